@@ -1,0 +1,37 @@
+# make quickstart   the loop on Countdown, a few minutes on two CPU cores
+# make test         ruff, mypy --strict, pytest
+# make test-vllm    the engine contract on a real vLLM (its own venv; several GB)
+# make tiny         train the embedded model again from nothing, about 15 minutes
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+export OMP_NUM_THREADS ?= 2
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: quickstart test test-vllm tiny
+
+quickstart: $(VENV)/.train
+	bash examples/quickstart.sh
+
+test: export OMP_NUM_THREADS = 1
+test: $(VENV)/.dev
+	ruff check .
+	mypy
+	pytest -n 2
+
+test-vllm:
+	bash scripts/test_vllm.sh
+
+tiny: $(VENV)/.train
+	python scripts/train_tiny.py
+
+# The constraints pin torch, so that no newer build is pulled in by another package.
+$(VENV)/.train: pyproject.toml constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]' >&2
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.train
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]' >&2
+	touch $@

@@ -1,0 +1,167 @@
+"""The command line: flags become a stage's options, the stage runs, one line or JSON comes out.
+
+stdout carries data only; progress, tables, warnings and errors go to stderr. No method logic lives here, and nothing
+heavier than typer is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from rrr_cli import __version__
+from rrr_cli.errors import BAD_INPUT, INTERRUPTED, USAGE, RrrError
+from rrr_cli.options import EngineOptions, RunOptions, check_options
+
+#: command -> (module, one line of help). The module has Options, EXAMPLE and run().
+STAGES = {
+    "mine-failures": ("rrr_cli.stages.mine_failures", "Try each training problem; keep every attempt and verdict."),
+    "reflect": ("rrr_cli.stages.reflect", "Write reflections on failed attempts, and retry after each."),
+    "eval": ("rrr_cli.stages.evaluate", "First and second tries on the test split, with controls, paired tests."),
+}
+
+
+def build_app(wanted: str | None) -> typer.Typer:
+    """The command line. Only the stage that is `wanted` gets its flags, so that `rrr --help` builds none of them."""
+    app = typer.Typer(
+        name="rrr", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+        help="Let a language model improve itself from nothing but a verifier's yes or no.\n\nStages read and write "
+        "Parquet in a run's folder: **mine-failures**, **reflect**, **grpo**, **eval**. **rrr sql** queries them all.",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(top)
+    for name, (module, help) in STAGES.items():
+        if wanted == name or "_RRR_COMPLETE" in os.environ:
+            stage_command(app, name, module, help)
+        else:
+            app.command(name, help=help)(lambda: None)
+    return app
+
+
+def show_version(asked: bool) -> None:
+    if asked:
+        print(f"rrr {__version__}")
+        raise typer.Exit
+
+
+def top(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=show_version, help="Print the version.")]
+    = False,
+) -> None:
+    """What stands before a command."""
+
+
+def stage_command(app: typer.Typer, name: str, module_name: str, help: str) -> None:
+    """Register `rrr NAME`: one flag for each field of the stage's Options, and --config, --json."""
+    module = importlib.import_module(module_name)
+    options_type = module.Options
+    hints = get_type_hints(options_type)
+    parameters = [inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+    shared = {f.name: kind for kind in (RunOptions, EngineOptions) for f in dataclasses.fields(kind)}
+    for entry in sorted(dataclasses.fields(options_type), key=lambda f: f.name in shared):
+        panel = {RunOptions: "Run", EngineOptions: "Sampling"}.get(shared.get(entry.name))  # type: ignore[arg-type]
+        flag = f"--{entry.name.replace('_', '-')}"
+        names = (f"{flag}/--no-{flag[2:]}",) if entry.default is True else (flag,)
+        kind: Any = hints[entry.name]
+        default: Any = entry.default
+        if kind == tuple[str, ...]:
+            kind, default = list[str], list(default)
+        info = typer.Option(
+            *names, help=entry.metadata["help"], rich_help_panel=panel, show_default=default is not None)
+        parameters.append(inspect.Parameter(
+            entry.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]))
+    for extra, kind, default, text in (
+        ("config", Path | None, None, f"TOML file; its [{name}] table gives options that the command line doesn't."),
+        ("as_json", bool, False, "Print the summary as JSON on stdout."),
+    ):
+        info = typer.Option("--json" if extra == "as_json" else "--config", help=text, rich_help_panel="Run",
+                            show_default=False)
+        parameters.append(inspect.Parameter(
+            extra, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]))
+
+    def command(ctx: typer.Context, config: Path | None, as_json: bool, **flags: Any) -> None:
+        given = {k for k in flags if getattr(ctx.get_parameter_source(k), "name", "") == "COMMANDLINE"}
+        values = flags | {k: v for k, v in toml_options(config, name, options_type).items() if k not in given}
+        options = options_type(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        check_options(options)
+        result = module.run(options)
+        report(name, result, as_json or options.dry_run)
+        if name == "eval":
+            module.check_gate(result, options)
+
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    app.command(name, help=f"{help}\n\nExample: `{module.EXAMPLE}`")(command)
+
+
+def toml_options(path: Path | None, name: str, options_type: Any) -> dict[str, Any]:
+    """The [name] table of a TOML file, checked against the stage's fields. Raises RrrError (exit 2 or 3)."""
+    if path is None:
+        return {}
+    import tomllib
+
+    try:
+        table = tomllib.loads(path.read_text()).get(name, {})
+    except OSError as error:
+        raise RrrError(f"--config {path}: {error.strerror}", BAD_INPUT) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RrrError(f"--config {path} is not TOML: {error}", BAD_INPUT) from error
+    hints = get_type_hints(options_type)
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        field = key.replace("-", "_")
+        if field not in hints:
+            raise RrrError(f"--config {path}: [{name}] has no option {key}; see rrr {name} --help", USAGE)
+        allowed = (hints[field], *getattr(hints[field], "__args__", ()))
+        wanted = [t for t in (str, int, float, bool, Path) if t in allowed]
+        if Path in wanted and isinstance(value, str):
+            value = Path(value)
+        if float in wanted and type(value) is int:
+            value = float(value)
+        if isinstance(value, list) != (hints[field] == tuple[str, ...]) or (
+            not isinstance(value, list) and type(value) not in wanted and not isinstance(value, Path)
+        ):
+            raise RrrError(f"--config {path}: [{name}] {key} = {value!r} has the wrong type", USAGE)
+        values[field] = value
+    return values
+
+
+def report(name: str, result: dict[str, Any], as_json: bool) -> None:
+    """Data to stdout: the summary as JSON, or the run's folder. A readable summary to stderr."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    if name == "eval" and "comparisons" in result:
+        from rrr_cli.tables import evaluation_table
+
+        evaluation_table(result, console)
+    elif not as_json:
+        for key, value in result.items():
+            console.print(f"{key.replace('_', ' ')}: {json.dumps(value)}", markup=False)
+    if as_json:
+        print(json.dumps(result))
+    elif "run" in result:
+        print(result["run"])
+
+
+def main() -> None:
+    """Run the command line; turn errors into one line on stderr and an exit code."""
+    try:
+        build_app(next((a for a in sys.argv[1:] if not a.startswith("-")), None))()
+    except RrrError as error:
+        print(f"rrr: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("rrr: stopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

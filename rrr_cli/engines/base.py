@@ -1,0 +1,49 @@
+"""The engine plug: text for prompts. Batching, shared prefixes, adapters and devices are the engine's own business."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rrr_cli.records import Message
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A chat to continue, once for each seed. A completion depends on its seed, not on its neighbours."""
+
+    messages: tuple[Message, ...]
+    seeds: tuple[int, ...]  # one completion a seed; N of them
+    tools: str | None = None  # JSON list of tool schemas
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample. temperature 0 is greedy; top_p 1 keeps the whole distribution."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 512
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model wrote."""
+
+    text: str  # without special tokens
+    tokens: int  # generated, end-of-turn included
+    finish_reason: str  # stop | length
+    prompt_tokens: int
+
+
+class Engine(Protocol):
+    """Generates text with one model."""
+
+    name: str
+    model: str  # as named by the user
+    fingerprint: str  # of the weights and tokenizer, for provenance and resume
+
+    def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """completions_B_N: for prompt b, one completion a seed, in the order of its seeds."""
+        ...

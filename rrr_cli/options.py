@@ -1,0 +1,51 @@
+"""What the stages' options have in common. One frozen dataclass a stage gives its flags, TOML keys and provenance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rrr_cli.errors import USAGE, RrrError
+
+
+def option(default: Any, help: str, least: float | None = None) -> Any:
+    """A dataclass field with its help text and, for numbers, the least value that makes sense."""
+    return field(default=default, metadata={"help": help, "least": least})
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a stage works, and on which task."""
+
+    run: Path = option(Path("runs/default"), "Folder of the run: one folder a table.")
+    task: str = option("countdown", "Task by name, or path/to/file.py:Class.")
+    level: str | None = option(None, "The task's level of difficulty; countdown: easy, paper.  [default: the first]")
+    data: str | None = option(None, "A data set in place of generated problems: a local file or a hub id.")
+    limit: int | None = option(None, "At most this many problems.", least=1)
+    seed: int = option(0, "Fixes every sample, whatever the batch size.")
+    overwrite: bool = option(False, "Replace what this stage wrote before.")
+    dry_run: bool = option(False, "Say what would be done, and do nothing.")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Which engine writes the text, and how."""
+
+    engine: str = option("transformers", "transformers, vllm, or scripted (for tests; it is no model).")
+    temperature: float = option(1.0, "0 is greedy.", least=0)
+    top_p: float = option(1.0, "Nucleus sampling; 1 keeps all.", least=0)
+    max_tokens: int = option(512, "Most tokens of an answer.", least=1)
+    batch_size: int = option(256, "Texts generated at once; changes speed and memory, not the samples.", least=1)
+    dtype: str = option("auto", "auto, float32, bfloat16 or float16.")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, …")
+
+
+def check_options(options: Any) -> None:
+    """Raise RrrError (exit 2) for a number under its least value."""
+    import dataclasses
+
+    for entry in dataclasses.fields(options):
+        least, value = entry.metadata.get("least"), getattr(options, entry.name)
+        if least is not None and value is not None and value < least:
+            raise RrrError(f"--{entry.name.replace('_', '-')} {value}: it must be at least {least:g}", USAGE)

@@ -1,0 +1,65 @@
+"""Every template that a model sees, verbatim where a paper gives it, and the chats built from them.
+
+Sources: RRR = Reflect, Retry, Reward (arXiv 2505.24726); TinyZero = the public code whose Countdown data RRR uses.
+`TEMPLATES` is hashed into the configuration of each table, so a changed wording is never mixed with an old one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rrr_cli.records import Message, content_id
+
+# TinyZero's Countdown prompt, verbatim.
+COUNTDOWN = (
+    "Using the numbers {numbers}, create an equation that equals {target}. You can use basic arithmetic operations "
+    "(+, -, *, /) and each number can only be used once. Show your work in <think> </think> tags. And return the final "
+    "answer in <answer> </answer> tags, for example <answer> (1 + 2) / 3 </answer>."
+)
+# RRR, section 4.2 (Countdown), verbatim.
+COUNTDOWN_REFLECT = (
+    "You tried solving the problem and got the wrong answer. Reflect on what went wrong and write a short explanation "
+    "that will help you do better next time."
+)
+# Ours: the paper doesn't publish its retry wording. The same words ask for a retry with and without a reflection,
+# so that the control differs from the method by the reflection alone.
+COUNTDOWN_RETRY = (
+    "Please try to solve the problem again. Return the final answer in <answer> </answer> tags."
+)
+# Ours: used with --retry-context reflection, where the failed attempt itself is left out.
+REFLECTION_ONLY = "Here is a reflection on an earlier failed attempt at this problem:\n{reflection}"
+
+TEMPLATES = {
+    "countdown": COUNTDOWN,
+    "countdown_reflect": COUNTDOWN_REFLECT,
+    "countdown_retry": COUNTDOWN_RETRY,
+    "reflection_only": REFLECTION_ONLY,
+}
+
+
+def templates_fingerprint() -> str:
+    """A hash of every template."""
+    return content_id(TEMPLATES)
+
+
+def reflect_chat(prompt: Sequence[Message], failed: Sequence[Message], request: str) -> tuple[Message, ...]:
+    """Problem, failed attempt, request to reflect. GRPO's prompt; the reflection is its completion (RRR section 3)."""
+    return (*prompt, *failed, Message("user", request))
+
+
+def retry_chat(
+    prompt: Sequence[Message], failed: Sequence[Message], reflection: str | None, reflect_request: str,
+    retry_request: str, context: str = "full",
+) -> tuple[Message, ...]:
+    """The chat that asks for another try.
+
+    `context` "full" keeps the failed attempt before the reflection; "reflection" shows the reflection alone (the paper
+    doesn't say which it used). `reflection` None is the control: told to try again, without having reflected.
+    """
+    if reflection is None:
+        return (*prompt, *failed, Message("user", retry_request))
+    if context == "reflection":
+        told = REFLECTION_ONLY.format(reflection=reflection)
+        return (*prompt[:-1], Message(prompt[-1].role, f"{prompt[-1].content}\n\n{told}"))
+    asked = reflect_chat(prompt, failed, reflect_request)
+    return (*asked, Message("assistant", reflection), Message("user", retry_request))

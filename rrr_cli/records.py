@@ -1,0 +1,181 @@
+"""Every table that rrr writes: one frozen dataclass a table, one field a column, one `#:` comment a column.
+
+This file is the schema reference: `rrr schema` prints it, `artifacts.py` derives the Arrow schema from the annotations
+(a column is nullable only where the annotation says `| None`). It imports the standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+SCHEMA_VERSION = 1
+
+
+def content_id(*parts: object) -> str:
+    """A short content hash: 16 hex digits of the SHA-256 of the parts' canonical JSON. Equal content, equal id."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def derive_seed(*parts: object) -> int:
+    """A seed in [0, 2**63) that depends on the parts alone, so order, batch size and limits change no sample."""
+    return int(content_id("seed", *parts), 16) >> 1
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a chat."""
+
+    role: str  #: system, user, assistant or tool
+    content: str  #: the turn's text
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a model is asked, and the reference that it never sees."""
+
+    problem_id: str  #: hash of the problem's content
+    task: str  #: task name, such as countdown
+    split: str  #: train or test
+    difficulty: str  #: the task's own level, such as easy-3
+    prompt: list[Message]  #: the turns that the model is shown
+    tools: str | None  #: JSON list of tool schemas, or null
+    reference: str  #: JSON of one right answer; never shown to a model
+    metadata: str  #: JSON of what the verifier needs
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a problem and its verdict; a retry or a repair is an attempt with a parent."""
+
+    attempt_id: str  #: hash of the problem, the model, the options and the seed
+    problem_id: str  #: the problem that was tried
+    task: str  #: task name
+    split: str  #: train or test
+    difficulty: str  #: the problem's level
+    model: str  #: the model as it was named on the command line
+    phase: str  #: first, retry, repair or resample
+    sample_index: int  #: 0-based, among the attempts of this phase for the same problem (or the same reflection)
+    transcript: list[Message]  #: the turns after the problem's prompt, from the model and from the environment
+    success: bool  #: the verifier's yes or no
+    score: float  #: in [0, 1]; 1.0 or 0.0 where the task has no grades
+    error_type: str | None  #: why it failed, from the task's closed set; null when it passed
+    feedback: str  #: what the environment says of it; never holds the reference
+    answer: str | None  #: what the verifier parsed out of the text
+    prompt_tokens: int  #: length of the prompt in tokens
+    completion_tokens: int  #: length of what the model wrote, in tokens
+    finish_reason: str  #: stop, or length when it hit the token limit
+    seed: int  #: of this sample
+    temperature: float  #: of this sample; 0 is greedy
+    parent_id: str | None  #: the failed attempt that this one answers
+    reflection_id: str | None  #: the reflection that it was given
+
+
+@dataclass(frozen=True)
+class Reflection:
+    """What a model wrote about its own failed attempt."""
+
+    reflection_id: str  #: hash of the attempt, the reflector, the options and the seed
+    attempt_id: str  #: the failed attempt
+    problem_id: str  #: its problem
+    reflector: str  #: the model that reflected
+    sample_index: int  #: 0-based, among the reflections on the same attempt
+    text: str  #: the reflection
+    tokens: int  #: its length in tokens
+    finish_reason: str  #: stop or length
+    seed: int  #: of this sample
+    temperature: float  #: of this sample
+    leaks_reference: bool  #: it holds the reference answer word for word
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One GRPO sample: a reflection, the retry that judged it, and what it earned."""
+
+    step: int  #: optimiser step that was being worked on, 1-based
+    group: int  #: index of the group within the step; a group shares one failed attempt
+    sample_index: int  #: 0-based within the group
+    problem_id: str  #: the problem
+    attempt_id: str  #: the failed attempt that the group reflects on
+    reflection: str  #: the completion, the only trained text
+    retry: str  #: what the model wrote next; never trained
+    success: bool | None  #: the verifier's verdict on the retry; null when the judge crashed
+    error_type: str | None  #: why the retry failed; null when it passed
+    reward: float | None  #: what GRPO was given; null when the judge crashed (left out of the mean)
+    advantage: float  #: (reward - group mean) / (group std + 1e-4), or as --scale-rewards says
+    reflection_tokens: int  #: tokens of the reflection, end-of-turn included
+    retry_tokens: int  #: tokens of the retry, end-of-turn included
+    trained_tokens: int  #: tokens that the reward moves: the reflection's, or 0 where the advantage is 0
+    reflection_finish: str  #: stop or length
+    leaks_reference: bool  #: the reflection holds the reference answer word for word
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """One optimiser step of GRPO."""
+
+    step: int  #: 1-based
+    loss: float  #: as the trainer reports it
+    kl: float | None  #: mean KL to the reference over trained tokens; null at beta 0
+    reward_mean: float  #: over the step's reflections
+    reward_std: float  #: standard deviation over the step's reflections
+    dead_groups: float  #: share of groups whose rewards are all equal: no gradient from them
+    reflection_length: float  #: mean tokens of a reflection
+    retry_length: float  #: mean tokens of a retry
+    clipped_reflections: float  #: share of reflections that hit the token limit
+    entropy: float | None  #: mean token entropy of the policy on the reflections, nats
+    learning_rate: float  #: of this step
+    grad_norm: float  #: before clipping
+    seconds: float  #: wall time of the step
+    seconds_reflect: float  #: of it, generating reflections
+    seconds_retry: float  #: of it, generating and judging retries
+    seconds_update: float  #: the rest: log-probabilities, backward, optimiser
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One problem put before one model: its two tries, the shared failed attempt, and the controls.
+
+    `first` is the model's own first try. Where it failed: `second` is its retry after its own reflection, `blind` an
+    independent new sample, `plain` a retry that is told to try again without a reflection. `shared_*` is the
+    reflection and retry on the *first* model's failed attempt, the same one for every model.
+    """
+
+    evaluation_id: str  #: hash of the problem, the model and the options
+    problem_id: str  #: the problem
+    task: str  #: task name
+    difficulty: str  #: the problem's level
+    model: str  #: the name given in --model NAME=…
+    model_path: str  #: what the name stands for
+    first: str  #: text of the first try
+    first_success: bool  #: its verdict
+    first_error: str | None  #: why it failed
+    reflection: str | None  #: on its own failed first try; null where the first try passed
+    second: str | None  #: the retry after it
+    second_success: bool | None  #: its verdict
+    second_error: str | None  #: why it failed
+    blind: str | None  #: an independent second sample where the first try failed
+    blind_success: bool | None  #: its verdict
+    plain: str | None  #: a retry without a reflection where the first try failed
+    plain_success: bool | None  #: its verdict
+    shared_attempt: str | None  #: the first model's failed try; null where that one passed
+    shared_reflection: str | None  #: this model's reflection on it
+    shared_retry: str | None  #: this model's retry after that
+    shared_success: bool | None  #: its verdict
+    reflection_tokens: int | None  #: length of `reflection`
+    leaks_reference: bool | None  #: `reflection` holds the reference answer word for word
+    temperature: float  #: the one temperature of every arm
+    seed: int  #: of the whole evaluation
+
+
+#: Table name -> its record. The folder of a table in a run has this name.
+TABLES: dict[str, type] = {
+    "problems": Problem,
+    "attempts": Attempt,
+    "reflections": Reflection,
+    "rollouts": Rollout,
+    "steps": TrainStep,
+    "evaluations": Evaluation,
+}

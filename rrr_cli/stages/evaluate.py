@@ -1,0 +1,250 @@
+"""`rrr eval`: the two tries of one or more models on the test split, with the controls that a second try needs.
+
+Reads a task's test split and models; writes `evaluations`, a row a problem and model. An oracle that says "wrong"
+lifts any second sample, so every second try stands beside a blind resample and a retry without a reflection, sampled
+in the same run at the same temperature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+from rrr_cli.engines import load_engine
+from rrr_cli.engines.base import Sampling
+from rrr_cli.errors import NOTHING, USAGE, RrrError
+from rrr_cli.options import EngineOptions, RunOptions, option
+from rrr_cli.progress import Work
+from rrr_cli.prompts import templates_fingerprint
+from rrr_cli.records import Attempt, Evaluation, Message, Problem, Reflection, content_id
+from rrr_cli.rollout import Failed, Loop
+from rrr_cli.tasks import load_task
+
+EXAMPLE = "rrr eval --model base=tiny --limit 100 --max-tokens 64 --reflection-tokens 64"
+MEASURES = ("first_try", "second_try", "second_try_on_failures", "blind_second_try", "retry_without_reflection")
+
+
+@dataclass(frozen=True)
+class Options(RunOptions, EngineOptions):
+    """Flags of `rrr eval`."""
+
+    model: tuple[str, ...] = option(("base=tiny",), "NAME=MODEL, once a model; the first is compared with.")
+    reflection_tokens: int = option(512, "Most tokens of a reflection.", least=1)
+    retry_context: str = option("full", "What a retry sees: full (failed attempt and reflection) or reflection.")
+    fail_under: str | None = option(None, "MEASURE=RATE: exit 5 when the last model is under it, as second_try=0.5.")
+    part: int = option(256, "Problems written at a time: the most that a kill can lose.", least=1)
+
+
+@dataclass(frozen=True)
+class SharedFailure:
+    """The first model's failed first try, put before every model."""
+
+    attempt_id: str
+    transcript: list[Message]
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Evaluate every model, and return what `--json` prints."""
+    models = parse_models(options.model)
+    parse_gate(options.fail_under)
+    task = load_task(options.task, options.level, options.data)
+    problems = list(islice(task.problems("test"), options.limit))
+    if options.dry_run:
+        return {"run": str(options.run), "problems": len(problems), "models": models}
+    from rrr_cli.artifacts import Writer, read
+    from rrr_cli.engines.models import fingerprint, resolve
+
+    config = {
+        "task": options.task, "level": options.level or task.levels[0], "data": options.data,
+        "templates": templates_fingerprint(), "temperature": options.temperature, "top_p": options.top_p,
+        "max_tokens": options.max_tokens, "reflection_tokens": options.reflection_tokens,
+        "retry_context": options.retry_context,
+    } | {f"model {name}": fingerprint(resolve(path)) for name, path in models.items()}
+    base = next(iter(models))
+    wanted = {p.problem_id for p in problems}
+    with Writer(options.run, "evaluations", "eval", config, overwrite=options.overwrite, seed=options.seed) as writer:
+        done = writer.done("evaluation_id")
+        for name, path in models.items():
+            weights = config[f"model {name}"]
+            ids = {p.problem_id: content_id("evaluation", p.problem_id, name, weights) for p in problems}
+            owed = [p for p in problems if ids[p.problem_id] not in done]
+            if not owed:
+                continue
+            shared = {} if name == base else {
+                row.problem_id: row for row in read(options.run, "evaluations") if row.model == base}
+            engine = load_engine(options.engine, path, dtype=options.dtype, device=options.device,
+                                 batch_size=options.batch_size)
+            loop = Loop(task, engine, Sampling(options.temperature, options.top_p, options.max_tokens), options.seed,
+                        options.retry_context, options.reflection_tokens)
+            with Work(f"evaluating {name}", len(problems), len(problems) - len(owed)) as work:
+                for start in range(0, len(owed), options.part):
+                    part = owed[start : start + options.part]
+                    writer.append([
+                        Evaluation(evaluation_id=ids[row["problem_id"]], model=name, model_path=path,
+                                   temperature=options.temperature, seed=options.seed, **row)
+                        for row in evaluate(loop, part, shared if name != base else None)
+                    ])
+                    work.advance(len(part))
+    rows = [row for row in read(options.run, "evaluations") if row.problem_id in wanted and row.model in models]
+    return summarise(rows, list(models))
+
+
+def evaluate(loop: Loop, problems: Sequence[Problem], shared: dict[str, Evaluation] | None) -> list[dict[str, Any]]:
+    """The columns of `Evaluation` that one model's texts fill, a dict a problem.
+
+    `shared` holds the first model's rows by problem; None when this is the first model, whose own failures they are.
+    All reflections go to the engine as one batch, then all retries, so that the arms share the machine fairly.
+    """
+    firsts = {p.problem_id: rows[0] for p, rows in zip(problems, loop.attempt(problems, range(1)), strict=True)}
+    own = [p for p in problems if not firsts[p.problem_id].success]
+    common = [p for p in problems if shared is not None and not shared[p.problem_id].first_success]
+    failed: list[Failed] = [firsts[p.problem_id] for p in own]
+    failed += [shared_failure(shared[p.problem_id]) for p in common] if shared is not None else []
+    reflections = [rows[0] for rows in loop.reflect(own + common, failed, range(1))]
+    given: list[Reflection | None] = [*reflections, *([None] * len(own))]
+    retries = [rows[0] for rows in loop.retry(own + common + own, failed + failed[: len(own)], given, range(1))]
+    blinds = [rows[0] for rows in loop.attempt(own, range(1, 2), phase="resample")]
+
+    n, m = len(own), len(common)
+    seconds = {p.problem_id: (r, a) for p, r, a in zip(own, reflections[:n], retries[:n], strict=True)}
+    commons = {p.problem_id: (r, a) for p, r, a in zip(common, reflections[n:], retries[n : n + m], strict=True)}
+    plains = {p.problem_id: a for p, a in zip(own, retries[n + m :], strict=True)}
+    resampled = {p.problem_id: a for p, a in zip(own, blinds, strict=True)}
+    rows = []
+    for p in problems:
+        first, own_try = firsts[p.problem_id], seconds.get(p.problem_id)
+        common_try = own_try if shared is None else commons.get(p.problem_id)
+        row: dict[str, Any] = {
+            "problem_id": p.problem_id, "task": p.task, "difficulty": p.difficulty,
+            "first": said(first), "first_success": first.success, "first_error": first.error_type,
+        }
+        reflection, second = own_try or (None, None)
+        row |= {
+            "reflection": reflection and reflection.text, "reflection_tokens": reflection and reflection.tokens,
+            "leaks_reference": reflection and reflection.leaks_reference, "second": second and said(second),
+            "second_success": second and second.success, "second_error": second and second.error_type,
+        }
+        for name, arm in (("blind", resampled.get(p.problem_id)), ("plain", plains.get(p.problem_id))):
+            row |= {name: arm and said(arm), f"{name}_success": arm and arm.success}
+        reflection, retry = common_try or (None, None)
+        before = shared[p.problem_id].first if shared is not None else said(first)
+        row |= {
+            "shared_attempt": before if common_try else None, "shared_reflection": reflection and reflection.text,
+            "shared_retry": retry and said(retry), "shared_success": retry and retry.success,
+        }
+        rows.append(row)
+    return rows
+
+
+def said(attempt: Attempt) -> str:
+    """The text of an attempt's last turn."""
+    return attempt.transcript[-1].content
+
+
+def shared_failure(row: Evaluation) -> SharedFailure:
+    """The failed first try that a row of the first model holds."""
+    return SharedFailure(content_id("shared", row.problem_id, row.first), [Message("assistant", row.first)])
+
+
+def outcomes(rows: Sequence[Evaluation], measure: str) -> dict[str, bool]:
+    """problem_id -> success by `measure`, over the problems that it counts."""
+    tries: dict[str, Callable[[Evaluation], bool | None]] = {
+        "first_try": lambda r: r.first_success,
+        "second_try": lambda r: r.first_success or bool(r.second_success),
+        "second_try_on_failures": lambda r: r.shared_success,
+        "blind_second_try": lambda r: r.first_success or bool(r.blind_success),
+        "retry_without_reflection": lambda r: r.first_success or bool(r.plain_success),
+    }
+    return {r.problem_id: bool(v) for r in rows if (v := tries[measure](r)) is not None}
+
+
+def summarise(rows: Sequence[Evaluation], names: Sequence[str]) -> dict[str, Any]:
+    """Rates with intervals a model, paired tests against the first model, and each second try against its controls."""
+    from rrr_cli.metrics import mcnemar, rate
+
+    by_model = {name: [r for r in rows if r.model == name] for name in names}
+
+    def rates(of: Sequence[Evaluation]) -> dict[str, Any]:
+        values = {m: rate(list(outcomes(of, m).values())) for m in MEASURES}
+        return {m: asdict(v) if v else None for m, v in values.items()}
+
+    models = []
+    for name, of in by_model.items():
+        levels = sorted({r.difficulty for r in of})
+        models.append({
+            "name": name, "n": len(of), **rates(of), "n_failures": len(outcomes(of, "second_try_on_failures")),
+            "temperature": of[0].temperature, "seed": of[0].seed,
+            "by_difficulty": {d: rates([r for r in of if r.difficulty == d]) for d in levels if len(levels) > 1},
+        })
+    comparisons = []
+
+    def compare(a: str, b: str, label: str, x: dict[str, bool], y: dict[str, bool]) -> None:
+        both = [k for k in x if k in y]
+        test = mcnemar([x[k] for k in both], [y[k] for k in both])
+        comparisons.append({"a": a, "b": b, "measure": label, **asdict(test)})
+
+    for name in names[1:]:
+        for measure in MEASURES:
+            compare(names[0], name, measure, outcomes(by_model[names[0]], measure), outcomes(by_model[name], measure))
+    for name, of in by_model.items():
+        for control in ("blind_second_try", "retry_without_reflection"):
+            compare(name, name, f"second_try over {control}", outcomes(of, control), outcomes(of, "second_try"))
+    return {"models": models, "comparisons": comparisons}
+
+
+def in_words(result: dict[str, Any]) -> list[str]:
+    """One sentence for each model and control: whether reflecting beat it. 0.05 two-sided, exact McNemar."""
+    sentences = []
+    names = {"blind_second_try": "a blind resample", "retry_without_reflection": "a retry without a reflection"}
+    for c in result["comparisons"]:
+        control = c["measure"].partition(" over ")[2]
+        if control:
+            verdict = "beats" if c["won"] > c["lost"] else "does WORSE than"
+            if c["p"] >= 0.05:
+                verdict = "does NOT beat"
+            sentences.append(
+                f"{c['a']}: a second try after a reflection {verdict} {names[control]} "
+                f"(won {c['won']}, lost {c['lost']}, p = {c['p']:.2g})")
+    return sentences
+
+
+def parse_models(specs: Sequence[str]) -> dict[str, str]:
+    """["base=tiny"] -> {"base": "tiny"}. Raises RrrError (exit 2) for a spec without a name, or a name given twice."""
+    models: dict[str, str] = {}
+    for spec in specs:
+        name, equals, path = spec.partition("=")
+        if not (name and equals and path):
+            raise RrrError(f"--model {spec}: it is NAME=MODEL, as in --model base=tiny", USAGE)
+        if name in models:
+            raise RrrError(f"--model {spec}: the name {name} is taken; give each model its own", USAGE)
+        models[name] = path
+    return models
+
+
+def parse_gate(spec: str | None) -> tuple[str, float] | None:
+    """"second_try=0.5" -> ("second_try", 0.5). Raises RrrError (exit 2)."""
+    if spec is None:
+        return None
+    measure, _, value = spec.partition("=")
+    try:
+        least = float(value)
+    except ValueError:
+        least = -1.0
+    if measure not in MEASURES or not 0 <= least <= 1:
+        known = ", ".join(MEASURES)
+        raise RrrError(f"--fail-under {spec}: it is MEASURE=RATE, RATE in 0..1, MEASURE one of {known}", USAGE)
+    return measure, least
+
+
+def check_gate(result: dict[str, Any], options: Options) -> None:
+    """Raise RrrError (exit 5) when the last model's rate is under --fail-under."""
+    gate = parse_gate(options.fail_under)
+    if gate is None or options.dry_run:
+        return
+    measure, least = gate
+    last = result["models"][-1]
+    value = last[measure]["value"] if last[measure] else 0.0
+    if value < least:
+        raise RrrError(f"{last['name']}: {measure} is {value:.3f}, under the {least:g} of --fail-under", NOTHING)

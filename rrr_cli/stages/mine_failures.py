@@ -1,0 +1,117 @@
+"""`rrr mine-failures`: try each training problem, keep every attempt with its verdict.
+
+Reads a task; writes `problems` and `attempts` (phase first). A problem's attempts are written together, so the unit of
+resume is the problem. The failures are a view over the attempts: `rrr sql "select * from failures"`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from rrr_cli.engines import load_engine
+from rrr_cli.engines.base import Sampling
+from rrr_cli.errors import NOTHING, RrrError
+from rrr_cli.options import EngineOptions, RunOptions, option
+from rrr_cli.progress import Work
+from rrr_cli.prompts import templates_fingerprint
+from rrr_cli.records import Attempt, Problem
+from rrr_cli.rollout import Loop
+from rrr_cli.tasks import load_task
+
+EXAMPLE = "rrr mine-failures --model tiny --limit 200 --max-tokens 64"
+
+
+@dataclass(frozen=True)
+class Options(RunOptions, EngineOptions):
+    """Flags of `rrr mine-failures`."""
+
+    model: str = option("tiny", "tiny (embedded), a folder (model or LoRA adapter), or a hub id.")
+    split: str = option("train", "train, or test to look at pass rates; GRPO refuses failures of the test split.")
+    samples: int = option(64, "Most attempts a problem (RRR section 4: up to 64).", least=1)
+    stop_at_failure: int = option(
+        1, "Stop sampling a problem at its Nth failure: the same failures for a fraction of the samples. Pass rates "
+        "then need N >= 2 and (N-1)/(n-1) for the failure rate. 0: always take all --samples.", least=0,
+    )
+    part: int = option(256, "Problems written at a time: the most that a kill can lose.", least=1)
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Mine and return the summary that `--json` prints."""
+    task = load_task(options.task, options.level, options.data)
+    problems = list(islice(task.problems(options.split), options.limit))
+    if options.dry_run:
+        return {"run": str(options.run), "problems": len(problems), "attempts_at_most": len(problems) * options.samples}
+    from rrr_cli.artifacts import Writer
+
+    engine = load_engine(options.engine, options.model, dtype=options.dtype, device=options.device,
+                         batch_size=options.batch_size)
+    config = {
+        "task": options.task, "level": options.level or task.levels[0], "data": options.data, "split": options.split,
+        "model": options.model, "model_fingerprint": engine.fingerprint, "templates": templates_fingerprint(),
+        "samples": options.samples, "stop_at_failure": options.stop_at_failure, "temperature": options.temperature,
+        "top_p": options.top_p, "max_tokens": options.max_tokens,
+    }
+    loop = Loop(task, engine, Sampling(options.temperature, options.top_p, options.max_tokens), options.seed)
+    with (
+        Writer(options.run, "problems", "mine-failures", config, overwrite=options.overwrite, seed=options.seed) as problem_rows,
+        Writer(options.run, "attempts", "mine-failures", config, overwrite=options.overwrite, seed=options.seed) as attempt_rows,
+    ):
+        stored, tried = problem_rows.done("problem_id"), attempt_rows.done("problem_id")
+        owed = [p for p in problems if p.problem_id not in tried]
+        with Work("mining", len(problems), len(problems) - len(owed)) as work:
+            for start in range(0, len(owed), options.part):
+                part = owed[start : start + options.part]
+                attempts = mine(loop, part, options.samples, options.stop_at_failure)
+                problem_rows.append([p for p in part if p.problem_id not in stored])
+                attempt_rows.append(attempts)
+                failed = len({a.problem_id for a in attempts if not a.success})
+                work.advance(len(part), f"{failed}/{len(part)} problems failed")
+    return summarise(options, {p.problem_id for p in problems})
+
+
+def mine(loop: Loop, problems: list[Problem], samples: int, stop_at_failure: int) -> list[Attempt]:
+    """Up to `samples` attempts at each problem, in the problems' order.
+
+    Each wave samples only as many as a problem still needs to reach its Nth failure, so none is taken past that
+    failure, whatever the batch: inverse binomial sampling, exactly.
+    """
+    attempts: dict[str, list[Attempt]] = {p.problem_id: [] for p in problems}
+    failures = dict.fromkeys(attempts, 0)
+    wanted = stop_at_failure or samples
+    active = problems
+    while active:
+        by_need: dict[tuple[int, int], list[Problem]] = {}
+        for p in active:
+            taken = len(attempts[p.problem_id])
+            by_need.setdefault((taken, min(wanted - failures[p.problem_id], samples - taken)), []).append(p)
+        for (taken, need), group in by_need.items():
+            for p, rows in zip(group, loop.attempt(group, range(taken, taken + need)), strict=True):
+                attempts[p.problem_id] += rows
+                failures[p.problem_id] += sum(not a.success for a in rows)
+        active = [p for p in active if len(attempts[p.problem_id]) < samples and (
+            not stop_at_failure or failures[p.problem_id] < stop_at_failure)]
+    return [a for rows in attempts.values() for a in rows]
+
+
+def summarise(options: Options, wanted: set[str]) -> dict[str, Any]:
+    """Counts over the problems asked for. Raises RrrError (exit 5) when the model failed none of them."""
+    from rrr_cli.artifacts import read
+
+    attempts = passed = 0
+    failed: set[str] = set()
+    errors: dict[str, int] = {}
+    for row in read(options.run, "attempts", columns=["problem_id", "phase", "success", "error_type"]):
+        if row["problem_id"] in wanted and row["phase"] == "first":
+            attempts, passed = attempts + 1, passed + row["success"]
+            if not row["success"]:
+                failed.add(row["problem_id"])
+                errors[row["error_type"]] = errors.get(row["error_type"], 0) + 1
+    if not failed:
+        raise RrrError(f"no failures among {len(wanted)} problems: there is nothing to learn from. Try a harder --level, "
+                       "a higher --samples, or another model", NOTHING)
+    return {
+        "run": str(options.run), "problems": len(wanted), "attempts": attempts, "passed": passed,
+        "problems_with_a_failure": len(failed), "errors": dict(sorted(errors.items(), key=lambda e: -e[1])),
+    }

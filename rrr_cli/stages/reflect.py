@@ -1,0 +1,117 @@
+"""`rrr reflect`: for each failed attempt, k reflections, and one or more retries after each.
+
+Reads `problems` and failed `attempts`; writes `reflections` and `attempts` (phase retry). Nothing is trained. The
+unit of resume is the failed attempt: its reflections are written first, and a run that was killed before their retries
+takes the stored reflections up again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rrr_cli.engines import load_engine
+from rrr_cli.engines.base import Sampling
+from rrr_cli.errors import NOTHING, USAGE, RrrError
+from rrr_cli.options import EngineOptions, RunOptions, option
+from rrr_cli.progress import Work
+from rrr_cli.prompts import templates_fingerprint
+from rrr_cli.records import Attempt, Problem, Reflection
+from rrr_cli.rollout import Loop
+from rrr_cli.stages.failures import failures, mining_fingerprint
+from rrr_cli.tasks import load_task
+
+EXAMPLE = "rrr reflect --model tiny --reflections 2 --limit 100 --max-tokens 64 --reflection-tokens 64"
+
+
+@dataclass(frozen=True)
+class Options(RunOptions, EngineOptions):
+    """Flags of `rrr reflect`."""
+
+    model: str = option("tiny", "Writes the reflections and the retries: tiny, a folder, or a hub id.")
+    input: Path | None = option(None, "Another run to read the failed attempts from.  [default: --run]")
+    reflections: int = option(1, "Reflections on each failed attempt.", least=1)
+    retries: int = option(1, "Retries after each reflection.", least=1)
+    per_problem: int = option(1, "Failed attempts of a problem to reflect on.", least=1)
+    reflection_tokens: int = option(512, "Most tokens of a reflection.", least=1)
+    retry_context: str = option("full", "What a retry sees: full (failed attempt and reflection) or reflection.")
+    part: int = option(256, "Failed attempts written at a time: the most that a kill can lose.", least=1)
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Reflect and retry; return the summary that `--json` prints."""
+    from rrr_cli.artifacts import Writer, read
+
+    if options.retry_context not in ("full", "reflection"):
+        raise RrrError(f"--retry-context {options.retry_context}: it is full or reflection", USAGE)
+    source = options.input or options.run
+    task = load_task(options.task, options.level, options.data)
+    pairs = list(islice(failures(source, task.name, options.per_problem), options.limit))
+    if not pairs:
+        raise RrrError(f"{source} holds no failed attempt: there is nothing to reflect on. Mine more problems", NOTHING)
+    if options.dry_run:
+        planned = len(pairs) * options.reflections
+        return {"run": str(options.run), "failed_attempts": len(pairs), "reflections": planned,
+                "retries": planned * options.retries}
+    engine = load_engine(options.engine, options.model, dtype=options.dtype, device=options.device,
+                         batch_size=options.batch_size)
+    config = {
+        "task": options.task, "level": options.level or task.levels[0], "data": options.data, "model": options.model,
+        "model_fingerprint": engine.fingerprint, "templates": templates_fingerprint(),
+        "reflections": options.reflections, "retries": options.retries, "per_problem": options.per_problem,
+        "retry_context": options.retry_context, "temperature": options.temperature, "top_p": options.top_p,
+        "max_tokens": options.max_tokens, "reflection_tokens": options.reflection_tokens,
+    }
+    loop = Loop(task, engine, Sampling(options.temperature, options.top_p, options.max_tokens), options.seed,
+                options.retry_context, options.reflection_tokens)
+    inputs = {"attempts": mining_fingerprint(source)}
+    with (
+        Writer(options.run, "reflections", "reflect", config, inputs, overwrite=options.overwrite, seed=options.seed) as reflection_rows,
+        Writer(options.run, "attempts", "reflect", config, inputs, overwrite=options.overwrite, seed=options.seed) as attempt_rows,
+    ):
+        retried = attempt_rows.done("parent_id")
+        owed = [(p, a) for p, a in pairs if a.attempt_id not in retried]
+        begun: dict[str, list[Reflection]] = {}
+        if reflection_rows.done("attempt_id") - retried:
+            for r in read(options.run, "reflections"):
+                if r.attempt_id not in retried:
+                    begun.setdefault(r.attempt_id, []).append(r)
+        with Work("reflecting", len(pairs), len(pairs) - len(owed)) as work:
+            for start in range(0, len(owed), options.part):
+                part = owed[start : start + options.part]
+                fresh = [(p, a) for p, a in part if a.attempt_id not in begun]
+                written = loop.reflect([p for p, _ in fresh], [a for _, a in fresh], range(options.reflections))
+                reflection_rows.append([r for rows in written for r in rows])
+                reflections = begun | {a.attempt_id: rows for (_, a), rows in zip(fresh, written, strict=True)}
+                triples = [(p, a, r) for p, a in part for r in reflections[a.attempt_id]]
+                retries = retry(loop, triples, options.retries)
+                attempt_rows.append(retries)
+                work.advance(len(part), f"{sum(a.success for a in retries)}/{len(retries)} retries passed")
+    return summarise(options, {a.attempt_id for _, a in pairs})
+
+
+def retry(loop: Loop, triples: list[tuple[Problem, Attempt, Reflection]], retries: int) -> list[Attempt]:
+    """`retries` retries after each reflection, in order."""
+    problems, failed, reflections = zip(*triples, strict=True)
+    return [a for rows in loop.retry(problems, failed, reflections, range(retries)) for a in rows]
+
+
+def summarise(options: Options, wanted: set[str]) -> dict[str, Any]:
+    """Counts over the failed attempts asked for."""
+    from rrr_cli.artifacts import read
+
+    retries = passed = 0
+    for row in read(options.run, "attempts", columns=["parent_id", "success"]):
+        if row["parent_id"] in wanted:
+            retries, passed = retries + 1, passed + row["success"]
+    reflections = leaking = tokens = 0
+    for row in read(options.run, "reflections", columns=["attempt_id", "tokens", "leaks_reference"]):
+        if row["attempt_id"] in wanted:
+            reflections, leaking, tokens = reflections + 1, leaking + row["leaks_reference"], tokens + row["tokens"]
+    return {
+        "run": str(options.run), "failed_attempts": len(wanted), "reflections": reflections,
+        "mean_reflection_tokens": round(tokens / reflections, 1), "reflections_holding_the_reference": leaking,
+        "retries": retries, "retries_passed": passed,
+    }
