@@ -28,6 +28,14 @@ STAGES = {
     "eval": ("rrr_cli.stages.evaluate", "First and second tries on the test split, with controls, paired tests."),
 }
 
+SQL_HELP = """Ask a run's tables; nothing can be changed.
+
+Tables: problems, attempts, reflections, rollouts, steps, evaluations. Views: failures, repairs, pass_at,
+reflection_lengths, grpo_health.
+
+Example: `rrr sql "select error_type, count(*) from failures group by all"`
+"""
+
 
 def build_app(wanted: str | None) -> typer.Typer:
     """The command line. Only the stage that is `wanted` gets its flags, so that `rrr --help` builds none of them."""
@@ -43,6 +51,9 @@ def build_app(wanted: str | None) -> typer.Typer:
             stage_command(app, name, module, help)
         else:
             app.command(name, help=help)(lambda: None)
+    app.command("sql", help=SQL_HELP)(sql)
+    app.command("show", help="Tell one story: problem, failed answer, reflection, retry.\n\nExample: `rrr show 3f2a`")(show)
+    app.command("schema", help="Print a table's columns, or every table's.\n\nExample: `rrr schema attempts`")(schema)
     return app
 
 
@@ -100,6 +111,63 @@ def stage_command(app: typer.Typer, name: str, module_name: str, help: str) -> N
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     app.command(name, help=f"{help}\n\nExample: `{module.EXAMPLE}`")(command)
+
+
+def sql(
+    query: Annotated[str | None, typer.Argument(help="One reading statement, or - for stdin.", show_default=False)] = None,
+    run: Annotated[list[Path] | None, typer.Option(help="Folder of a run; several at once.  [default: runs/default]")]
+    = None,
+    file: Annotated[Path | None, typer.Option(help="Read the statement from a file.", show_default=False)] = None,
+    format: Annotated[str, typer.Option(help="table, csv, jsonl or markdown.")] = "table",
+    timeout: Annotated[float | None, typer.Option(help="Seconds; a longer query is ended.", show_default=False)] = None,
+) -> None:
+    from rrr_cli import sql as database
+
+    if (query is None) == (file is None):
+        raise RrrError('one statement: rrr sql "select …", rrr sql - or rrr sql --file FILE', USAGE)
+    try:
+        text = file.read_text() if file else sys.stdin.read() if query == "-" else str(query)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RrrError(f"--file {file} can't be read: {error}", BAD_INPUT) from error
+    database.query(run or [Path("runs/default")], text, format, sys.stdout, timeout)
+
+
+def show(
+    id: Annotated[str, typer.Argument(help="A problem's, attempt's or reflection's id, or its first 4 digits.")],
+    run: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/default"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the story as JSON.")] = False,
+) -> None:
+    from rich.console import Console
+
+    from rrr_cli import show as stories
+
+    if as_json:
+        print(json.dumps(stories.story(run, id)))
+    else:
+        stories.show(run, id, Console(highlight=False))
+
+
+def schema(
+    table: Annotated[str | None, typer.Argument(help="problems, attempts, …", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the columns as JSON.")] = False,
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from rrr_cli.records import TABLES
+    from rrr_cli.schema import describe
+
+    tables = {name: describe(name) for name in ([table] if table else TABLES)}
+    if as_json:
+        print(json.dumps({name: [vars(column) for column in columns] for name, columns in tables.items()}))
+        return
+    for name, columns in tables.items():
+        shown = Table(title=name, title_justify="left")
+        for heading in ("column", "type", "null", "meaning"):
+            shown.add_column(heading)
+        for column in columns:
+            shown.add_row(column.column, column.type, "yes" if column.nullable else "", column.comment)
+        Console(highlight=False).print(shown)
 
 
 def toml_options(path: Path | None, name: str, options_type: Any) -> dict[str, Any]:

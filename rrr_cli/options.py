@@ -37,6 +37,7 @@ class EngineOptions:
     top_p: float = option(1.0, "Nucleus sampling; 1 keeps all.", least=0)
     max_tokens: int = option(512, "Most tokens of an answer.", least=1)
     batch_size: int = option(256, "Texts generated at once; changes speed and memory, not the samples.", least=1)
+    max_model_len: int | None = option(None, "Longest prompt and answer together.  [default: the model's]", least=2)
     dtype: str = option("auto", "auto, float32, bfloat16 or float16.")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, …")
 

@@ -14,7 +14,9 @@ PACKAGE = Path(rrr_cli.__file__).parent
 LAYERS = [
     {"errors", "records", "options", "rrr_cli"},
     {"prompts", "progress", "text"},
-    {"artifacts", "metrics", "sql", "show"},
+    {"schema", "provenance", "parts", "metrics"},
+    {"artifacts"},
+    {"sql", "query_child", "show"},
     {"tasks", "engines"},
     {"rollout"},
     {"training"},
@@ -27,7 +29,9 @@ HEAVY = {"torch", "transformers", "trl", "vllm", "datasets", "duckdb", "scipy", 
 
 
 def layer(name: str) -> int:
-    return next(i for i, names in enumerate(LAYERS) if name in names)
+    found = [i for i, names in enumerate(LAYERS) if name in names]
+    assert found, f"rrr_cli/{name} is in no layer: add it to LAYERS"
+    return found[0]
 
 
 def test_imports_point_down():

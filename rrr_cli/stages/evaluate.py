@@ -12,14 +12,13 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-from rrr_cli.engines import load_engine
-from rrr_cli.engines.base import Sampling
+from rrr_cli.engines import model_fingerprint
 from rrr_cli.errors import NOTHING, USAGE, RrrError
-from rrr_cli.options import EngineOptions, RunOptions, option
+from rrr_cli.options import option
 from rrr_cli.progress import Work
-from rrr_cli.prompts import templates_fingerprint
 from rrr_cli.records import Attempt, Evaluation, Message, Problem, Reflection, content_id
 from rrr_cli.rollout import Failed, Loop
+from rrr_cli.stages.setup import SamplingOptions, configuration, open_loop
 from rrr_cli.tasks import load_task
 
 EXAMPLE = "rrr eval --model base=tiny --limit 100 --max-tokens 64 --reflection-tokens 64"
@@ -27,7 +26,7 @@ MEASURES = ("first_try", "second_try", "second_try_on_failures", "blind_second_t
 
 
 @dataclass(frozen=True)
-class Options(RunOptions, EngineOptions):
+class Options(SamplingOptions):
     """Flags of `rrr eval`."""
 
     model: tuple[str, ...] = option(("base=tiny",), "NAME=MODEL, once a model; the first is compared with.")
@@ -54,14 +53,11 @@ def run(options: Options) -> dict[str, Any]:
     if options.dry_run:
         return {"run": str(options.run), "problems": len(problems), "models": models}
     from rrr_cli.artifacts import Writer, read
-    from rrr_cli.engines.models import fingerprint, resolve
 
-    config = {
-        "task": options.task, "level": options.level or task.levels[0], "data": options.data,
-        "templates": templates_fingerprint(), "temperature": options.temperature, "top_p": options.top_p,
-        "max_tokens": options.max_tokens, "reflection_tokens": options.reflection_tokens,
-        "retry_context": options.retry_context,
-    } | {f"model {name}": fingerprint(resolve(path)) for name, path in models.items()}
+    config = configuration(options, task) | {
+        "reflection_tokens": options.reflection_tokens, "retry_context": options.retry_context,
+        **{f"model {name}": model_fingerprint(options.engine, path) for name, path in models.items()},
+    }
     base = next(iter(models))
     wanted = {p.problem_id for p in problems}
     with Writer(options.run, "evaluations", "eval", config, overwrite=options.overwrite, seed=options.seed) as writer:
@@ -74,10 +70,7 @@ def run(options: Options) -> dict[str, Any]:
                 continue
             shared = {} if name == base else {
                 row.problem_id: row for row in read(options.run, "evaluations") if row.model == base}
-            engine = load_engine(options.engine, path, dtype=options.dtype, device=options.device,
-                                 batch_size=options.batch_size)
-            loop = Loop(task, engine, Sampling(options.temperature, options.top_p, options.max_tokens), options.seed,
-                        options.retry_context, options.reflection_tokens)
+            loop = open_loop(options, task, path, options.retry_context, options.reflection_tokens)
             with Work(f"evaluating {name}", len(problems), len(problems) - len(owed)) as work:
                 for start in range(0, len(owed), options.part):
                     part = owed[start : start + options.part]

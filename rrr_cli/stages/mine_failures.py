@@ -10,21 +10,20 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from rrr_cli.engines import load_engine
-from rrr_cli.engines.base import Sampling
+from rrr_cli.engines import model_fingerprint
 from rrr_cli.errors import NOTHING, RrrError
-from rrr_cli.options import EngineOptions, RunOptions, option
+from rrr_cli.options import option
 from rrr_cli.progress import Work
-from rrr_cli.prompts import templates_fingerprint
 from rrr_cli.records import Attempt, Problem
 from rrr_cli.rollout import Loop
+from rrr_cli.stages.setup import SamplingOptions, configuration, open_loop
 from rrr_cli.tasks import load_task
 
 EXAMPLE = "rrr mine-failures --model tiny --limit 200 --max-tokens 64"
 
 
 @dataclass(frozen=True)
-class Options(RunOptions, EngineOptions):
+class Options(SamplingOptions):
     """Flags of `rrr mine-failures`."""
 
     model: str = option("tiny", "tiny (embedded), a folder (model or LoRA adapter), or a hub id.")
@@ -45,21 +44,21 @@ def run(options: Options) -> dict[str, Any]:
         return {"run": str(options.run), "problems": len(problems), "attempts_at_most": len(problems) * options.samples}
     from rrr_cli.artifacts import Writer
 
-    engine = load_engine(options.engine, options.model, dtype=options.dtype, device=options.device,
-                         batch_size=options.batch_size)
-    config = {
-        "task": options.task, "level": options.level or task.levels[0], "data": options.data, "split": options.split,
-        "model": options.model, "model_fingerprint": engine.fingerprint, "templates": templates_fingerprint(),
-        "samples": options.samples, "stop_at_failure": options.stop_at_failure, "temperature": options.temperature,
-        "top_p": options.top_p, "max_tokens": options.max_tokens,
+    config = configuration(options, task) | {
+        "split": options.split, "model": options.model,
+        "model_fingerprint": model_fingerprint(options.engine, options.model), "samples": options.samples,
+        "stop_at_failure": options.stop_at_failure,
     }
-    loop = Loop(task, engine, Sampling(options.temperature, options.top_p, options.max_tokens), options.seed)
-    with (
-        Writer(options.run, "problems", "mine-failures", config, overwrite=options.overwrite, seed=options.seed) as problem_rows,
-        Writer(options.run, "attempts", "mine-failures", config, overwrite=options.overwrite, seed=options.seed) as attempt_rows,
-    ):
+
+    def writer(table: str) -> Writer:
+        return Writer(options.run, table, "mine-failures", config, overwrite=options.overwrite, seed=options.seed)
+
+    with writer("problems") as problem_rows, writer("attempts") as attempt_rows:
         stored, tried = problem_rows.done("problem_id"), attempt_rows.done("problem_id")
         owed = [p for p in problems if p.problem_id not in tried]
+        if not owed:
+            return summarise(options, problems)
+        loop = open_loop(options, task, options.model)
         with Work("mining", len(problems), len(problems) - len(owed)) as work:
             for start in range(0, len(owed), options.part):
                 part = owed[start : start + options.part]
@@ -68,7 +67,7 @@ def run(options: Options) -> dict[str, Any]:
                 attempt_rows.append(attempts)
                 failed = len({a.problem_id for a in attempts if not a.success})
                 work.advance(len(part), f"{failed}/{len(part)} problems failed")
-    return summarise(options, {p.problem_id for p in problems})
+    return summarise(options, problems)
 
 
 def mine(loop: Loop, problems: list[Problem], samples: int, stop_at_failure: int) -> list[Attempt]:
@@ -95,10 +94,11 @@ def mine(loop: Loop, problems: list[Problem], samples: int, stop_at_failure: int
     return [a for rows in attempts.values() for a in rows]
 
 
-def summarise(options: Options, wanted: set[str]) -> dict[str, Any]:
+def summarise(options: Options, problems: list[Problem]) -> dict[str, Any]:
     """Counts over the problems asked for. Raises RrrError (exit 5) when the model failed none of them."""
     from rrr_cli.artifacts import read
 
+    wanted = {p.problem_id for p in problems}
     attempts = passed = 0
     failed: set[str] = set()
     errors: dict[str, int] = {}
@@ -109,8 +109,10 @@ def summarise(options: Options, wanted: set[str]) -> dict[str, Any]:
                 failed.add(row["problem_id"])
                 errors[row["error_type"]] = errors.get(row["error_type"], 0) + 1
     if not failed:
-        raise RrrError(f"no failures among {len(wanted)} problems: there is nothing to learn from. Try a harder --level, "
-                       "a higher --samples, or another model", NOTHING)
+        raise RrrError(
+            f"no failures among {len(wanted)} problems: there is nothing to learn from. Try a harder --level, a higher "
+            "--samples, or another model", NOTHING,
+        )
     return {
         "run": str(options.run), "problems": len(wanted), "attempts": attempts, "passed": passed,
         "problems_with_a_failure": len(failed), "errors": dict(sorted(errors.items(), key=lambda e: -e[1])),

@@ -12,22 +12,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rrr_cli.engines import load_engine
-from rrr_cli.engines.base import Sampling
+from rrr_cli.engines import model_fingerprint
 from rrr_cli.errors import NOTHING, USAGE, RrrError
-from rrr_cli.options import EngineOptions, RunOptions, option
+from rrr_cli.options import option
 from rrr_cli.progress import Work
-from rrr_cli.prompts import templates_fingerprint
 from rrr_cli.records import Attempt, Problem, Reflection
 from rrr_cli.rollout import Loop
 from rrr_cli.stages.failures import failures, mining_fingerprint
+from rrr_cli.stages.setup import SamplingOptions, configuration, open_loop
 from rrr_cli.tasks import load_task
 
 EXAMPLE = "rrr reflect --model tiny --reflections 2 --limit 100 --max-tokens 64 --reflection-tokens 64"
 
 
 @dataclass(frozen=True)
-class Options(RunOptions, EngineOptions):
+class Options(SamplingOptions):
     """Flags of `rrr reflect`."""
 
     model: str = option("tiny", "Writes the reflections and the retries: tiny, a folder, or a hub id.")
@@ -55,24 +54,22 @@ def run(options: Options) -> dict[str, Any]:
         planned = len(pairs) * options.reflections
         return {"run": str(options.run), "failed_attempts": len(pairs), "reflections": planned,
                 "retries": planned * options.retries}
-    engine = load_engine(options.engine, options.model, dtype=options.dtype, device=options.device,
-                         batch_size=options.batch_size)
-    config = {
-        "task": options.task, "level": options.level or task.levels[0], "data": options.data, "model": options.model,
-        "model_fingerprint": engine.fingerprint, "templates": templates_fingerprint(),
+    config = configuration(options, task) | {
+        "model": options.model, "model_fingerprint": model_fingerprint(options.engine, options.model),
         "reflections": options.reflections, "retries": options.retries, "per_problem": options.per_problem,
-        "retry_context": options.retry_context, "temperature": options.temperature, "top_p": options.top_p,
-        "max_tokens": options.max_tokens, "reflection_tokens": options.reflection_tokens,
+        "retry_context": options.retry_context, "reflection_tokens": options.reflection_tokens,
     }
-    loop = Loop(task, engine, Sampling(options.temperature, options.top_p, options.max_tokens), options.seed,
-                options.retry_context, options.reflection_tokens)
     inputs = {"attempts": mining_fingerprint(source)}
-    with (
-        Writer(options.run, "reflections", "reflect", config, inputs, overwrite=options.overwrite, seed=options.seed) as reflection_rows,
-        Writer(options.run, "attempts", "reflect", config, inputs, overwrite=options.overwrite, seed=options.seed) as attempt_rows,
-    ):
+
+    def writer(table: str) -> Writer:
+        return Writer(options.run, table, "reflect", config, inputs, options.overwrite, options.seed)
+
+    with writer("reflections") as reflection_rows, writer("attempts") as attempt_rows:
         retried = attempt_rows.done("parent_id")
         owed = [(p, a) for p, a in pairs if a.attempt_id not in retried]
+        if not owed:
+            return summarise(options, pairs)
+        loop = open_loop(options, task, options.model, options.retry_context, options.reflection_tokens)
         begun: dict[str, list[Reflection]] = {}
         if reflection_rows.done("attempt_id") - retried:
             for r in read(options.run, "reflections"):
@@ -89,7 +86,7 @@ def run(options: Options) -> dict[str, Any]:
                 retries = retry(loop, triples, options.retries)
                 attempt_rows.append(retries)
                 work.advance(len(part), f"{sum(a.success for a in retries)}/{len(retries)} retries passed")
-    return summarise(options, {a.attempt_id for _, a in pairs})
+    return summarise(options, pairs)
 
 
 def retry(loop: Loop, triples: list[tuple[Problem, Attempt, Reflection]], retries: int) -> list[Attempt]:
@@ -98,10 +95,11 @@ def retry(loop: Loop, triples: list[tuple[Problem, Attempt, Reflection]], retrie
     return [a for rows in loop.retry(problems, failed, reflections, range(retries)) for a in rows]
 
 
-def summarise(options: Options, wanted: set[str]) -> dict[str, Any]:
+def summarise(options: Options, pairs: list[tuple[Problem, Attempt]]) -> dict[str, Any]:
     """Counts over the failed attempts asked for."""
     from rrr_cli.artifacts import read
 
+    wanted = {a.attempt_id for _, a in pairs}
     retries = passed = 0
     for row in read(options.run, "attempts", columns=["parent_id", "success"]):
         if row["parent_id"] in wanted:

@@ -1,4 +1,4 @@
-"""Tasks by name. A task is one file and one line here, an entry point in group `rrr.tasks`, or `--task file.py:Class`."""
+"""Tasks by name: one file and one line here, an entry point in group `rrr.tasks`, or `--task file.py:Class`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def load_task(spec: str, level: str | None = None, data: str | None = None) -> T
         if not Path(path).is_file():
             raise RrrError(f"--task {spec}: there is no file {path}", USAGE)
         module_spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-        assert module_spec is not None and module_spec.loader is not None
+        assert module_spec is not None
+        assert module_spec.loader is not None
         module = importlib.util.module_from_spec(module_spec)
         sys.modules.setdefault(module_spec.name, module)  # dataclasses look their module up
         module_spec.loader.exec_module(module)

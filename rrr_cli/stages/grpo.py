@@ -1,0 +1,58 @@
+"""`rrr grpo`: train a model's reflections with GRPO; a reflection earns 1 when the retry after it passes.
+
+Reads mined failures (tables `problems`, `attempts`); writes `rollouts`, `steps` and `models/policy`. The same command
+typed again goes on from the newest whole checkpoint. Refuses failures of the test split, too few of them, and texts
+that don't fit the model's window.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rrr_cli.prompts import templates_fingerprint
+from rrr_cli.training.settings import Options, configuration, recipe_of
+
+if TYPE_CHECKING:
+    from rrr_cli.training.session import Session
+
+__all__ = ["EXAMPLE", "Options", "run"]
+
+EXAMPLE = "rrr grpo --run runs/default --model tiny"
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Train, and return a summary; an empty one in every process but the first.
+
+    Raises RrrError: bad options (exit 2), no or unfit failures or another configuration (3), missing extra (4),
+    nothing was ever rewarded (5), stopped by a signal after its step and checkpoint (130, 143).
+    """
+    session = prepare(options)
+    if options.dry_run:
+        return {"failures": len(session.failures), "longest_text_tokens": session.longest, **session.config}
+    return session.run()
+
+
+def prepare(options: Options) -> Session:
+    """Every check that needs no training; nothing is written."""
+    from rrr_cli.engines.models import require
+
+    recipe = recipe_of(options)
+    require("train", "torch", "transformers", "trl", "peft", "datasets")
+    from rrr_cli.tasks import load_task
+    from rrr_cli.training import failures as training_set
+    from rrr_cli.training.policy import Policy
+    from rrr_cli.training.session import Session
+
+    task = load_task(options.task, options.level, options.data)
+    policy = Policy(options.model)
+    source = options.input or options.run
+    failures = training_set.load_failures(source, task, policy.render, options.limit)
+    training_set.check_enough(failures, recipe.batch // recipe.group, source)
+    longest = training_set.check_window(
+        failures, task, policy.render, options.retry_context, recipe.reflection_tokens, recipe.retry_tokens,
+        policy.window,
+    )
+    training_set.check_no_test_prompt(failures, task)
+    config = configuration(options, recipe)
+    config |= {"model_fingerprint": policy.fingerprint, "templates": templates_fingerprint()}
+    return Session(options, recipe, task, policy, failures, longest, config)

@@ -1,0 +1,113 @@
+"""What every task promises, on every level; and how a task is found by name."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.records import Message, Problem
+from rrr_cli.tasks import TASKS, load_task
+from rrr_cli.tasks.base import Task
+
+N = 60  # problems looked at in each split
+
+
+def names_and_levels() -> list[tuple[str, str]]:
+    return [(name, level) for name in TASKS for level in load_task(name).levels]
+
+
+@pytest.fixture(scope="module", params=names_and_levels(), ids="-".join)
+def spec(request: pytest.FixtureRequest) -> tuple[str, str]:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def task(spec: tuple[str, str]) -> Task:
+    return load_task(*spec)
+
+
+@pytest.fixture(scope="module")
+def problems(task: Task) -> dict[str, list[Problem]]:
+    return {split: list(islice(task.problems(split), N)) for split in ("train", "test")}
+
+
+def said(text: str) -> list[Message]:
+    return [Message("assistant", text)]
+
+
+def right_answer(problem: Problem) -> list[Message]:
+    """The reference in the form in which the task wants its answers."""
+    wrapped = {"countdown": "<answer> {} </answer>"}
+    return said(wrapped[problem.task].format(json.loads(problem.reference)))
+
+
+def test_problems_are_the_same_each_time_and_however_many_are_taken(spec: tuple[str, str], problems):
+    for split, rows in problems.items():
+        assert list(islice(load_task(*spec).problems(split), N // 2)) == rows[: N // 2]
+
+
+def test_ids_are_unique_and_the_splits_disjoint(problems):
+    ids = [p.problem_id for rows in problems.values() for p in rows]
+    assert len(set(ids)) == len(ids) == 2 * N
+
+
+def test_rows_say_what_they_are(task: Task, problems):
+    for split, rows in problems.items():
+        for p in rows:
+            assert (p.task, p.split) == (task.name, split)
+            assert p.prompt[-1].role == "user"
+            json.loads(p.reference)
+            json.loads(p.metadata)
+            assert not task.leaks(p, "\n".join(m.content for m in p.prompt)), "the prompt holds the reference"
+
+
+def test_the_reference_passes(task: Task, problems):
+    for p in problems["train"] + problems["test"]:
+        verdict = task.verify(p, right_answer(p))
+        assert (verdict.success, verdict.score, verdict.error_type) == (True, 1.0, None)
+        assert task.leaks(p, right_answer(p)[0].content)
+
+
+def test_junk_fails_with_feedback_that_does_not_hold_the_reference(task: Task, problems):
+    rows = problems["train"]
+    for p, other in zip(rows, rows[1:] + rows[:1], strict=True):
+        echo = "\n".join(m.content for m in p.prompt)
+        for transcript in ([], said(""), said("I don't know."), said(echo), said("\ud800\x00<"), right_answer(other)):
+            verdict = task.verify(p, transcript)
+            assert not verdict.success
+            assert 0.0 <= verdict.score < 1.0
+            assert verdict.error_type in task.error_types
+            assert verdict.feedback
+            assert not task.leaks(p, verdict.feedback)
+
+
+def test_a_split_that_does_not_exist_is_refused(task: Task):
+    with pytest.raises(RrrError, match="train and test"):
+        next(task.problems("validation"))
+
+
+def test_an_unknown_task_is_refused_with_the_known_names():
+    with pytest.raises(RrrError, match="Known: countdown") as caught:
+        load_task("countup")
+    assert caught.value.exit_code == USAGE
+
+
+def test_a_task_loads_from_a_file(tmp_path: Path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from rrr_cli.tasks.countdown import Countdown\n"
+        "class Mine(Countdown):\n"
+        "    levels = ('paper', 'easy')\n"
+    )
+    task = load_task(f"{path}:Mine")
+    assert next(task.problems("train")).difficulty.startswith("paper")
+    with pytest.raises(RrrError, match="has no Yours") as caught:
+        load_task(f"{path}:Yours")
+    assert caught.value.exit_code == USAGE
+    with pytest.raises(RrrError, match="there is no file") as caught:
+        load_task(f"{tmp_path}/none.py:Mine")
+    assert caught.value.exit_code == USAGE
