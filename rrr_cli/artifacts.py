@@ -57,13 +57,12 @@ class Writer:
             self._take_lock()
             for stale in self._folder.glob(f"*{TEMP_MARK}*"):  # of a writer that died: nobody else holds the lock
                 stale.unlink()
-            mine = [part for part in _parts(self._run, self._table) if part.provenance["stage"] == self._stage]
-            if self._overwrite:
-                for part in mine:
-                    part.path.unlink()
-                fsync_folder(self._folder)
-            elif mine:
-                origin.require_same(self._folder, mine[0].provenance, self._provenance)
+            for part in parts(self._run, self._table, self._stage):
+                if not self._overwrite:
+                    origin.require_same(self._folder, part.provenance, self._provenance)
+                    break  # the others were let in by this same check
+                part.path.unlink()
+            fsync_folder(self._folder)
             write_atomically(
                 self._folder / f"provenance-{self._stage}.json", json.dumps(self._provenance, indent=1).encode()
             )
@@ -82,10 +81,9 @@ class Writer:
     def done(self, column: str) -> set[str]:
         """The distinct values of a text column among this stage's rows; a rerun skips them."""
         found: set[str] = set()
-        for part in _parts(self._run, self._table):
-            if part.provenance["stage"] == self._stage:
-                for batch in _batches(part, self._schema, None, [column]):
-                    found.update(batch.column(0).unique().to_pylist())
+        for part in parts(self._run, self._table, self._stage):
+            for batch in _batches(part, self._schema, None, [column]):
+                found.update(batch.column(0).unique().to_pylist())
         return found
 
     def append(self, rows: Sequence[Any]) -> Path | None:
@@ -129,7 +127,7 @@ def read(
     """
     schema, record = arrow_schema(table), TABLES[table]
     turns = [field.name for field in schema if pa.types.is_list(field.type)]
-    for part in _parts(run, table):
+    for part in parts(run, table):
         for batch in _batches(part, schema, where, columns):
             for row in batch.to_pylist():
                 for name in turns:
@@ -140,7 +138,7 @@ def read(
 
 def count(run: Path, table: str) -> int:
     """How many rows the table has; 0 where it isn't there."""
-    return sum(part.rows for part in _parts(run, table))
+    return sum(part.rows for part in parts(run, table))
 
 
 def exists(run: Path, table: str) -> bool:
@@ -154,14 +152,13 @@ def fingerprint(run: Path, table: str, stage: str | None = None) -> str:
     A stage that reads a table and also writes to it names the stage whose rows it reads, or its own rows would change
     its input.
     """
-    parts = [p for p in _parts(run, table) if stage is None or p.provenance["stage"] == stage]
-    return content_id(table, [part.digest for part in parts])
+    return content_id(table, [part.digest for part in parts(run, table, stage)])
 
 
 def provenance(run: Path, table: str) -> list[dict[str, Any]]:
     """What wrote the table: one entry a stage, as its first part says it, with all its `rows` and `parts` counted."""
     stages: dict[str, dict[str, Any]] = {}
-    for part in _parts(run, table):
+    for part in parts(run, table):
         entry = stages.setdefault(part.provenance["stage"], {**part.provenance, "rows": 0, "parts": 0})
         entry["rows"] += part.rows
         entry["parts"] += 1
@@ -173,13 +170,12 @@ def part_paths(run: Path, table: str) -> list[Path]:
     return sorted((run / table).glob("part-*.parquet"), key=lambda path: (len(path.name), path.name))
 
 
-def verify(run: Path, table: str) -> list[Path]:
-    """The table's part files, each one just verified. Raises RrrError (exit 3): a part that isn't whole."""
-    return [part.path for part in _parts(run, table)]
-
-
-def _parts(run: Path, table: str) -> Iterator[Part]:
-    return (Part(path, table) for path in part_paths(run, table))
+def parts(run: Path, table: str, stage: str | None = None) -> Iterator[Part]:
+    """The table's parts, or one stage's, verified one by one; a caller keeps none, as each holds its file's bytes."""
+    for path in part_paths(run, table):
+        part = Part(path, table)
+        if stage is None or part.provenance["stage"] == stage:
+            yield part
 
 
 def _batches(
@@ -199,13 +195,14 @@ def _to_arrow(rows: Sequence[Any], table: str, schema: pa.Schema) -> pa.Table:
             raise RrrError(f"{table} holds {record.__name__} records, not {type(row).__name__}", BUG)
     arrays = []
     for field, column in zip(schema, fields(record), strict=True):
-        values = [_plain(getattr(row, column.name)) for row in rows]
-        if not field.nullable and any(value is None for value in values):
-            raise RrrError(f"{table}.{field.name} is never null, but a row has None there", BUG)
         try:
-            arrays.append(pa.array(values, type=field.type))
+            values = [_plain(getattr(row, column.name)) for row in rows]
+            array = pa.array(values, type=field.type)
         except (pa.ArrowException, TypeError, OverflowError) as error:
             raise RrrError(f"{table}.{field.name} is {field.type}: {error}", BUG) from error
+        if array.null_count and not field.nullable:
+            raise RrrError(f"{table}.{field.name} is never null, but a row has None there", BUG)
+        arrays.append(array)
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
@@ -214,5 +211,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list | tuple):
-        return [{"role": _plain(turn.role), "content": _plain(turn.content)} for turn in value]
+        return [_plain_turn(turn) for turn in value]
     return value
+
+
+def _plain_turn(turn: Message) -> dict[str, str]:
+    if not isinstance(turn.role, str) or not isinstance(turn.content, str):
+        raise TypeError(f"a turn has a role and a content, both text, and this is {turn!r}")
+    return {"role": _plain(turn.role), "content": _plain(turn.content)}

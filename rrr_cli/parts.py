@@ -46,7 +46,7 @@ class Part:
             raise RrrError(f"{path} was removed while it was being read; type the same command again") from error
         except KeyError as error:
             raise RrrError(f"{path} is Parquet, but not a part that rrr wrote; move it out of the table") from error
-        except (OSError, ValueError, pa.ArrowException) as error:
+        except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
             raise RrrError(f"{path} is truncated, damaged or no Parquet file; {_CURE}") from error
         if not intact:
             raise RrrError(f"{path} is damaged: its content doesn't match its checksum; {_CURE}")

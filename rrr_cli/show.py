@@ -1,0 +1,162 @@
+"""`rrr show ID`: one story from a run, problem to verdict. Reads a run's tables; writes nothing.
+
+ID is a problem, an attempt (a first try or a retry) or a reflection, or the first 4 or more characters of one. Refuses
+an id that isn't there, and a beginning that several ids share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.rule import Rule
+from rich.text import Text
+
+from rrr_cli.artifacts import read
+from rrr_cli.errors import RrrError
+from rrr_cli.records import Attempt, Message, Problem, Reflection
+from rrr_cli.sql import require_run
+from rrr_cli.text import safe_text
+
+LEAST = 4  # characters of an id
+ID_COLUMNS = {"problems": "problem_id", "attempts": "attempt_id", "reflections": "reflection_id"}
+
+
+def story(run: Path, id: str) -> dict[str, Any]:
+    """The story around `id`, as plain data: `rrr show --json`.
+
+    {"problem", "attempt", "tries": [{"reflection", "retry"}], "other_attempts": [ids]}, each a record as a dict or
+    null. For a problem, the attempt is a failed one that a retry solved, else a failed one, else any. Raises RrrError
+    (exit 3): no such run or id, or a beginning that isn't unique.
+    """
+    require_run(run)
+    table, whole = _find(run, id)
+    if table == "problems":
+        first = list(read(run, "attempts", (pc.field("problem_id") == whole) & (pc.field("phase") == "first")))
+        retries = _retries(run, [a.attempt_id for a in first])
+        solved = {r.parent_id for r in retries if r.success}
+        first.sort(key=lambda a: (a.success, a.attempt_id not in solved))
+        attempt = first[0] if first else None
+        others = [a.attempt_id for a in first[1:]]
+        problem_id, reflections = whole, None
+    else:
+        attempt, reflections = _failed_attempt(run, table, whole)
+        others, problem_id = [], attempt.problem_id
+        retries = _retries(run, [attempt.attempt_id])
+    return {
+        "problem": _dict(next(read(run, "problems", pc.field("problem_id") == problem_id), None)),
+        "attempt": _dict(attempt),
+        "tries": _tries(run, attempt, retries, reflections) if attempt else [],
+        "other_attempts": others,
+    }
+
+
+def show(run: Path, id: str, console: Console) -> None:
+    """Print the story around `id` to `console`. Raises RrrError (exit 3) as `story` does."""
+    told = story(run, id)
+    problem, attempt = told["problem"], told["attempt"]
+    if problem:
+        kind = f"{problem['task']} {problem['difficulty']}, {problem['split']}"
+        _section(console, f"problem {problem['problem_id']}, {kind}")
+        _turns(console, problem["prompt"])
+    if attempt:
+        _attempt(console, "try", attempt)
+    for pair in told["tries"]:
+        if reflection := pair["reflection"]:
+            leak = ", holds the reference" if reflection["leaks_reference"] else ""
+            _section(
+                console, f"reflection {reflection['reflection_id']} by {reflection['reflector']}, "
+                f"{reflection['tokens']} tokens, {reflection['finish_reason']}{leak}",
+            )
+            console.print(Text(safe_text(reflection["text"])))
+        if retry := pair["retry"]:
+            _attempt(console, retry["phase"] if pair["reflection"] else f"{retry['phase']} without a reflection", retry)
+    if others := told["other_attempts"]:
+        console.print(Text(f"\n{len(others)} more tries at this problem, such as: rrr show {others[0]}", style="dim"))
+
+
+def _find(run: Path, id: str) -> tuple[str, str]:
+    """The table and the whole id that `id` begins."""
+    if len(id) < LEAST:
+        raise RrrError(f"{id!r} is too short: type at least {LEAST} characters of an id")
+    found = {
+        (table, row[column])
+        for table, column in ID_COLUMNS.items()
+        for row in read(run, table, pc.starts_with(pc.field(column), id), columns=[column])
+    }
+    exact = [entry for entry in found if entry[1] == id]
+    if len(exact) == 1:
+        return exact[0]
+    if len(found) == 1:
+        return found.pop()
+    if found:
+        shown = ", ".join(sorted(f"{ID_COLUMNS[table].removesuffix('_id')} {whole}" for table, whole in found)[:8])
+        raise RrrError(f"{id} begins {len(found)} ids: {shown}; type more of it")
+    raise RrrError(
+        f"{safe_text(id)} begins no problem, attempt or reflection of {run}; "
+        f'to see some: rrr sql --run {run} "select problem_id, attempt_id, reflection_id from repairs limit 5"'
+    )
+
+
+def _failed_attempt(run: Path, table: str, id: str) -> tuple[Attempt, list[str] | None]:
+    """The first try that the id is about, and the reflections to tell of (None: all)."""
+    reflections = None
+    if table == "reflections":
+        reflection: Reflection = next(read(run, "reflections", pc.field("reflection_id") == id))
+        id, reflections = reflection.attempt_id, [reflection.reflection_id]
+    attempt: Attempt | None = next(read(run, "attempts", pc.field("attempt_id") == id), None)
+    if attempt is not None and attempt.parent_id is not None:
+        reflections = [attempt.reflection_id or ""]
+        id = attempt.parent_id
+        attempt = next(read(run, "attempts", pc.field("attempt_id") == id), None)
+    if attempt is None:
+        raise RrrError(f"{run} doesn't hold the attempt {id} this belongs to; type --run with the run it was mined in")
+    return attempt, reflections
+
+
+def _retries(run: Path, parents: list[str]) -> list[Attempt]:
+    return list(read(run, "attempts", pc.field("parent_id").isin(parents)))
+
+
+def _tries(
+    run: Path, attempt: Attempt, retries: list[Attempt], only: list[str] | None
+) -> list[dict[str, Any]]:
+    """Each reflection on `attempt` beside each retry that was given it; then the retries that were given none."""
+    found: list[Reflection] = list(read(run, "reflections", pc.field("attempt_id") == attempt.attempt_id))
+    pairs: list[tuple[Reflection | None, Attempt | None]] = []
+    for reflection in found:
+        given = [(reflection, r) for r in retries if r.reflection_id == reflection.reflection_id]
+        pairs += given or [(reflection, None)]
+    pairs += [(None, r) for r in retries if r.parent_id == attempt.attempt_id and r.reflection_id is None]
+    return [
+        {"reflection": _dict(reflection), "retry": _dict(retry)} for reflection, retry in pairs
+        if only is None or (reflection.reflection_id if reflection else "") in only
+    ]
+
+
+def _attempt(console: Console, name: str, attempt: dict[str, Any]) -> None:
+    _section(
+        console, f"{name} {attempt['attempt_id']} by {attempt['model']}, {attempt['completion_tokens']} tokens, "
+        f"{attempt['finish_reason']}",
+    )
+    _turns(console, attempt["transcript"])
+    passed = attempt["success"]
+    verdict = Text("passed" if passed else f"failed: {attempt['error_type']}", "bold green" if passed else "bold red")
+    console.print(Text("→ ") + verdict + Text(f"  {safe_text(attempt['feedback'])}"))
+
+
+def _turns(console: Console, turns: Iterable[dict[str, str]]) -> None:
+    for turn in turns:
+        console.print(Text(f"{turn['role']}: ", "dim") + Text(safe_text(turn["content"])))
+
+
+def _section(console: Console, title: str) -> None:
+    console.print(Rule(Text(safe_text(title)), align="left"))
+
+
+def _dict(record: Problem | Attempt | Reflection | Message | None) -> dict[str, Any] | None:
+    return asdict(record) if record is not None else None

@@ -1,0 +1,70 @@
+-- The views of `rrr sql`. Plain CREATE VIEW statements over the tables: read them, copy them, change them in a query.
+-- Every table and view has a `run` column, the name of the run's folder, so that several runs can be asked at once.
+-- Ids are content hashes and two runs can share them: a join is always on `run` too.
+
+-- First tries that failed, each with its problem.
+CREATE VIEW failures AS
+SELECT
+    a.run, a.problem_id, a.attempt_id, a.task, a.split, a.difficulty, a.model, a.sample_index,
+    p.prompt[-1].content AS problem,          -- the last turn that the model was shown
+    a.transcript[-1].content AS failed_text,  -- what it wrote last
+    a.answer, a.error_type, a.feedback, a.finish_reason
+FROM attempts AS a
+LEFT JOIN problems AS p ON p.run = a.run AND p.problem_id = a.problem_id
+WHERE a.phase = 'first' AND NOT a.success;
+
+-- problem ⋈ failed attempt ⋈ reflection ⋈ retry: one row a retry. `reflection` is null for a retry without one.
+CREATE VIEW repairs AS
+SELECT
+    f.run, f.problem_id, f.attempt_id, t.reflection_id, t.attempt_id AS retry_id,
+    f.task, f.split, f.difficulty, f.model, r.reflector, t.phase, t.sample_index,
+    f.problem, f.failed_text, f.feedback, r.text AS reflection, t.transcript[-1].content AS retry_text,
+    t.success, t.score, t.error_type, t.feedback AS retry_feedback,
+    r.tokens AS reflection_tokens, t.completion_tokens AS retry_tokens, r.leaks_reference
+FROM failures AS f
+JOIN attempts AS t ON t.run = f.run AND t.parent_id = f.attempt_id
+LEFT JOIN reflections AS r ON r.run = t.run AND r.reflection_id = t.reflection_id;
+
+-- First tries by problem: n, passes, and the unbiased pass@k (Chen et al. 2021, arXiv 2107.03374, equation 1)
+-- 1 - C(n - passes, k) / C(n, k), written as a product, for k = 1, 2, 4, … up to n: one row a problem and k.
+-- Biased where mining stopped early: with `--stop-at-failure` a problem's tries end at its failures, so `pass_rate`
+-- is too low. The rule that was used stands in attempts/provenance-mine-failures.json.
+CREATE VIEW pass_at AS
+WITH tries AS (
+    SELECT
+        run, problem_id, task, split, difficulty, model,
+        count(*) AS n, count(*) FILTER (WHERE success) AS passes
+    FROM attempts
+    WHERE phase = 'first'
+    GROUP BY ALL
+)
+SELECT
+    *, passes / n AS pass_rate,
+    1 - coalesce(list_product([1 - k / i FOR i IN range(n - passes + 1, n + 1)]), 1) AS pass_at_k
+FROM tries, (SELECT 2 ** i AS k FROM range(20) AS powers(i))
+WHERE k <= n;
+
+-- How long each model's reflections are, how many hit the token limit, how many hold the reference answer.
+CREATE VIEW reflection_lengths AS
+SELECT
+    run, reflector, count(*) AS n,
+    avg(tokens) AS mean_tokens, median(tokens) AS median_tokens, quantile_cont(tokens, 0.9) AS p90_tokens,
+    avg((finish_reason = 'length')::INT) AS truncated, avg(leaks_reference::INT) AS leaking
+FROM reflections
+GROUP BY ALL;
+
+-- GRPO, step by step. Dead groups (all rewards equal) give no gradient; `retries` and `passed` are counted from the
+-- rollouts.
+CREATE VIEW grpo_health AS
+WITH judged AS (
+    SELECT
+        run, step, count(*) AS retries, count(*) FILTER (WHERE success) AS passed,
+        avg(leaks_reference::INT) AS leaking
+    FROM rollouts
+    GROUP BY ALL
+)
+SELECT
+    s.run, s.step, j.retries, j.passed, s.reward_mean, s.reward_std, s.dead_groups, s.kl, s.entropy,
+    s.reflection_length, s.retry_length, s.clipped_reflections, j.leaking, s.grad_norm, s.learning_rate, s.seconds
+FROM steps AS s
+LEFT JOIN judged AS j ON j.run = s.run AND j.step = s.step;

@@ -1,0 +1,82 @@
+"""Every command's help, and the example in it, as a newcomer in an empty folder types them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+COMMANDS = ("mine-failures", "reflect", "grpo", "eval", "sql", "show", "schema")
+
+
+def example_of(rrr, command: str) -> list[str]:
+    result = rrr(command, "--help")
+    assert result.code == 0
+    flat = " ".join(re.sub(r"[│╭╮╰╯─]", " ", result.out).split())
+    found = re.search(r"Example: rrr (.+?)(?= (?:Arguments|Options|Sampling|Run) )", flat)
+    assert found, flat
+    return shlex.split(found[1])
+
+
+def test_the_examples_in_the_help_run_one_after_the_other_in_an_empty_folder(rrr, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in ("mine-failures", "reflect", "grpo", "eval", "sql", "schema"):
+        arguments = example_of(rrr, command)
+        assert arguments[0] == command
+        result = rrr(*arguments)
+        assert result.code == 0, result.err
+        assert result.out
+    assert (Path("runs/default") / "models" / "policy" / "model.safetensors").is_file()
+    assert example_of(rrr, "show")[0] == "show"
+    ids = json.loads(rrr("sql", "--format", "jsonl", "select attempt_id from failures limit 1").out)
+    shown = rrr("show", ids["attempt_id"][:8])
+    assert shown.code == 0, shown.err
+    assert "Using the numbers" in shown.out
+
+
+def test_the_policy_that_grpo_wrote_can_be_evaluated_and_its_tables_queried(rrr, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    short = ["--max-tokens", 48]
+    assert rrr("mine-failures", "--limit", 40, *short).code == 0
+    trained = rrr("grpo", "--steps", 1, "--batch", 16, "--group", 8, "--reflection-tokens", 48, *short)
+    assert trained.code == 0, trained.err
+    result = rrr("eval", "--model", "base=tiny", "--model", "trained=runs/default/models/policy", "--limit", 12,
+                 "--reflection-tokens", 48, *short, "--json")
+    assert result.code == 0, result.err
+    assert [m["name"] for m in json.loads(result.out)["models"]] == ["base", "trained"]
+    query = "select count(*) as n, sum(trained_tokens) > 0 as trained from rollouts"
+    assert json.loads(rrr("sql", "--format", "jsonl", query).out) == {"n": 16, "trained": True}
+
+
+def test_unknown_commands_options_tasks_and_models_are_one_clear_line(rrr, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert rrr("mine").code == 2
+    assert rrr("eval", "--modle", "x").code == 2
+    for arguments, code, named in (
+        (["mine-failures", "--task", "chess"], 2, "countdown"),
+        (["mine-failures", "--level", "impossible"], 2, "easy"),
+        (["mine-failures", "--samples", "0"], 2, "--samples"),
+        (["mine-failures", "--model", "./nowhere", "--limit", "1"], 3, "./nowhere"),
+        (["mine-failures", "--engine", "abacus", "--limit", "1"], 2, "transformers"),
+        (["grpo"], 3, "rrr mine-failures"),
+        (["reflect"], 3, "rrr mine-failures"),
+        (["sql", "select 1"], 3, "rrr mine-failures"),
+        (["sql"], 2, "rrr sql"),
+        (["schema", "tables"], 2, "attempts"),
+    ):
+        result = rrr(*arguments)
+        assert result.code == code, (arguments, result)
+        assert named in result.err
+        assert "Traceback" not in result.err
+        assert result.out == ""
+
+
+def test_version_prints_the_version(rrr):
+    import rrr_cli
+
+    assert rrr("--version").out == f"rrr {rrr_cli.__version__}\n"
