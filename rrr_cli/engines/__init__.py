@@ -26,3 +26,14 @@ def load_engine(name: str, model: str, *, dtype: str = "auto", device: str = "au
     module_name, _, attribute = ENGINES[name].partition(":")
     cls: Any = getattr(importlib.import_module(module_name), attribute)
     return cls(model, dtype=dtype, device=device, batch_size=batch_size, max_model_len=max_model_len)  # type: ignore[no-any-return]
+
+
+def model_fingerprint(name: str, model: str) -> str:
+    """What `load_engine(name, model).fingerprint` will be, without loading the model. Raises RrrError (exit 3)."""
+    if name == "scripted":
+        from rrr_cli.engines.scripted import ScriptedEngine
+
+        return ScriptedEngine(model).fingerprint
+    from rrr_cli.engines.models import resolve
+
+    return resolve(model).fingerprint

@@ -47,3 +47,7 @@ class Engine(Protocol):
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """completions_B_N: for prompt b, one completion a seed, in the order of its seeds."""
         ...
+
+    def close(self) -> None:
+        """Give the model's memory back; the engine generates no more. For loading the next model on the same device."""
+        ...

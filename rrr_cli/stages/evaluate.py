@@ -68,8 +68,9 @@ def run(options: Options) -> dict[str, Any]:
             owed = [p for p in problems if ids[p.problem_id] not in done]
             if not owed:
                 continue
-            shared = {} if name == base else {
-                row.problem_id: row for row in read(options.run, "evaluations") if row.model == base}
+            shared = None
+            if name != base:
+                shared = {row.problem_id: row for row in read(options.run, "evaluations") if row.model == base}
             loop = open_loop(options, task, path, options.retry_context, options.reflection_tokens)
             with Work(f"evaluating {name}", len(problems), len(problems) - len(owed)) as work:
                 for start in range(0, len(owed), options.part):
@@ -77,9 +78,10 @@ def run(options: Options) -> dict[str, Any]:
                     writer.append([
                         Evaluation(evaluation_id=ids[row["problem_id"]], model=name, model_path=path,
                                    temperature=options.temperature, seed=options.seed, **row)
-                        for row in evaluate(loop, part, shared if name != base else None)
+                        for row in evaluate(loop, part, shared)
                     ])
                     work.advance(len(part))
+            loop.engine.close()
     rows = [row for row in read(options.run, "evaluations") if row.problem_id in wanted and row.model in models]
     return summarise(rows, list(models))
 

@@ -1,0 +1,144 @@
+"""What `--model` means: "tiny" (embedded), a folder (full model or LoRA adapter), or a hub id; and its fingerprint.
+
+Reads model folders; a hub id is fetched through huggingface_hub (or found in its cache when offline). Refuses weights
+that aren't safetensors and code that comes with a model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rrr_cli.errors import NO_BACKEND, RrrError
+
+WHOLE_FILE_BYTES = 64 * 2**20  # hash smaller files whole
+BLOCK_BYTES = 2**20
+BLOCKS = 16  # evenly spaced blocks, first and last included, of a bigger file
+HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model on disk."""
+
+    name: str  # as the user named it
+    path: Path  # folder of the full model; of the base model where there is an adapter
+    adapter: Path | None  # folder of the LoRA adapter
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder that the tokenizer and the chat template come from: the adapter's own where it has one."""
+        if self.adapter and (self.adapter / "tokenizer_config.json").is_file():
+            return self.adapter
+        return self.path
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that change with the weights, the tokenizer, the chat template or the adapter."""
+        folders = [self.path, *([self.adapter] if self.adapter else [])]
+        return hashlib.sha256("".join(fingerprint(f) for f in folders).encode()).hexdigest()[:16]
+
+
+def require(extra: str, *modules: str) -> None:
+    """Raises RrrError (exit 4) with the line to type where a module of an optional extra isn't installed."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise RrrError(f"{module} is not installed; type: pip install 'rrr_cli[{extra}]'", NO_BACKEND)
+
+
+def resolve(model: str) -> ResolvedModel:
+    """The folder or folders that `model` names.
+
+    Raises RrrError: neither a model folder nor a known hub id, or no safetensors (exit 3); no huggingface_hub (4).
+    """
+    folder = _folder(model)
+    config = folder / "adapter_config.json"
+    if not config.is_file():
+        return ResolvedModel(model, _checked(folder, "config.json"), None)
+    base = json.loads(config.read_text()).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise RrrError(f"{config} doesn't name its base model: set base_model_name_or_path in it")
+    near = folder / base  # an adapter may name its base relative to itself
+    base_folder = near if near.is_dir() else _folder(base)
+    return ResolvedModel(model, _checked(base_folder, "config.json"), _checked(folder, "adapter_config.json"))
+
+
+def load_tokenizer(model: ResolvedModel) -> Any:
+    """The model's tokenizer. Raises RrrError (exit 3) where none loads without code of its own."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(model.tokenizer), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise RrrError(f"--model {model.name}: no tokenizer that loads in {model.tokenizer}: {_line(error)}") from None
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of a model folder: its JSON and template files whole, its weights whole or (from 64 MiB) by blocks.
+
+    A snapshot of the hub is its commit, which already is a hash of everything.
+    """
+    if folder.parent.name == "snapshots":
+        return folder.name
+    digest = hashlib.sha256()
+    names = {"tokenizer.model", "merges.txt", "vocab.txt"}
+    for path in sorted(folder.iterdir()):
+        if path.suffix in {".json", ".jinja", ".safetensors"} or path.name in names:
+            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+            _hash_file(path, digest)
+    return digest.hexdigest()
+
+
+def _folder(model: str) -> Path:
+    if model == "tiny":
+        return Path(str(importlib.resources.files("rrr_cli"))) / "models" / "tiny"
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if path.is_file():
+        raise RrrError(f"--model {model} is a file; wanted the folder of a model in Hugging Face format")
+    if model.count("/") > 1 or model.startswith((".", "/", "~")):  # no hub id looks like this
+        raise RrrError(f"--model {model}: there is no such folder; check the path")
+    return _snapshot(model)
+
+
+def _snapshot(repo: str) -> Path:
+    require("train", "huggingface_hub")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo, allow_patterns=HUB_FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise RrrError(
+            f"--model {repo}: no folder of that name, and not found on the hub or in its cache "
+            f"({type(error).__name__}); check the path or the hub id, or type --model tiny"
+        ) from None
+
+
+def _checked(folder: Path, config: str) -> Path:
+    if not (folder / config).is_file():
+        raise RrrError(f"{folder} is no model: it holds no {config}; wanted a folder in Hugging Face format")
+    if not any(folder.glob("*.safetensors")):
+        raise RrrError(f"{folder} holds no *.safetensors; other weight formats can run code and aren't loaded")
+    return folder
+
+
+def _hash_file(path: Path, digest: hashlib._Hash) -> None:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size < WHOLE_FILE_BYTES:
+            digest.update(file.read())
+            return
+        for block in range(BLOCKS):
+            file.seek((size - BLOCK_BYTES) * block // (BLOCKS - 1))
+            digest.update(file.read(BLOCK_BYTES))
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,111 @@
+"""The transformers engine: any causal language model of plain attention layers, on a CPU or one GPU.
+
+Reads a model folder. The loop, and what a seed promises, is in `decoding.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rrr_cli.engines.base import Completion, Prompt, Sampling
+from rrr_cli.engines.models import ResolvedModel, load_tokenizer, require, resolve
+from rrr_cli.engines.render import decode, render
+from rrr_cli.errors import USAGE, RrrError
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+class TransformersEngine:
+    """One model in memory. `batch_size` is the most samples that decode at once."""
+
+    name = "transformers"
+
+    def __init__(self, model: str, *, dtype: str = "auto", device: str = "auto", batch_size: int = 256,
+                 max_model_len: int | None = None) -> None:
+        """Load `model`. dtype auto is float32 on a CPU, bfloat16 on a GPU; device auto is the GPU if there is one.
+
+        Raises RrrError: unknown dtype or no such device (exit 2), no such model (3), extra not installed (4).
+        """
+        require("train", "torch", "transformers")
+        resolved = resolve(model)
+        self.model, self.fingerprint = model, resolved.fingerprint
+        self.tokenizer = load_tokenizer(resolved)
+        self.lm = load_model(resolved, dtype, device)
+        self.eos_ids = eos_ids(self.lm, self.tokenizer)
+        self.batch_size, self.max_model_len = batch_size, max_model_len
+
+    def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """completions_B_N, one a seed. Raises RrrError (exit 3): a prompt doesn't fit the context."""
+        from rrr_cli.engines.decoding import sample
+
+        ids_B = [render(self.tokenizer, p.messages, p.tools) for p in prompts_B]
+        ids_B_N = sample(
+            self.lm, ids_B, [p.seeds for p in prompts_B], sampling, self.eos_ids,
+            batch_size=self.batch_size, max_model_len=self.max_model_len,
+        )
+        return [
+            [self._completion(ids, len(prompt_ids)) for ids in ids_N]
+            for prompt_ids, ids_N in zip(ids_B, ids_B_N, strict=True)
+        ]
+
+    def _completion(self, ids: list[int], prompt_tokens: int) -> Completion:
+        finish_reason = "stop" if ids[-1] in self.eos_ids else "length"
+        return Completion(decode(self.tokenizer, ids), len(ids), finish_reason, prompt_tokens)
+
+    def close(self) -> None:
+        """Free the model."""
+        import gc
+
+        import torch
+
+        del self.lm
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def load_model(resolved: ResolvedModel, dtype: str = "auto", device: str = "auto") -> Any:
+    """The causal language model in eval mode, its adapter (if any) applied.
+
+    Raises RrrError: unknown dtype or no such device (exit 2), weights that don't load (3), peft missing (4).
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    if dtype not in DTYPES:
+        raise RrrError(f"--dtype {dtype}: wanted one of {', '.join(DTYPES)}", USAGE)
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise RrrError(f"--device {device}: torch sees no GPU here; use --device cpu", USAGE)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
+    try:
+        lm = AutoModelForCausalLM.from_pretrained(
+            str(resolved.path), dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False,
+            attn_implementation="sdpa",
+        )
+        if resolved.adapter:
+            lm = _adapted(lm, resolved, merge=dtype == "float32")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise RrrError(f"--model {resolved.name} doesn't load: {str(error).strip().splitlines()[0]}") from None
+    return lm.to(device).eval()
+
+
+def eos_ids(lm: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end a turn: the generation config's, and the tokenizer's own."""
+    configured = lm.generation_config.eos_token_id
+    ids = configured if isinstance(configured, list) else [configured]
+    return sorted({i for i in (*ids, tokenizer.eos_token_id) if i is not None})
+
+
+def _adapted(lm: Any, resolved: ResolvedModel, merge: bool) -> Any:
+    require("train", "peft")
+    from peft import PeftModel
+
+    adapted = PeftModel.from_pretrained(lm, str(resolved.adapter))
+    # merged is faster, but rounding the sum to 16 bits would lose part of a small adapter
+    return adapted.merge_and_unload() if merge else adapted

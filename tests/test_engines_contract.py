@@ -1,0 +1,129 @@
+"""What every engine promises. vLLM's turn comes with `make test-vllm`, where it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from rrr_cli.engines import load_engine
+from rrr_cli.engines.base import Completion, Engine, Prompt, Sampling
+from rrr_cli.records import Message
+
+SCRIPT = {
+    "default": [f"answer number {i} is <answer> {i} + {i} </answer>" for i in range(50)],
+    "rules": [["Reflect", [f"explanation {i} : try again" for i in range(50)]]],
+}
+needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm isn't installed")
+
+
+@pytest.fixture(
+    scope="module", params=["scripted", "transformers", pytest.param("vllm", marks=[pytest.mark.vllm, needs_vllm])]
+)
+def engine(request: pytest.FixtureRequest, random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    model = random_model
+    if request.param == "scripted":
+        model = tmp_path_factory.mktemp("scripted") / "script.json"
+        model.write_text(json.dumps(SCRIPT))
+    return load_engine(request.param, str(model), batch_size=16)
+
+
+def prompt(text: str, *seeds: int) -> Prompt:
+    return Prompt((Message("user", text),), seeds)
+
+
+PROMPTS = [
+    prompt("Using the numbers 3 4 5 create an equation that equals 12", 2**62 + 1, 7, 8),
+    prompt("Reflect", 7),
+    prompt("numbers 1 2", 9, 10, 11, 12, 13),
+]
+SAMPLING = Sampling(temperature=1.0, max_tokens=24)
+
+
+def texts(completions_B_N: list[list[Completion]]) -> list[list[str]]:
+    return [[c.text for c in row] for row in completions_B_N]
+
+
+def test_one_completion_a_seed_in_the_order_of_prompts_and_seeds(engine: Engine) -> None:
+    both = engine.generate(PROMPTS, SAMPLING)
+    assert [len(row) for row in both] == [3, 1, 5]
+    seeds_reversed = [Prompt(p.messages, p.seeds[::-1]) for p in PROMPTS[::-1]]
+    assert [row[::-1] for row in engine.generate(seeds_reversed, SAMPLING)[::-1]] == both
+
+
+def test_a_seed_gives_the_same_text_again_and_with_other_neighbours(engine: Engine) -> None:
+    together = engine.generate(PROMPTS, SAMPLING)
+    assert engine.generate(PROMPTS, SAMPLING) == together
+    alone = [[engine.generate([prompt_of(p, s)], SAMPLING)[0][0] for s in p.seeds] for p in PROMPTS]
+    assert alone == together
+
+
+def prompt_of(p: Prompt, seed: int) -> Prompt:
+    return Prompt(p.messages, (seed,))
+
+
+def test_other_seeds_give_other_texts_and_equal_seeds_equal_ones(engine: Engine) -> None:
+    (row,) = engine.generate([prompt("numbers 1 2", *range(12), 0)], SAMPLING)
+    assert len({c.text for c in row}) > 6
+    assert row[0] == row[12]
+
+
+def test_max_tokens_is_honoured_and_counted(engine: Engine) -> None:
+    for most in (1, 5):
+        for row in engine.generate(PROMPTS, Sampling(max_tokens=most)):
+            for c in row:
+                assert 1 <= c.tokens <= most
+                assert c.finish_reason == "stop" or c.tokens == most
+                assert len(c.text.split()) <= most
+    assert any(c.finish_reason == "length" for row in engine.generate(PROMPTS, Sampling(max_tokens=1)) for c in row)
+
+
+def test_the_end_of_turn_is_counted_and_not_shown(engine: Engine) -> None:
+    (row,) = engine.generate([prompt("numbers 1 2", *range(24))], Sampling(max_tokens=120))
+    assert {c.finish_reason for c in row} <= {"stop", "length"}
+    stopped = [c for c in row if c.finish_reason == "stop"]
+    assert stopped, "no sample came to its end in 120 tokens"
+    for c in stopped:
+        assert not any(special in c.text for special in ("<s>", "</s>", "<pad>"))
+        # the words are the tokens, but special ones, and punctuation that the tokenizer draws to the word before it
+        assert len(c.text.split()) < c.tokens
+
+
+def test_prompts_are_counted(engine: Engine) -> None:
+    long, short, _ = (row[0].prompt_tokens for row in engine.generate(PROMPTS, SAMPLING))
+    assert long > short > 0
+
+
+def test_temperature_0_ignores_the_seed(engine: Engine) -> None:
+    (row,) = engine.generate([prompt("numbers 5 6", 1, 2, 3)], Sampling(temperature=0.0, max_tokens=16))
+    assert row[0] == row[1] == row[2]
+
+
+def test_nothing_asked_nothing_said(engine: Engine) -> None:
+    assert engine.generate([], SAMPLING) == []
+    assert engine.generate([prompt("numbers")], SAMPLING) == [[]]
+
+
+def test_a_small_top_p_leaves_only_the_likeliest_reply(engine: Engine) -> None:
+    if engine.name == "scripted":
+        pytest.skip("rules have no probabilities")
+    (row,) = engine.generate([prompt("numbers 5 6", 1, 2)], Sampling(temperature=1.0, top_p=1e-6, max_tokens=16))
+    (greedy,) = engine.generate([prompt("numbers 5 6", 1, 2)], Sampling(temperature=0.0, max_tokens=16))
+    assert row == greedy
+
+
+def test_it_names_itself_its_model_and_its_weights(engine: Engine) -> None:
+    assert engine.name in {"scripted", "transformers", "vllm"}
+    assert Path(engine.model).exists()
+    assert len(engine.fingerprint) == 16
+
+
+@pytest.mark.vllm
+@needs_vllm
+@pytest.mark.parametrize("folder", ["random_model", "random_adapter"])
+def test_vllm_writes_greedily_what_transformers_writes(folder: str, request: pytest.FixtureRequest) -> None:
+    model, greedy = str(request.getfixturevalue(folder)), Sampling(temperature=0.0, max_tokens=24)
+    expected = load_engine("transformers", model).generate(PROMPTS, greedy)
+    assert load_engine("vllm", model, batch_size=16).generate(PROMPTS, greedy) == expected

@@ -1,0 +1,226 @@
+"""The transformers engine: what a seed promises, against a plain loop; contexts, adapters, model names."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rrr_cli.engines import load_engine
+from rrr_cli.engines.base import Prompt, Sampling
+from rrr_cli.engines.models import fingerprint, resolve
+from rrr_cli.engines.transformers import TransformersEngine
+from rrr_cli.errors import BAD_INPUT, NO_BACKEND, USAGE, RrrError
+from rrr_cli.records import Message
+
+NUMBERS = [" ".join(str((7 * i + j) % 101) for j in range(1 + 5 * i)) for i in range(5)]  # 1 to 21 words
+PROMPTS = [
+    Prompt((Message("user", text),), tuple(range(10 * i, 10 * i + n)))
+    for i, (text, n) in enumerate(zip(NUMBERS, (5, 1, 3, 8, 2), strict=True))
+]
+
+
+@pytest.fixture(scope="module")
+def engine(random_model: Path) -> TransformersEngine:
+    return TransformersEngine(str(random_model))
+
+
+def test_the_text_is_that_of_a_plain_loop_without_cache_or_batch(engine: TransformersEngine) -> None:
+    import numpy as np
+    import torch
+
+    from rrr_cli.engines.decoding import sample
+    from rrr_cli.engines.render import render
+
+    sampling = Sampling(temperature=0.8, top_p=0.9, max_tokens=66)  # longer than one stretch between rebuilds
+    ids_B = [*(render(engine.tokenizer, p.messages) for p in PROMPTS), [5]]  # the last is one token: nothing to prefill
+    seeds_B = [*(p.seeds for p in PROMPTS), (99,)]
+    got = sample(engine.lm, ids_B, seeds_B, sampling, engine.eos_ids, batch_size=6)
+    for prompt, seeds, got_N in zip(ids_B, seeds_B, got, strict=True):
+        uniforms = np.random.Generator(np.random.Philox(key=seeds[0])).random(66)
+        ids = list(prompt)
+        for uniform in uniforms:
+            with torch.no_grad():
+                logits = engine.lm(torch.tensor([ids])).logits[0, -1].double()
+            probs = (logits / 0.8).softmax(-1)
+            ranked, order = probs.sort(descending=True)
+            kept = int((ranked.cumsum(0) < 0.9).sum()) + 1  # the smallest set that holds 90 %
+            nucleus = torch.zeros_like(probs).index_copy(0, order[:kept], ranked[:kept])
+            cdf = nucleus.cumsum(0) / nucleus.sum()
+            ids.append(int((cdf <= uniform).sum()))
+            if ids[-1] in engine.eos_ids:
+                break
+        assert got_N[0] == ids[len(prompt) :]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_batch_size_and_order_change_no_text(engine: TransformersEngine, random_model: Path, batch_size: int) -> None:
+    sampling = Sampling(max_tokens=24)
+    expected = engine.generate(PROMPTS, sampling)
+    other = TransformersEngine(str(random_model), batch_size=batch_size)
+    assert other.generate(PROMPTS, sampling) == expected
+    assert other.generate(PROMPTS[::-1], sampling)[::-1] == expected
+
+
+def test_samples_follow_the_models_distribution() -> None:
+    import torch
+
+    from rrr_cli.engines.decoding import pick
+
+    logits = torch.tensor([[2.0, -torch.inf, 0.0, 1.0]])
+    uniforms = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    counts = torch.bincount(pick(logits.expand(1000, 4), uniforms, Sampling(temperature=0.5)), minlength=4)
+    assert torch.allclose(counts / 1000, (logits[0] / 0.5).softmax(-1), atol=1e-3)
+    assert counts[1] == 0
+
+
+def test_each_prompt_is_prefilled_once_for_all_its_samples(engine: TransformersEngine) -> None:
+    fed: list[int] = []  # tokens of each forward over more than one position
+
+    def watch(module: object, args: object, kwargs: dict[str, Any]) -> None:
+        if kwargs["input_ids"].shape[1] > 1:
+            fed.append(kwargs["input_ids"].numel())
+
+    hook = engine.lm.register_forward_pre_hook(watch, with_kwargs=True)
+    try:
+        prompt = Prompt(PROMPTS[4].messages, tuple(range(12)))
+        (row,) = engine.generate([prompt], Sampling(max_tokens=3))
+    finally:
+        hook.remove()
+    assert fed == [row[0].prompt_tokens - 1]
+
+
+def test_a_prompt_longer_than_the_context_is_refused_with_both_lengths(engine: TransformersEngine) -> None:
+    long = Prompt((Message("user", "1 " * 300),), (0,))
+    with pytest.raises(RrrError, match=r"30\d tokens long.*1 to 255") as caught:
+        engine.generate([long], Sampling())
+    assert caught.value.exit_code == BAD_INPUT
+
+
+def test_an_answer_ends_where_the_context_does(engine: TransformersEngine) -> None:
+    prompt = Prompt((Message("user", "1 " * 240),), tuple(range(8)))
+    (row,) = engine.generate([prompt], Sampling(max_tokens=500))
+    assert max(c.prompt_tokens + c.tokens for c in row) == 256
+    assert all(c.finish_reason == "stop" or c.prompt_tokens + c.tokens == 256 for c in row)
+
+
+def test_training_mode_survives(engine: TransformersEngine) -> None:
+    engine.lm.train()
+    engine.generate(PROMPTS[:1], Sampling(max_tokens=2))
+    assert engine.lm.training
+    engine.lm.eval()
+
+
+def test_an_adapter_changes_the_text_and_the_fingerprint(engine: TransformersEngine, random_adapter: Path) -> None:
+    plain = engine.generate(PROMPTS, Sampling(max_tokens=8))
+    for dtype in ("float32", "bfloat16"):  # merged, and not
+        adapted = load_engine("transformers", str(random_adapter), dtype=dtype)
+        assert adapted.fingerprint != engine.fingerprint
+        assert adapted.generate(PROMPTS, Sampling(max_tokens=8)) != plain
+
+
+def test_a_merged_adapter_computes_what_peft_computes(random_model: Path, random_adapter: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from rrr_cli.engines.transformers import load_model
+
+    merged = load_model(resolve(str(random_adapter)), "float32")
+    apart = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(random_model), random_adapter).eval()
+    ids = torch.tensor([[1, 5, 9, 14]])
+    assert torch.allclose(merged(ids).logits, apart(ids).logits, atol=1e-3)
+    with apart.disable_adapter():
+        assert not torch.allclose(merged(ids).logits, apart(ids).logits, atol=0.1)
+
+
+def test_the_fingerprint_sees_weights_template_and_nothing_else(random_model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(random_model, copy)
+    (copy / "README.md").write_text("a note")
+    assert fingerprint(copy) == fingerprint(random_model)
+    weights = copy / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    changed = fingerprint(copy)
+    assert changed != fingerprint(random_model)
+    (copy / "chat_template.jinja").write_text("{{ messages }}")
+    assert fingerprint(copy) != changed
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "no/such/folder", "nobody/no-such-model-at-all", "README.md"])
+def test_an_unknown_model_is_one_line_that_names_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(RrrError) as caught:
+        resolve(name)
+    assert caught.value.exit_code == BAD_INPUT
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(RrrError, match="safetensors"):
+        resolve(str(tmp_path))
+
+
+def test_an_adapter_without_a_base_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4}))
+    with pytest.raises(RrrError, match="base_model_name_or_path"):
+        resolve(str(tmp_path))
+
+
+def test_a_missing_extra_is_exit_4_and_the_line_to_type(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for engine, extra in (("transformers", "train"), ("vllm", "vllm")):
+        with pytest.raises(RrrError, match=rf"pip install 'rrr_cli\[{extra}\]'") as caught:
+            load_engine(engine, str(random_model))
+        assert caught.value.exit_code == NO_BACKEND
+
+
+def test_an_unknown_dtype_or_engine_is_a_usage_error(random_model: Path) -> None:
+    for engine, dtype in (("transformers", "float8"), ("llama", "auto")):
+        with pytest.raises(RrrError) as caught:
+            load_engine(engine, str(random_model), dtype=dtype)
+        assert caught.value.exit_code == USAGE
+
+
+def test_a_tokenizer_without_a_template_gets_plain_turns(random_model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from rrr_cli.engines.render import render
+
+    tokenizer = AutoTokenizer.from_pretrained(random_model)
+    with_template = render(tokenizer, [Message("user", "1 2")])
+    assert tokenizer.decode(with_template) == "<s> user : 1 2 </s> assistant :"
+    tokenizer.chat_template = None
+    # a word-level vocabulary has no "user:", so only the content is known
+    assert tokenizer.decode(render(tokenizer, [Message("user", "1 2")])) == "<unk> 1 2 <unk>"
+
+
+def test_a_template_that_refuses_a_chat_is_an_error_for_the_user(random_model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from rrr_cli.engines.render import render
+
+    tokenizer = AutoTokenizer.from_pretrained(random_model)
+    tokenizer.chat_template = "{{ raise_exception('no system role') }}"
+    with pytest.raises(RrrError, match="no system role"):
+        render(tokenizer, [Message("system", "1")])
+
+
+def test_code_that_comes_with_a_model_is_never_run(random_model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(random_model, copy)
+    config = json.loads((copy / "config.json").read_text())
+    classes = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+    (copy / "config.json").write_text(json.dumps(config | {"model_type": "evil", "auto_map": classes}))
+    (copy / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(RrrError):
+        load_engine("transformers", str(copy))
+    assert not (tmp_path / "ran").exists()
