@@ -25,6 +25,7 @@ from rrr_cli.options import EngineOptions, RunOptions, check_options
 STAGES = {
     "mine-failures": ("rrr_cli.stages.mine_failures", "Try each training problem; keep every attempt and verdict."),
     "reflect": ("rrr_cli.stages.reflect", "Write reflections on failed attempts, and retry after each."),
+    "grpo": ("rrr_cli.stages.grpo", "Train the reflections: reward is whether the retry passes (TRL's GRPO)."),
     "eval": ("rrr_cli.stages.evaluate", "First and second tries on the test split, with controls, paired tests."),
 }
 
@@ -52,7 +53,8 @@ def build_app(wanted: str | None) -> typer.Typer:
         else:
             app.command(name, help=help)(lambda: None)
     app.command("sql", help=SQL_HELP)(sql)
-    app.command("show", help="Tell one story: problem, failed answer, reflection, retry.\n\nExample: `rrr show 3f2a`")(show)
+    told = "Tell one story: problem, failed answer, reflection, retry."
+    app.command("show", help=f"{told}\n\nExample: `rrr show 3f2a`")(show)
     app.command("schema", help="Print a table's columns, or every table's.\n\nExample: `rrr schema attempts`")(schema)
     return app
 
@@ -114,7 +116,7 @@ def stage_command(app: typer.Typer, name: str, module_name: str, help: str) -> N
 
 
 def sql(
-    query: Annotated[str | None, typer.Argument(help="One reading statement, or - for stdin.", show_default=False)] = None,
+    query: Annotated[str | None, typer.Argument(help="One statement, or - for stdin.", show_default=False)] = None,
     run: Annotated[list[Path] | None, typer.Option(help="Folder of a run; several at once.  [default: runs/default]")]
     = None,
     file: Annotated[Path | None, typer.Option(help="Read the statement from a file.", show_default=False)] = None,

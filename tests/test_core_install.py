@@ -39,7 +39,8 @@ def test_help_and_sql_work_on_the_core_install(core, tmp_path):
         assert run(core, tmp_path, command, "--help").returncode == 0
     with Writer(tmp_path / "runs" / "default", "problems", "mine-failures", {}) as writer:
         writer.append([make_problem([1, 2, 3], 6, "train", "easy", "1 + 2 + 3")])
-    result = run(core, tmp_path, "sql", "select difficulty, count(*) as n from problems group by all", "--format", "csv")
+    query = "select difficulty, count(*) as n from problems group by all"
+    result = run(core, tmp_path, "sql", query, "--format", "csv")
     assert result.stdout.split() == ["difficulty,n", "easy-3,1"], result.stderr
     assert run(core, tmp_path, "schema", "attempts").returncode == 0
 

@@ -44,7 +44,7 @@ def test_imports_point_down():
             names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
             for name in names:
                 if name.split(".")[0] == "rrr_cli":
-                    target = (name.split(".") + ["rrr_cli"])[1]
+                    target = ([*name.split("."), "rrr_cli"])[1]
                     if layer(target) > layer(own):
                         wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
     assert not wrong
@@ -62,7 +62,7 @@ def test_help_imports_nothing_heavy_and_takes_a_quarter_of_a_cpu_second():
     )
     runs = [subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True) for _ in range(5)]
     assert "mine-failures" in runs[0].stdout
-    seconds, *modules = runs[0].stderr.split()
+    _seconds, *modules = runs[0].stderr.split()
     assert not HEAVY & {m.split(".")[0] for m in modules}
     # The best of five: a busy machine only ever adds.
     assert min(float(r.stderr.split()[0]) for r in runs) <= 0.25

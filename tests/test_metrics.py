@@ -40,5 +40,5 @@ def test_mcnemar_is_the_exact_binomial_test_on_the_discordant_pairs():
 
 def test_mcnemar_of_equal_outcomes_is_one_and_of_unequal_lengths_an_error():
     assert mcnemar([True, False], [True, False]).p == 1.0
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         mcnemar([True], [True, False])

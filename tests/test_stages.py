@@ -19,7 +19,7 @@ from rrr_cli.artifacts import exists, part_paths, read
 PARITY = f"{Path(__file__).parent / 'parity_task.py'}:Parity"
 
 
-@pytest.fixture()
+@pytest.fixture
 def base(tmp_path: Path, random_model: Path) -> list[object]:
     """Flags of every command here: a run of its own, the task, and short texts."""
     return ["--run", tmp_path / "run", "--task", PARITY, "--max-tokens", 8]
@@ -29,7 +29,7 @@ def table(run: Path, name: str) -> list[dict[str, object]]:
     return [vars(row) for row in read(run, name)]
 
 
-@pytest.fixture()
+@pytest.fixture
 def mined(rrr, base, random_model, tmp_path) -> Path:
     result = rrr("mine-failures", *base, "--model", random_model, "--samples", 4)
     assert result.code == 0, result.err
@@ -147,7 +147,7 @@ def test_reflect_says_what_to_type_when_there_is_nothing_to_reflect_on(rrr, base
     assert "rrr mine-failures --run" in result.err
 
 
-@pytest.fixture()
+@pytest.fixture
 def evaluated(rrr, base, random_model, tmp_path) -> tuple[dict[str, object], Path]:
     arguments = [*base, "--model", f"base={random_model}", "--model", f"again={random_model}", "--temperature", 0.9]
     result = rrr("eval", *arguments, "--reflection-tokens", 10, "--json")
@@ -163,7 +163,8 @@ def test_eval_prints_the_documented_json_and_its_rates_are_those_of_the_rows(eva
     assert model["n"] == len(rows) == 10
     first = [r["first_success"] for r in rows]
     assert model["first_try"]["value"] == pytest.approx(sum(first) / 10)
-    for measure, column in (("second_try", "second"), ("blind_second_try", "blind"), ("retry_without_reflection", "plain")):
+    columns = {"second_try": "second", "blind_second_try": "blind", "retry_without_reflection": "plain"}
+    for measure, column in columns.items():
         passed = [r["first_success"] or r[f"{column}_success"] for r in rows]
         assert model[measure]["value"] == pytest.approx(sum(passed) / 10)  # type: ignore[arg-type]
         assert model[measure]["low"] <= model[measure]["value"] <= model[measure]["high"]

@@ -44,4 +44,4 @@ def plain_chat(messages: Sequence[Message], tools: str | None = None) -> str:
 
 def decode(tokenizer: Any, ids: Sequence[int]) -> str:
     """The text of a completion, without special tokens."""
-    return str(tokenizer.decode(ids, skip_special_tokens=True))
+    return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))

@@ -7,9 +7,11 @@ that don't fit the model's window.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rrr_cli.prompts import templates_fingerprint
+from rrr_cli.stages.failures import failures as failed_attempts
 from rrr_cli.training.settings import Options, configuration, recipe_of
 
 if TYPE_CHECKING:
@@ -39,20 +41,20 @@ def prepare(options: Options) -> Session:
     recipe = recipe_of(options)
     require("train", "torch", "transformers", "trl", "peft", "datasets")
     from rrr_cli.tasks import load_task
-    from rrr_cli.training import failures as training_set
+    from rrr_cli.training.failures import check_enough, check_no_test_prompt, check_window, training_set
     from rrr_cli.training.policy import Policy
     from rrr_cli.training.session import Session
 
     task = load_task(options.task, options.level, options.data)
     policy = Policy(options.model)
     source = options.input or options.run
-    failures = training_set.load_failures(source, task, policy.render, options.limit)
-    training_set.check_enough(failures, recipe.batch // recipe.group, source)
-    longest = training_set.check_window(
+    failures = training_set(islice(failed_attempts(source, task.name), options.limit), task, policy.render)
+    check_enough(failures, recipe.batch // recipe.group, source)
+    longest = check_window(
         failures, task, policy.render, options.retry_context, recipe.reflection_tokens, recipe.retry_tokens,
         policy.window,
     )
-    training_set.check_no_test_prompt(failures, task)
+    check_no_test_prompt(failures, task)
     config = configuration(options, recipe)
     config |= {"model_fingerprint": policy.fingerprint, "templates": templates_fingerprint()}
     return Session(options, recipe, task, policy, failures, longest, config)

@@ -1,0 +1,51 @@
+"""The options of `rrr grpo` as TRL's GRPOConfig: every value in which the paper or we differ from TRL's defaults.
+
+Reads and writes nothing. Refuses batches that don't divide among processes and micro-batches.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from trl import GRPOConfig
+
+from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.training.settings import Options, Recipe
+
+
+def grpo_config(options: Options, recipe: Recipe, output: Path, longest: int) -> GRPOConfig:
+    """One optimiser step = one generation of `recipe.batch` reflections, so no sample is ever off-policy.
+
+    `longest` is the longest text in tokens that vLLM must make room for. Raises RrrError (exit 2): see the module.
+    """
+    cpu = options.device == "cpu" or not torch.cuda.is_available()
+    processes = PartialState(cpu=cpu).num_processes
+    micro = options.micro_batch or recipe.batch // processes
+    if recipe.batch % (processes * micro):
+        raise RrrError(
+            f"--batch {recipe.batch} doesn't divide into {processes} processes with micro-batches of {micro}: "
+            f"--batch must be a multiple of {processes * micro}",
+            USAGE,
+        )
+    accumulation = recipe.batch // (processes * micro)
+    return GRPOConfig(
+        output_dir=str(output), max_steps=recipe.steps, seed=options.seed,
+        per_device_train_batch_size=micro, gradient_accumulation_steps=accumulation, steps_per_generation=accumulation,
+        num_generations=recipe.group, num_iterations=1, shuffle_dataset=False, remove_unused_columns=False,
+        max_completion_length=recipe.reflection_tokens, temperature=options.temperature, top_p=options.top_p, top_k=0,
+        learning_rate=recipe.lr, weight_decay=0.0, max_grad_norm=1.0,
+        lr_scheduler_type="constant_with_warmup" if recipe.schedule == "constant" else recipe.schedule,
+        warmup_steps=round(recipe.warmup * recipe.steps),
+        # GRPO as RRR used it: TRL now corrects the KL's gradient for sampling from the policy (DeepSeek-V3.2).
+        loss_type="grpo", use_bias_correction_kl=False, beta=options.beta, scale_rewards=options.scale_rewards,
+        model_init_kwargs={"dtype": "float32"},  # RRR's learning rate of 5e-7 is lost in bfloat16 weights
+        bf16=options.dtype == "bfloat16" or (options.dtype == "auto" and not cpu), use_cpu=cpu,
+        gradient_checkpointing=options.gradient_checkpointing, dataloader_pin_memory=not cpu,
+        use_vllm=options.vllm is not None, vllm_mode=options.vllm or "colocate",
+        vllm_gpu_memory_utilization=options.vllm_memory, vllm_server_base_url=options.vllm_url,
+        vllm_max_model_length=longest,
+        # The recorder logs, saves and shows progress.
+        logging_steps=1, logging_nan_inf_filter=False, save_strategy="no", report_to="none", disable_tqdm=True,
+    )

@@ -1,0 +1,116 @@
+"""The failures that GRPO trains on: mined first attempts of the train split, each one rendered as a reflection prompt.
+
+Reads and writes nothing. Refuses failures of the test split, too few of them, and texts that don't fit the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+from rrr_cli.errors import RrrError
+from rrr_cli.prompts import reflect_chat, retry_chat
+from rrr_cli.records import Attempt, Message, Problem, content_id
+from rrr_cli.tasks.base import Task
+
+TEST_PROMPTS_COMPARED = 20_000  # generating a test split takes time; the paper's Countdown has 15,000
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One row of the training set."""
+
+    problem: Problem
+    attempt: Attempt
+    prompt_ids: list[int]  # GRPO's prompt: problem, failed attempt, request to reflect
+
+
+Render = Callable[[tuple[Message, ...], str | None], list[int]]
+
+
+def training_set(pairs: Iterable[tuple[Problem, Attempt]], task: Task, render: Render) -> list[Failure]:
+    """Each problem with its fixed failed attempt (RRR, section 3), as GRPO's prompt, ordered by problem id.
+
+    Raises RrrError where one is not of the train split.
+    """
+    failures = []
+    for problem, attempt in sorted(pairs, key=lambda pair: pair[0].problem_id):
+        if problem.split != "train":
+            raise RrrError(
+                f"failed attempt {attempt.attempt_id} is of the {problem.split} split, and training on it would spoil "
+                f"the test: mine the train split in a run of its own, and name it with --input"
+            )
+        chat = reflect_chat(problem.prompt, attempt.transcript, task.reflect_request)
+        failures.append(Failure(problem, attempt, render(chat, problem.tools)))
+    return failures
+
+
+def check_enough(failures: list[Failure], groups: int, run: Path) -> None:
+    """Raise RrrError unless one step's groups can each have a failure of their own."""
+    if len(failures) < groups:
+        raise RrrError(
+            f"{run} has {len(failures)} failed problems, and a step needs {groups} (--batch / --group): mine more with "
+            f"rrr mine-failures --run {run}, or lower --batch"
+        )
+
+
+def check_no_test_prompt(failures: list[Failure], task: Task) -> None:
+    """Raise RrrError where a failure's prompt is word for word one of the test split's."""
+    def words(problem: Problem) -> str:
+        return " ".join(" ".join(message.content for message in problem.prompt).lower().split())
+
+    trained = {words(failure.problem): failure.problem.problem_id for failure in failures}
+    for problem in islice(task.problems("test"), TEST_PROMPTS_COMPARED):
+        if words(problem) in trained:
+            raise RrrError(
+                f"train problem {trained[words(problem)]} has the prompt of test problem {problem.problem_id}: "
+                f"training on it would spoil the test. Remove it from the data and mine again"
+            )
+
+
+def check_window(
+    failures: list[Failure], task: Task, render: Render, context: str, reflection_tokens: int, retry_tokens: int,
+    window: int,
+) -> int:
+    """The longest text in tokens that a step can need: prompt, reflection, request to retry, retry.
+
+    Raises RrrError where it doesn't fit the model's context `window`.
+    """
+    # The longest reflection prompt has the longest retry prompt as well: both hold the problem and the failed attempt.
+    worst = max(failures, key=lambda failure: len(failure.prompt_ids))
+    chat = retry_chat(
+        worst.problem.prompt, worst.attempt.transcript, "", task.reflect_request, task.retry_request, context
+    )
+    prompt = max(len(worst.prompt_ids), len(render(chat, worst.problem.tools)))
+    needed = prompt + reflection_tokens + retry_tokens
+    if needed > window:
+        raise RrrError(
+            f"the longest prompt ({prompt} tokens) with a reflection ({reflection_tokens}) and a retry "
+            f"({retry_tokens}) needs {needed} tokens, and the model's window holds {window}: "
+            f"lower --reflection-tokens or --retry-tokens"
+        )
+    return needed
+
+
+def training_order(failures: int, groups: int, steps: int, seed: int) -> list[int]:
+    """Which failure each group reflects on, step after step: (steps * groups,). Every pass is a fresh shuffle.
+
+    A step never holds a failure twice while there are failures enough for it. Written out in full, rather than left to
+    a sampler's state, so that step k is the same in a resumed run and whatever the number of processes.
+    """
+    order: list[int] = []
+    epoch = 0
+    while len(order) < steps * groups:
+        shuffled = list(range(failures))
+        Random(content_id("grpo order", seed, epoch)).shuffle(shuffled)
+        order += shuffled[: failures // groups * groups]
+        epoch += 1
+    return order[: steps * groups]
+
+
+def fingerprint(failures: list[Failure]) -> str:
+    """Changes when the training set does."""
+    return content_id([failure.attempt.attempt_id for failure in failures])

@@ -1,0 +1,174 @@
+"""What a training run leaves behind, step by step: rows, checkpoints, progress; and when it stops early.
+
+A checkpoint is the commit: it holds the rows of its steps, and only once it is whole are they appended to the tables
+`rollouts` and `steps`. A run killed between the two appends them when it resumes. So after a SIGKILL at any moment,
+resuming loses, doubles or tears no row. Refuses to go on when the loss is no number, when every judge crashed, or when
+nothing was ever rewarded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from accelerate.utils import gather_object
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from rrr_cli import artifacts
+from rrr_cli.errors import BUG, NOTHING, RrrError
+from rrr_cli.progress import Work
+from rrr_cli.records import Rollout, TrainStep
+from rrr_cli.training import checkpoints
+from rrr_cli.training.trainer import ReflectionTrainer, Scored
+
+ROWS = "rows.json"  # in a checkpoint: the rows of the steps since the one before
+NO_REWARD_STEPS = 10  # a model whose first steps earn nothing at all has nothing to learn from
+
+
+class Ledger:
+    """The tables of one training run. Each step is appended once, however often a checkpoint offers it."""
+
+    def __init__(self, rollouts: artifacts.Writer, steps: artifacts.Writer, run: Path) -> None:
+        self.writers = {"rollouts": rollouts, "steps": steps}
+        self.run = run
+        # The last step that each table holds; 0 when it has none.
+        self.last = {
+            table: max((row["step"] for row in artifacts.read(run, table, columns=["step"])), default=0)
+            for table in self.writers
+        }
+
+    def commit(self, checkpoint: Path) -> None:
+        """Append the rows that a whole checkpoint holds, where the tables don't have them yet."""
+        rows = json.loads((checkpoint / ROWS).read_text())
+        for table, record in (("rollouts", Rollout), ("steps", TrainStep)):
+            self.writers[table].append([record(**row) for row in rows[table] if row["step"] > self.last[table]])
+            self.last[table] = max(self.last[table], rows["steps"][-1]["step"])
+
+    def catch_up(self, checkpoint: Path | None) -> None:
+        """Bring the tables up to the checkpoint that is resumed from; None starts afresh.
+
+        Raises RrrError where the two don't belong together: one of them was removed by hand.
+        """
+        first = 1
+        if checkpoint is not None:
+            first = json.loads((checkpoint / ROWS).read_text())["steps"][0]["step"]
+        step = min(self.last.values())
+        if (checkpoint is None and step) or step < first - 1:
+            found = f"the checkpoint {checkpoint.name}" if checkpoint else "no whole checkpoint"
+            raise RrrError(f"{self.run}: tables end at step {step}, but there is {found}: start anew with --overwrite")
+        if checkpoint is not None:
+            self.commit(checkpoint)
+
+    def rewarded(self) -> bool:
+        """Whether any step so far earned a reward."""
+        return any(row["reward_mean"] > 0 for row in artifacts.read(self.run, "steps", columns=["reward_mean"]))
+
+
+class Recorder(TrainerCallback):  # type: ignore[misc]
+    """Follows a ReflectionTrainer. `ledger` is None in every process but the first, which alone writes."""
+
+    def __init__(
+        self, trainer: ReflectionTrainer, work: Work, folder: Path, config_id: str, save_every: int,
+        ledger: Ledger | None,
+    ) -> None:
+        self.trainer, self.work, self.folder, self.config_id = trainer, work, folder, config_id
+        self.save_every, self.ledger = save_every, ledger
+        self.rewarded = ledger is not None and ledger.rewarded()
+        self.scored_B: list[Scored] = []
+        self.pending: dict[str, list[dict[str, Any]]] = {"rollouts": [], "steps": []}
+        self.interrupted = self.hopeless = False
+        self.started = 0.0
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.started = perf_counter()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Collect the step from every process; decide, the same in each, whether to checkpoint and whether to stop."""
+        parts = gather_object([(self.trainer.scored_B, self.work.interrupted, self.rewarded)])
+        self.scored_B = [scored for scored_B, _, _ in parts for scored in scored_B]
+        rewards = [scored.judged.reward for scored in self.scored_B if scored.judged.reward is not None]
+        if not rewards:
+            raise RrrError(f"step {state.global_step}: the task's verify() crashed on every retry; fix the task", BUG)
+        self.rewarded = any(rewards) or any(rewarded for _, _, rewarded in parts)
+        self.interrupted = any(interrupted for _, interrupted, _ in parts)
+        self.hopeless = not self.rewarded and state.global_step >= min(NO_REWARD_STEPS, state.max_steps)
+        if self.interrupted or self.hopeless:
+            control.should_training_stop = True
+        last = control.should_training_stop or state.global_step == state.max_steps
+        control.should_save = last or state.global_step % self.save_every == 0
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+        logs: dict[str, Any] | None = None, **kwargs: Any,
+    ) -> None:
+        """Turn the step into rows, once the trainer has reported its loss."""
+        if logs is None or "loss" not in logs:  # the summary at the end
+            return
+        if not math.isfinite(logs["loss"] + logs["grad_norm"]):
+            raise RrrError(
+                f"step {state.global_step}: the loss is {logs['loss']}, its gradient {logs['grad_norm']}: try a lower "
+                f"--lr with --overwrite",
+                NOTHING,
+            )
+        step = train_step(
+            state.global_step, self.scored_B, logs, perf_counter() - self.started, self.trainer.seconds_reflect,
+            self.trainer.reward.seconds,
+        )
+        self.pending["steps"].append(asdict(step))
+        self.pending["rollouts"] += [asdict(rollout(state.global_step, scored)) for scored in self.scored_B]
+        self.work.count(1, f"reward {step.reward_mean:.2f}  {step.seconds:.1f} s a step")
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Seal the checkpoint that transformers has just written, rows included; then append the rows."""
+        self.trainer.accelerator.wait_for_everyone()  # each process has written its random state
+        if self.ledger is not None:
+            partial = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (partial / ROWS).write_text(json.dumps(self.pending))
+            checkpoint = checkpoints.path_of(self.folder, state.global_step)
+            checkpoints.seal(partial, checkpoint, self.config_id)
+            self.ledger.commit(checkpoint)
+            checkpoints.prune(self.folder)
+        self.pending = {"rollouts": [], "steps": []}
+        self.trainer.accelerator.wait_for_everyone()
+
+
+def rollout(step: int, scored: Scored) -> Rollout:
+    """One row of the table `rollouts`."""
+    judged = scored.judged
+    return Rollout(
+        step=step, group=scored.group, sample_index=scored.sample_index,
+        problem_id=judged.failure.problem.problem_id, attempt_id=judged.failure.attempt.attempt_id,
+        reflection=judged.reflection, retry=judged.retry, success=judged.success, error_type=judged.error_type,
+        reward=judged.reward, advantage=scored.advantage, reflection_tokens=judged.reflection_tokens,
+        retry_tokens=judged.retry_tokens, trained_tokens=scored.trained_tokens,
+        reflection_finish=judged.reflection_finish, leaks_reference=judged.leaks_reference,
+    )
+
+
+def train_step(
+    step: int, scored_B: Sequence[Scored], logs: dict[str, Any], seconds: float, reflect: float, retry: float
+) -> TrainStep:
+    """One row of the table `steps`. Loss, KL, entropy, gradient norm and rate are the trainer's own."""
+    judged_B = [scored.judged for scored in scored_B]
+    rewards = [judged.reward for judged in judged_B if judged.reward is not None]
+    groups: dict[int, set[float]] = {}
+    for scored in scored_B:
+        groups.setdefault(scored.group, set()).update([] if scored.judged.reward is None else [scored.judged.reward])
+    return TrainStep(
+        step=step, loss=logs["loss"], kl=logs.get("kl"), reward_mean=statistics.fmean(rewards),
+        reward_std=statistics.pstdev(rewards),
+        dead_groups=statistics.fmean(len(values) < 2 for values in groups.values()),
+        reflection_length=statistics.fmean(judged.reflection_tokens for judged in judged_B),
+        retry_length=statistics.fmean(judged.retry_tokens for judged in judged_B),
+        clipped_reflections=statistics.fmean(judged.reflection_finish == "length" for judged in judged_B),
+        entropy=logs.get("entropy"), learning_rate=logs["learning_rate"], grad_norm=logs["grad_norm"],
+        seconds=seconds, seconds_reflect=reflect, seconds_retry=retry, seconds_update=seconds - reflect - retry,
+    )

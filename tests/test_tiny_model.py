@@ -1,0 +1,170 @@
+"""The embedded model: what its folder promises, what its training may have seen, and that it fails often enough."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from rrr_cli.engines.base import Sampling
+from rrr_cli.prompts import retry_chat
+from rrr_cli.records import Message, Problem
+from rrr_cli.rollout import Loop
+from rrr_cli.tasks.countdown import Countdown, judge, problem_key
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "rrr_cli" / "models" / "tiny"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("train_tiny", ROOT / "scripts" / "train_tiny.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return transformers.AutoTokenizer.from_pretrained(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def transcripts(script: ModuleType) -> list[list[Message]]:
+    stream = script.Transcripts(script.Recipe(), seed=123)
+    return [[message for message, _ in turns] for turns in islice(stream, 3000)]
+
+
+def posed(transcript: list[Message]) -> tuple[list[int], int]:
+    """The numbers and the target, read out of the problem's text."""
+    text = transcript[0].content
+    numbers = re.search(r"\[(.*?)\]", text)
+    target = re.search(r"equals (\d+)", text)
+    assert numbers
+    assert target
+    return json.loads(numbers[0]), int(target[1])
+
+
+def tried(transcript: list[Message]) -> list[tuple[int, str]]:
+    """(value, mark) of every candidate that the transcript holds."""
+    text = " ".join(m.content for m in transcript if m.role == "assistant")
+    return [(int(value), mark) for value, mark in re.findall(r"= (\d+) (yes|no)", text)]
+
+
+def chat(problem: Problem) -> list[Message]:
+    failed = [Message("assistant", "<think> 3 * 7 = 21 + 8 = 29 no </think> <answer> ( 3 * 7 ) + 8 </answer>")]
+    task = Countdown()
+    reflection = "That makes 29 , not 30 . Try: 8 - ( 7 - 3 = 4 ) = 4 no"
+    return list(retry_chat(problem.prompt, failed, reflection, task.reflect_request, task.retry_request))
+
+
+def render(tokenizer: Any, messages: list[Message], generate: bool) -> list[int]:
+    turns = [{"role": m.role, "content": m.content} for m in messages]
+    ids: list[int] = tokenizer.apply_chat_template(turns, add_generation_prompt=generate, return_dict=False)
+    return ids
+
+
+def test_folder_is_small_and_loads_as_a_llama_with_safe_weights() -> None:
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 6 * 10**6
+    assert not list(FOLDER.glob("*.bin"))
+    model = transformers.AutoModelForCausalLM.from_pretrained(FOLDER)
+    assert type(model).__name__ == "LlamaForCausalLM"
+    assert model.generation_config.eos_token_id == model.config.eos_token_id
+
+
+def test_shipped_tokenizer_and_shape_are_those_of_the_script(script: ModuleType, tokenizer: Any) -> None:
+    built = script.build_tokenizer()
+    assert tokenizer.get_vocab() == built.get_vocab()
+    assert tokenizer.chat_template == built.chat_template
+    shipped = transformers.AutoModelForCausalLM.from_pretrained(FOLDER).state_dict()
+    assert {k: v.shape for k, v in script.build_model(built).state_dict().items()} == {
+        k: v.shape for k, v in shipped.items()
+    }
+
+
+def test_every_word_of_the_prompts_is_known(tokenizer: Any) -> None:
+    for problem in islice(Countdown().problems("test"), 50):
+        ids = render(tokenizer, chat(problem), generate=True)
+        assert tokenizer.unk_token_id not in ids
+        assert len(render(tokenizer, problem.prompt, generate=True)) == 14
+
+
+def test_a_turn_survives_the_tokenizer_and_a_chat_is_a_prefix_of_its_continuation(tokenizer: Any) -> None:
+    messages = chat(next(Countdown().problems("train")))
+    for message in messages:
+        if message.role == "assistant":
+            ids = tokenizer.encode(message.content, add_special_tokens=False)
+            assert tokenizer.decode(ids, skip_special_tokens=True) == message.content
+    whole = render(tokenizer, messages, generate=False)
+    for i, message in enumerate(messages):
+        if message.role == "assistant":
+            start = render(tokenizer, messages[:i], generate=True)
+            assert whole[: len(start)] == start
+
+
+def test_no_transcript_holds_a_test_problem_or_a_solution_of_one(transcripts: list[list[Message]]) -> None:
+    test_ids = {problem.problem_id for problem in Countdown(level="easy").problems("test")}
+    keys = set()
+    for transcript in transcripts:
+        numbers, target = posed(transcript)
+        keys |= {problem_key(numbers, value) for value in [target, *(value for value, _ in tried(transcript))]}
+    assert len(keys) > 1500
+    assert not keys & test_ids
+
+
+def test_marks_and_answers_of_the_transcripts_are_what_the_verifier_says(transcripts: list[list[Message]]) -> None:
+    successes = failures = 0
+    for transcript in transcripts:
+        numbers, target = posed(transcript)
+        assert all((mark == "yes") == (value == target) for value, mark in tried(transcript))
+        for message in transcript:
+            if "<answer>" in message.content and message.role == "assistant":
+                verdict = judge(message.content, numbers, target)
+                last_value, last_mark = tried([message])[-1]
+                assert verdict.success == (last_mark == "yes")
+                if verdict.success:
+                    successes += 1
+                else:
+                    failures += 1
+                    assert verdict.error_type == "wrong_value"
+                    assert f"comes to {last_value}," in verdict.feedback
+    assert successes > 500
+    assert failures > 500
+
+
+def test_only_the_turns_to_be_learned_carry_loss(script: ModuleType, tokenizer: Any) -> None:
+    for turns in islice(script.Transcripts(script.Recipe(), seed=5), 50):
+        ids, trained = script.encode(tokenizer, turns)
+        assert ids == render(tokenizer, [message for message, _ in turns], generate=False)
+        learned = tokenizer.decode([i for i, on in zip(ids, trained, strict=True) if on])
+        assert learned == " ".join(f"{message.content} <|end|>" for message, on in turns if on)
+
+
+def test_the_same_seed_trains_the_same_model(script: ModuleType) -> None:
+    recipe = script.Recipe(steps=2, batch_size=2)
+    once, again, other = (script.train(recipe, seed)[0].state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(once[name], again[name]) for name in once)
+    assert any(not torch.equal(once[name], other[name]) for name in once)
+
+
+def test_the_model_answers_in_the_tasks_form_and_fails_often_but_not_always() -> None:
+    from rrr_cli.engines.transformers import TransformersEngine
+
+    loop = Loop(Countdown(), TransformersEngine("tiny"), Sampling(temperature=1.0, max_tokens=64))
+    problems = list(islice(Countdown().problems("test"), 150))
+    attempts = [rows[0] for rows in loop.attempt(problems, range(1))]
+    assert 0.15 <= sum(a.success for a in attempts) / len(attempts) <= 0.65
+    assert sum(a.answer is not None for a in attempts) / len(attempts) >= 0.9
