@@ -106,7 +106,7 @@ def stage_command(app: typer.Typer, name: str, module_name: str, help: str) -> N
         options = options_type(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
         check_options(options)
         result = module.run(options)
-        report(name, result, as_json or options.dry_run)
+        report(name, result, options.run, as_json or options.dry_run)
         if name == "eval":
             module.check_gate(result, options)
 
@@ -204,8 +204,10 @@ def toml_options(path: Path | None, name: str, options_type: Any) -> dict[str, A
     return values
 
 
-def report(name: str, result: dict[str, Any], as_json: bool) -> None:
-    """Data to stdout: the summary as JSON, or the run's folder. A readable summary to stderr."""
+def report(name: str, result: dict[str, Any], run: Path, as_json: bool) -> None:
+    """Data to stdout: the summary as JSON, or the folder that was written. A readable summary to stderr."""
+    if not result:  # a process of a distributed training that isn't the first
+        return
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
@@ -218,8 +220,8 @@ def report(name: str, result: dict[str, Any], as_json: bool) -> None:
             console.print(f"{key.replace('_', ' ')}: {json.dumps(value)}", markup=False)
     if as_json:
         print(json.dumps(result))
-    elif "run" in result:
-        print(result["run"])
+    else:
+        print(result.get("policy", run))
 
 
 def main() -> None:

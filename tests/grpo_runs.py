@@ -37,7 +37,7 @@ def options(run: Path, model: Path, **changes: Any) -> Options:
     """Four steps of 4 groups x 4 reflections."""
     values: dict[str, Any] = {
         "run": run, "model": str(model), "task": PARITY, "steps": 4, "batch": 16, "group": 4, "lr": 1e-2,
-        "reflection_tokens": 10, "retry_tokens": 8, "save_every": 2,
+        "reflection_tokens": 10, "max_tokens": 8, "save_every": 2,
     }
     return Options(**(values | changes))
 

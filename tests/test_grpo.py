@@ -312,7 +312,7 @@ def test_unfit_failures_are_refused_before_the_first_step(tmp_path: Path, random
     with pytest.raises(RrrError, match=r"has 40 failed problems, and a step needs 64 .*: mine more"):
         grpo.run(options(few, random_model, batch=256))
     with pytest.raises(RrrError, match="the model's window holds 256: lower --reflection-tokens"):
-        grpo.run(options(few, random_model, retry_tokens=300))
+        grpo.run(options(few, random_model, max_tokens=300))
     with pytest.raises(RrrError, match=r"holds attempts at parity, not countdown\. Type: --task parity"):
         grpo.run(options(few, random_model, task="countdown"))
     mine(test, split="test")

@@ -171,3 +171,12 @@ def test_checkpoints_that_do_not_go_on_from_the_tables_are_refused(
         part.unlink()
     with pytest.raises(RrrError, match="tables end at step 0, but there is the checkpoint step-000006: start anew"):
         grpo.run(options(tmp_path, random_model, steps=6))
+
+
+def test_resume_refuses_to_start_anew_and_goes_on_where_there_is_something(
+    tmp_path: Path, random_model: Path, straight: Path
+) -> None:
+    mine(tmp_path)
+    with pytest.raises(RrrError, match="no whole checkpoint"):
+        grpo.run(options(tmp_path, random_model, steps=6, resume=True))
+    assert grpo.run(options(straight, random_model, steps=6, resume=True))["steps"] == 6

@@ -51,7 +51,7 @@ def run(options: Options) -> dict[str, Any]:
     task = load_task(options.task, options.level, options.data)
     problems = list(islice(task.problems("test"), options.limit))
     if options.dry_run:
-        return {"run": str(options.run), "problems": len(problems), "models": models}
+        return {"problems": len(problems), "models": models}
     from rrr_cli.artifacts import Writer, read
 
     config = configuration(options, task) | {

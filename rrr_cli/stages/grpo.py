@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLE", "Options", "run"]
 
-EXAMPLE = "rrr grpo --run runs/default --model tiny"
+EXAMPLE = "rrr grpo --model tiny --steps 4 --batch 32 --group 8"
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def prepare(options: Options) -> Session:
     failures = training_set(islice(failed_attempts(source, task.name), options.limit), task, policy.render)
     check_enough(failures, recipe.batch // recipe.group, source)
     longest = check_window(
-        failures, task, policy.render, options.retry_context, recipe.reflection_tokens, recipe.retry_tokens,
+        failures, task, policy.render, options.retry_context, recipe.reflection_tokens, recipe.max_tokens,
         policy.window,
     )
     check_no_test_prompt(failures, task)

@@ -41,7 +41,7 @@ def run(options: Options) -> dict[str, Any]:
     task = load_task(options.task, options.level, options.data)
     problems = list(islice(task.problems(options.split), options.limit))
     if options.dry_run:
-        return {"run": str(options.run), "problems": len(problems), "attempts_at_most": len(problems) * options.samples}
+        return {"problems": len(problems), "attempts_at_most": len(problems) * options.samples}
     from rrr_cli.artifacts import Writer
 
     config = configuration(options, task) | {
@@ -114,6 +114,6 @@ def summarise(options: Options, problems: list[Problem]) -> dict[str, Any]:
             "--samples, or another model", NOTHING,
         )
     return {
-        "run": str(options.run), "problems": len(wanted), "attempts": attempts, "passed": passed,
+        "problems": len(wanted), "attempts": attempts, "passed": passed,
         "problems_with_a_failure": len(failed), "errors": dict(sorted(errors.items(), key=lambda e: -e[1])),
     }

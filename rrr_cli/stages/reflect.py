@@ -52,7 +52,7 @@ def run(options: Options) -> dict[str, Any]:
         raise RrrError(f"{source} holds no failed attempt: there is nothing to reflect on. Mine more problems", NOTHING)
     if options.dry_run:
         planned = len(pairs) * options.reflections
-        return {"run": str(options.run), "failed_attempts": len(pairs), "reflections": planned,
+        return {"failed_attempts": len(pairs), "reflections": planned,
                 "retries": planned * options.retries}
     config = configuration(options, task) | {
         "model": options.model, "model_fingerprint": model_fingerprint(options.engine, options.model),
@@ -109,7 +109,7 @@ def summarise(options: Options, pairs: list[tuple[Problem, Attempt]]) -> dict[st
         if row["attempt_id"] in wanted:
             reflections, leaking, tokens = reflections + 1, leaking + row["leaks_reference"], tokens + row["tokens"]
     return {
-        "run": str(options.run), "failed_attempts": len(wanted), "reflections": reflections,
+        "failed_attempts": len(wanted), "reflections": reflections,
         "mean_reflection_tokens": round(tokens / reflections, 1), "reflections_holding_the_reference": leaking,
         "retries": retries, "retries_passed": passed,
     }

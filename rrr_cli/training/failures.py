@@ -90,7 +90,7 @@ def check_window(
         raise RrrError(
             f"the longest prompt ({prompt} tokens) with a reflection ({reflection_tokens}) and a retry "
             f"({retry_tokens}) needs {needed} tokens, and the model's window holds {window}: "
-            f"lower --reflection-tokens or --retry-tokens"
+            f"lower --reflection-tokens or --max-tokens"
         )
     return needed
 

@@ -62,6 +62,8 @@ class Session:
             state.wait_for_everyone()
             start = checkpoints.newest(self.folder, self.config_id)
             done = checkpoints.step_of(start) if start else 0
+            if self.options.resume and start is None and not self.target.exists():
+                raise RrrError(f"{self.folder} holds no whole checkpoint to resume from; leave out --resume to start")
             if not self.target.exists() and done < self.recipe.steps:
                 self._train(start, done, ledger)
             state.wait_for_everyone()
@@ -79,7 +81,7 @@ class Session:
         """The trainer, before its first step."""
         reward = RetryReward(
             self.failures, self.task, self.policy.render, self.policy.decode, self.options.retry_context,
-            self.recipe.retry_tokens, self.options.zero_leaks,
+            self.recipe.max_tokens, self.options.zero_leaks,
         )
         trainer = ReflectionTrainer(
             reward=reward, shared_prefix=self.options.shared_prefix, model=str(self.policy.path), args=self.args,
@@ -124,7 +126,7 @@ class Session:
                 raise RrrError(
                     f"this model can't yet solve any of these {len(self.failures)} problems: none of the "
                     f"{work.done * self.recipe.batch} retries in the first {work.done} steps earned a reward. Try an "
-                    f"easier --level, a stronger --model, or more --retry-tokens",
+                    f"easier --level, a stronger --model, or more --max-tokens",
                     NOTHING,
                 )
 

@@ -25,19 +25,19 @@ class Recipe:
     schedule: str
     warmup: float
     reflection_tokens: int
-    retry_tokens: int
+    max_tokens: int
     save_every: int
 
 
 PRESETS = {
     "quick": Recipe(
-        steps=45, batch=256, group=16, lr=1e-4, schedule="constant", warmup=0.0, reflection_tokens=96, retry_tokens=96,
+        steps=45, batch=256, group=16, lr=1e-4, schedule="constant", warmup=0.0, reflection_tokens=96, max_tokens=96,
         save_every=10,
     ),
     # RRR, section 4.3: batch, steps, learning rate and schedule. It doesn't publish group size or token limits.
     "paper": Recipe(
         steps=1750, batch=256, group=8, lr=5e-7, schedule="cosine", warmup=0.03, reflection_tokens=512,
-        retry_tokens=1024, save_every=25,
+        max_tokens=1024, save_every=25,
     ),
 }
 
@@ -52,7 +52,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
 }
 # They say where or how fast, not what: a run may be gone on with under others.
 NOT_CONFIGURATION = {
-    "run", "input", "limit", "overwrite", "dry_run", "preset", "save_every", "micro_batch", "shared_prefix",
+    "run", "input", "limit", "overwrite", "dry_run", "preset", "resume", "save_every", "micro_batch", "shared_prefix",
     "gradient_checkpointing", "device", "vllm_memory", "vllm_url",
 }
 
@@ -71,8 +71,9 @@ class Options(RunOptions):
     schedule: str | None = option(None, "constant, cosine or linear.  [quick: constant, paper: cosine]")
     warmup: float | None = option(None, "Share of the steps that warms up.  [quick: 0, paper: 0.03]", least=0)
     reflection_tokens: int | None = option(None, "Most tokens of a reflection.  [quick: 96, paper: 512]", least=1)
-    retry_tokens: int | None = option(None, "Most tokens of a retry.  [quick: 96, paper: 1024]", least=1)
+    max_tokens: int | None = option(None, "Most tokens of a retry.  [quick: 96, paper: 1024]", least=1)
     save_every: int | None = option(None, "Steps between checkpoints.  [quick: 10, paper: 25]", least=1)
+    resume: bool = option(False, "Refuse to start anew; a run goes on from its newest whole checkpoint anyway.")
     beta: float = option(0.001, "Weight of the KL to the untrained model; 0 needs no second model.", least=0)
     temperature: float = option(1.0, "Of reflections and retries.", least=0.01)
     top_p: float = option(1.0, "Nucleus sampling of both; the loss assumes 1, which keeps all.", least=0.01)
