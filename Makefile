@@ -12,7 +12,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 .PHONY: quickstart test test-vllm tiny
 
 quickstart: $(VENV)/.train
-	bash examples/quickstart.sh
+	@bash examples/quickstart.sh
 
 test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.dev
@@ -28,10 +28,10 @@ tiny: $(VENV)/.train
 
 # The constraints pin torch, so that no newer build is pulled in by another package.
 $(VENV)/.train: pyproject.toml constraints.txt
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]' >&2
-	touch $@
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]' >&2
+	@touch $@
 
 $(VENV)/.dev: $(VENV)/.train
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]' >&2
-	touch $@
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]' >&2
+	@touch $@

@@ -11,7 +11,7 @@ GRPO=${GRPO:---preset paper --vllm colocate}
 SAMPLING=(--level paper --engine "$ENGINE" --max-model-len 2048)
 if [ "$ENGINE" = transformers ]; then SAMPLING=(--level paper --engine transformers --max-tokens 96); fi
 
-rrr mine-failures "${SAMPLING[@]}" --run "$RUN" --model "$MODEL" --limit "$LIMIT" --samples 64
+rrr mine-failures "${SAMPLING[@]}" --run "$RUN" --model "$MODEL" --limit "$LIMIT" --samples 64 >&2
 # shellcheck disable=SC2086  # GRPO holds several options
-rrr grpo --level paper --run "$RUN" --model "$MODEL" $GRPO
+rrr grpo --level paper --run "$RUN" --model "$MODEL" $GRPO >&2
 rrr eval "${SAMPLING[@]}" --run "$RUN" --model "base=$MODEL" --model "trained=$RUN/models/policy" --limit "$((LIMIT / 10))" --json

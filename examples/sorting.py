@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 
+from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message, Problem, content_id
 from rrr_cli.tasks.base import Verdict
 
@@ -21,6 +22,8 @@ class Sorting:
 
     def __init__(self, level: str | None = None, data: str | None = None) -> None:
         self.level = level or self.levels[0]
+        if self.level not in self.levels or data is not None:
+            raise RrrError(f"sorting has the levels {', '.join(self.levels)} and takes no --data", USAGE)
 
     def problems(self, split: str) -> Iterator[Problem]:
         """1,000 train and 200 test problems; number i depends on i alone. Odd first numbers are the test split's."""

@@ -18,7 +18,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from rrr_cli import __version__
-from rrr_cli.errors import BAD_INPUT, INTERRUPTED, USAGE, RrrError
+from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.options import EngineOptions, RunOptions, check_options
 
 #: command -> (module, one line of help). The module has Options, EXAMPLE and run().
@@ -179,26 +179,32 @@ def toml_options(path: Path | None, name: str, options_type: Any) -> dict[str, A
     import tomllib
 
     try:
-        table = tomllib.loads(path.read_text()).get(name, {})
+        document = tomllib.loads(path.read_text())
     except OSError as error:
         raise RrrError(f"--config {path}: {error.strerror}", BAD_INPUT) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RrrError(f"--config {path} is not TOML: {error}", BAD_INPUT) from error
+    for table, content in document.items():
+        if table not in STAGES or not isinstance(content, dict):
+            known = ", ".join(f"[{stage}]" for stage in STAGES)
+            raise RrrError(f"--config {path}: {table} is none of the tables {known}", USAGE)
     hints = get_type_hints(options_type)
     values: dict[str, Any] = {}
-    for key, value in table.items():
+    for key, value in document.get(name, {}).items():
         field = key.replace("-", "_")
         if field not in hints:
             raise RrrError(f"--config {path}: [{name}] has no option {key}; see rrr {name} --help", USAGE)
         allowed = (hints[field], *getattr(hints[field], "__args__", ()))
-        wanted = [t for t in (str, int, float, bool, Path) if t in allowed]
-        if Path in wanted and isinstance(value, str):
+        if Path in allowed and isinstance(value, str):
             value = Path(value)
-        if float in wanted and type(value) is int:
+        if float in allowed and type(value) is int:
             value = float(value)
-        if isinstance(value, list) != (hints[field] == tuple[str, ...]) or (
-            not isinstance(value, list) and type(value) not in wanted and not isinstance(value, Path)
-        ):
+        if hints[field] == tuple[str, ...]:
+            fits = isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+        else:
+            fits = any(kind in (str, int, float, bool, Path) and isinstance(value, kind) for kind in allowed)
+            fits = fits and (type(value) is not bool or bool in allowed)
+        if not fits:
             raise RrrError(f"--config {path}: [{name}] {key} = {value!r} has the wrong type", USAGE)
         values[field] = value
     return values
@@ -231,9 +237,3 @@ def main() -> None:
     except RrrError as error:
         print(f"rrr: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("rrr: stopped", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)

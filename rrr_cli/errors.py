@@ -5,7 +5,6 @@ An error says what was found, what was wanted, and what to type next. It is prin
 
 from __future__ import annotations
 
-OK = 0
 BUG = 1
 USAGE = 2
 BAD_INPUT = 3  # missing, truncated, foreign or newer data; another configuration on the same table

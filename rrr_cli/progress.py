@@ -78,5 +78,5 @@ class Work:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:
-            raise KeyboardInterrupt
+            raise SystemExit(128 + number)
         self._signal = number

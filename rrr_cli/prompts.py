@@ -57,7 +57,7 @@ def retry_chat(
     doesn't say which it used). `reflection` None is the control: told to try again, without having reflected.
     """
     if reflection is None:
-        return (*prompt, *failed, Message("user", retry_request))
+        return tuple(prompt) if context == "reflection" else (*prompt, *failed, Message("user", retry_request))
     if context == "reflection":
         told = REFLECTION_ONLY.format(reflection=reflection)
         return (*prompt[:-1], Message(prompt[-1].role, f"{prompt[-1].content}\n\n{told}"))

@@ -149,6 +149,7 @@ class Evaluation:
     difficulty: str  #: the problem's level
     model: str  #: the name given in --model NAME=…
     model_path: str  #: what the name stands for
+    model_fingerprint: str  #: hash of its weights, tokenizer and chat template
     first: str  #: text of the first try
     first_success: bool  #: its verdict
     first_error: str | None  #: why it failed

@@ -19,6 +19,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -123,16 +124,16 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=50)
     parser.add_argument("--stages", default="mine-failures,reflect,eval,grpo")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=Path, required=True, help="an empty folder to work in")
+    parser.add_argument("--work", type=Path, help="a folder to make and work in  [default: a temporary one]")
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
-    arguments.work.mkdir(parents=True)
-    empty, mined = arguments.work / "empty", arguments.work / "mined"
-    empty.mkdir()
+    work = arguments.work or Path(tempfile.mkdtemp())
+    empty, mined = work / "empty", work / "mined"
+    empty.mkdir(parents=True)
     if start(COMMANDS["mine-failures"], mined).wait() != 0:
         raise SystemExit(Path(f"{mined}.log").read_text())
     for stage in arguments.stages.split(","):
-        check_stage(stage, mined if stage in ("reflect", "grpo") else empty, arguments.work, arguments.times, chance)
+        check_stage(stage, mined if stage in ("reflect", "grpo") else empty, work, arguments.times, chance)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 #   bash scripts/seeds.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export PATH="$PWD/.venv/bin:$PATH"
 SEEDS=${SEEDS:-0 1 2}
 for seed in $SEEDS; do
     mkdir -p runs

@@ -23,7 +23,7 @@ from rrr_cli import artifacts
 from rrr_cli.engines.models import resolve
 from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.stages import grpo
-from rrr_cli.training.failures import training_order
+from rrr_cli.training.dataset import training_order
 from rrr_cli.training.session import Session
 from rrr_cli.training.trainer import ReflectionTrainer
 

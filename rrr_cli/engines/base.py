@@ -37,6 +37,11 @@ class Completion:
     prompt_tokens: int
 
 
+def no_room(prompt_tokens: int) -> Completion:
+    """The completion of a prompt that fills the context: nothing, which counts as an answer and is never dropped."""
+    return Completion("", 0, "length", prompt_tokens)
+
+
 class Engine(Protocol):
     """Generates text with one model."""
 
@@ -45,7 +50,10 @@ class Engine(Protocol):
     fingerprint: str  # of the weights and tokenizer, for provenance and resume
 
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        """completions_B_N: for prompt b, one completion a seed, in the order of its seeds."""
+        """completions_B_N: for prompt b, one completion a seed, in the order of its seeds.
+
+        A prompt that fills the context gets `no_room` for each seed.
+        """
         ...
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rrr_cli.engines.base import Completion, Prompt, Sampling
+from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
 from rrr_cli.engines.models import ResolvedModel, load_tokenizer, require, resolve
 from rrr_cli.engines.render import decode, render
 from rrr_cli.errors import USAGE, RrrError
@@ -36,22 +36,24 @@ class TransformersEngine:
         self.batch_size, self.max_model_len = batch_size, max_model_len
 
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        """completions_B_N, one a seed. Raises RrrError (exit 3): a prompt doesn't fit the context."""
-        from rrr_cli.engines.decoding import sample
+        """completions_B_N, one a seed."""
+        from rrr_cli.engines.decoding import context_length, sample
 
         ids_B = [render(self.tokenizer, p.messages, p.tools) for p in prompts_B]
-        ids_B_N = sample(
-            self.lm, ids_B, [p.seeds for p in prompts_B], sampling, self.eos_ids,
+        context = context_length(self.lm, self.max_model_len)
+        fits = [b for b, ids in enumerate(ids_B) if len(ids) < context]
+        written = sample(
+            self.lm, [ids_B[b] for b in fits], [prompts_B[b].seeds for b in fits], sampling, self.eos_ids,
             batch_size=self.batch_size, max_model_len=self.max_model_len,
         )
-        return [
-            [self._completion(ids, len(prompt_ids)) for ids in ids_N]
-            for prompt_ids, ids_N in zip(ids_B, ids_B_N, strict=True)
-        ]
+        completions_B_N = [[no_room(len(ids)) for _ in p.seeds] for ids, p in zip(ids_B, prompts_B, strict=True)]
+        for b, ids_N in zip(fits, written, strict=True):
+            completions_B_N[b] = [self._completion(ids, len(ids_B[b])) for ids in ids_N]
+        return completions_B_N
 
     def _completion(self, ids: list[int], prompt_tokens: int) -> Completion:
-        finish_reason = "stop" if ids[-1] in self.eos_ids else "length"
-        return Completion(decode(self.tokenizer, ids), len(ids), finish_reason, prompt_tokens)
+        finish = "stop" if ids[-1] in self.eos_ids else "length"
+        return Completion(decode(self.tokenizer, ids), len(ids), finish, prompt_tokens)
 
     def close(self) -> None:
         """Free the model."""

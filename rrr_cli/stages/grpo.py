@@ -11,7 +11,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rrr_cli.prompts import templates_fingerprint
-from rrr_cli.stages.failures import failures as failed_attempts
+from rrr_cli.stages.mined import as_mined
+from rrr_cli.stages.mined import failures as failed_attempts
 from rrr_cli.training.settings import Options, configuration, recipe_of
 
 if TYPE_CHECKING:
@@ -39,22 +40,22 @@ def prepare(options: Options) -> Session:
     from rrr_cli.engines.models import require
 
     recipe = recipe_of(options)
-    require("train", "torch", "transformers", "trl", "peft", "datasets")
+    require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
     from rrr_cli.tasks import load_task
-    from rrr_cli.training.failures import check_enough, check_no_test_prompt, check_window, training_set
+    from rrr_cli.training.dataset import check_enough, check_window, training_set
     from rrr_cli.training.policy import Policy
     from rrr_cli.training.session import Session
 
-    task = load_task(options.task, options.level, options.data)
-    policy = Policy(options.model)
     source = options.input or options.run
+    options = as_mined(options, source)
+    task = load_task(options.task, options.level, options.data)
+    policy = Policy(options.model or "tiny")
     failures = training_set(islice(failed_attempts(source, task.name), options.limit), task, policy.render)
     check_enough(failures, recipe.batch // recipe.group, source)
     longest = check_window(
         failures, task, policy.render, options.retry_context, recipe.reflection_tokens, recipe.max_tokens,
         policy.window,
     )
-    check_no_test_prompt(failures, task)
     config = configuration(options, recipe)
     config |= {"model_fingerprint": policy.fingerprint, "templates": templates_fingerprint()}
     return Session(options, recipe, task, policy, failures, longest, config)

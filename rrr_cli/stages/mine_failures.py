@@ -53,7 +53,8 @@ def run(options: Options) -> dict[str, Any]:
     def writer(table: str) -> Writer:
         return Writer(options.run, table, "mine-failures", config, overwrite=options.overwrite, seed=options.seed)
 
-    with writer("problems") as problem_rows, writer("attempts") as attempt_rows:
+    # The attempts first: with --overwrite they go before the problems that they point to.
+    with writer("attempts") as attempt_rows, writer("problems") as problem_rows:
         stored, tried = problem_rows.done("problem_id"), attempt_rows.done("problem_id")
         owed = [p for p in problems if p.problem_id not in tried]
         if not owed:

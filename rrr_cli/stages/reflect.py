@@ -7,18 +7,19 @@ takes the stored reflections up again.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rrr_cli.engines import model_fingerprint
-from rrr_cli.errors import NOTHING, USAGE, RrrError
-from rrr_cli.options import option
+from rrr_cli.errors import NOTHING, RrrError
+from rrr_cli.options import option, retry_context
 from rrr_cli.progress import Work
-from rrr_cli.records import Attempt, Problem, Reflection
+from rrr_cli.records import Attempt, Problem, Reflection, content_id
 from rrr_cli.rollout import Loop
-from rrr_cli.stages.failures import failures, mining_fingerprint
+from rrr_cli.stages.mined import as_mined, failures, mining
 from rrr_cli.stages.setup import SamplingOptions, configuration, open_loop
 from rrr_cli.tasks import load_task
 
@@ -29,13 +30,15 @@ EXAMPLE = "rrr reflect --model tiny --reflections 2 --limit 100 --max-tokens 64 
 class Options(SamplingOptions):
     """Flags of `rrr reflect`."""
 
-    model: str = option("tiny", "Writes the reflections and the retries: tiny, a folder, or a hub id.")
-    input: Path | None = option(None, "Another run to read the failed attempts from.  [default: --run]")
+    model: str | None = option(None, "Reflects and retries: tiny, a folder, or a hub id.  [default: the one mined]")
+    input: Path | None = option(
+        None, "Another run to read failed attempts from; they and their problems are copied.  [default: --run]"
+    )
     reflections: int = option(1, "Reflections on each failed attempt.", least=1)
     retries: int = option(1, "Retries after each reflection.", least=1)
     per_problem: int = option(1, "Failed attempts of a problem to reflect on.", least=1)
     reflection_tokens: int = option(512, "Most tokens of a reflection.", least=1)
-    retry_context: str = option("full", "What a retry sees: full (failed attempt and reflection) or reflection.")
+    retry_context: str = retry_context()
     part: int = option(256, "Failed attempts written at a time: the most that a kill can lose.", least=1)
 
 
@@ -43,33 +46,37 @@ def run(options: Options) -> dict[str, Any]:
     """Reflect and retry; return the summary that `--json` prints."""
     from rrr_cli.artifacts import Writer, read
 
-    if options.retry_context not in ("full", "reflection"):
-        raise RrrError(f"--retry-context {options.retry_context}: it is full or reflection", USAGE)
     source = options.input or options.run
+    options = as_mined(options, source)
+    model = options.model or "tiny"
     task = load_task(options.task, options.level, options.data)
     pairs = list(islice(failures(source, task.name, options.per_problem), options.limit))
     if not pairs:
         raise RrrError(f"{source} holds no failed attempt: there is nothing to reflect on. Mine more problems", NOTHING)
     if options.dry_run:
         planned = len(pairs) * options.reflections
-        return {"failed_attempts": len(pairs), "reflections": planned,
-                "retries": planned * options.retries}
+        return {"failed_attempts": len(pairs), "reflections": planned, "retries": planned * options.retries}
     config = configuration(options, task) | {
-        "model": options.model, "model_fingerprint": model_fingerprint(options.engine, options.model),
+        "model": model, "model_fingerprint": model_fingerprint(options.engine, model),
         "reflections": options.reflections, "retries": options.retries, "per_problem": options.per_problem,
         "retry_context": options.retry_context, "reflection_tokens": options.reflection_tokens,
     }
-    inputs = {"attempts": mining_fingerprint(source)}
+    inputs = {"attempts": content_id(mining(source))}
 
     def writer(table: str) -> Writer:
         return Writer(options.run, table, "reflect", config, inputs, options.overwrite, options.seed)
 
-    with writer("reflections") as reflection_rows, writer("attempts") as attempt_rows:
+    copying = source != options.run  # a run tells its stories by itself: what it reflects on goes with it
+    with (
+        writer("attempts") as attempt_rows, writer("reflections") as reflection_rows,
+        writer("problems") if copying else nullcontext() as problem_rows,
+    ):
+        stored = problem_rows.done("problem_id") if problem_rows else set()
         retried = attempt_rows.done("parent_id")
         owed = [(p, a) for p, a in pairs if a.attempt_id not in retried]
         if not owed:
             return summarise(options, pairs)
-        loop = open_loop(options, task, options.model, options.retry_context, options.reflection_tokens)
+        loop = open_loop(options, task, model, options.retry_context, options.reflection_tokens)
         begun: dict[str, list[Reflection]] = {}
         if reflection_rows.done("attempt_id") - retried:
             for r in read(options.run, "reflections"):
@@ -84,7 +91,11 @@ def run(options: Options) -> dict[str, Any]:
                 reflections = begun | {a.attempt_id: rows for (_, a), rows in zip(fresh, written, strict=True)}
                 triples = [(p, a, r) for p, a in part for r in reflections[a.attempt_id]]
                 retries = retry(loop, triples, options.retries)
-                attempt_rows.append(retries)
+                if problem_rows:
+                    missing = {p.problem_id: p for p, _ in part if p.problem_id not in stored}
+                    problem_rows.append(list(missing.values()))
+                    stored |= missing.keys()
+                attempt_rows.append([*(a for _, a in part if copying), *retries])
                 work.advance(len(part), f"{sum(a.success for a in retries)}/{len(retries)} retries passed")
     return summarise(options, pairs)
 

@@ -21,10 +21,11 @@ def configuration(options: SamplingOptions, task: Task) -> dict[str, Any]:
 
     The engine is one of them: the same seed gives another text on another engine.
     """
+    level = options.level or (None if options.data else task.levels[0])
     return {
-        "task": task.name, "level": options.level or task.levels[0], "data": options.data, "engine": options.engine,
+        "task": task.name, "level": level, "data": options.data, "engine": options.engine,
         "temperature": options.temperature, "top_p": options.top_p, "max_tokens": options.max_tokens,
-        "templates": templates_fingerprint(),
+        "max_model_len": options.max_model_len, "dtype": options.dtype, "templates": templates_fingerprint(),
     }
 
 

@@ -64,7 +64,7 @@ def export(checkpoint: Path, target: Path, base_model: str, made_by: dict[str, A
 
     An adapter names its base as `base_model`, so that `--model target` finds it again. `made_by` goes to rrr.json.
     """
-    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
+    temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     for pattern in MODEL_FILES:

@@ -16,7 +16,7 @@ from typing import Any
 from rrr_cli.prompts import retry_chat
 from rrr_cli.records import Message
 from rrr_cli.tasks.base import Task, Verdict
-from rrr_cli.training.failures import Failure, Render
+from rrr_cli.training.dataset import Failure, Render
 
 JUDGE_CRASHED = "judge_crashed"
 

@@ -27,7 +27,7 @@ from rrr_cli.records import content_id
 from rrr_cli.tasks.base import Task
 from rrr_cli.training import checkpoints
 from rrr_cli.training.arguments import grpo_config
-from rrr_cli.training.failures import Failure, fingerprint, training_order
+from rrr_cli.training.dataset import Failure, check_no_test_prompt, fingerprint, training_order
 from rrr_cli.training.policy import Policy
 from rrr_cli.training.recorder import Ledger, Recorder
 from rrr_cli.training.retry_reward import RetryReward
@@ -65,6 +65,8 @@ class Session:
             if self.options.resume and start is None and not self.target.exists():
                 raise RrrError(f"{self.folder} holds no whole checkpoint to resume from; leave out --resume to start")
             if not self.target.exists() and done < self.recipe.steps:
+                if ledger is not None and start is None:
+                    check_no_test_prompt(self.failures, self.task)
                 self._train(start, done, ledger)
             state.wait_for_everyone()
             if ledger is not None:
@@ -109,6 +111,8 @@ class Session:
             made_by = checkpoints.provenance(self.target).get("config_id")
             if made_by != self.config_id:
                 raise RrrError(f"{self.target} is of another configuration: type --overwrite, or name another --run")
+            if min(ledger.last.values()) < self.recipe.steps:
+                raise RrrError(f"{self.target} is there, but not the rows of its training: start anew with --overwrite")
         else:
             ledger.catch_up(checkpoints.newest(self.folder, self.config_id))
         return ledger

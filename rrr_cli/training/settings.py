@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rrr_cli.errors import USAGE, RrrError
-from rrr_cli.options import RunOptions, option
+from rrr_cli.options import RunOptions, check_options, option, retry_context
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,9 @@ PRESETS = {
     ),
 }
 
-CHOICES: dict[str, tuple[str | None, ...]] = {
-    "preset": tuple(PRESETS),
-    "schedule": (None, "constant", "cosine", "linear"),
-    "scale_rewards": ("group", "batch", "none"),
-    "retry_context": ("full", "reflection"),
-    "dtype": ("auto", "float32", "bfloat16"),
-    "device": ("auto", "cpu"),
-    "vllm": (None, "colocate", "server"),
-}
 # They say where or how fast, not what: a run may be gone on with under others.
 NOT_CONFIGURATION = {
-    "run", "input", "limit", "overwrite", "dry_run", "preset", "resume", "save_every", "micro_batch", "shared_prefix",
+    "run", "input", "overwrite", "dry_run", "preset", "resume", "save_every", "micro_batch", "shared_prefix",
     "gradient_checkpointing", "device", "vllm_memory", "vllm_url",
 }
 
@@ -62,13 +53,18 @@ class Options(RunOptions):
     """Options of `rrr grpo`. None stands for the preset's value."""
 
     input: Path | None = option(None, "Run whose failures are learnt from.  [default: --run itself]")
-    model: str = option("tiny", "Model to train: tiny (embedded), a folder, or a hub id.")
-    preset: str = option("quick", "quick (minutes on a CPU) or paper (arXiv 2505.24726); options given win over it.")
+    model: str | None = option(None, "Model to train: tiny, a folder, or a hub id.  [default: the one mined]")
+    preset: str = option(
+        "quick", "quick (minutes on a CPU) or paper (arXiv 2505.24726); options given win over it.",
+        choices=tuple(PRESETS),
+    )
     steps: int | None = option(None, "Optimiser steps.  [quick: 45, paper: 1750]", least=1)
     batch: int | None = option(None, "Reflections a step, over all processes.  [256]", least=2)
     group: int | None = option(None, "Reflections on the same failure.  [quick: 16, paper: 8]", least=2)
     lr: float | None = option(None, "Highest learning rate.  [quick: 1e-4, paper: 5e-7]", least=0)
-    schedule: str | None = option(None, "constant, cosine or linear.  [quick: constant, paper: cosine]")
+    schedule: str | None = option(
+        None, "constant, cosine or linear.  [quick: constant, paper: cosine]", choices=("constant", "cosine", "linear")
+    )
     warmup: float | None = option(None, "Share of the steps that warms up.  [quick: 0, paper: 0.03]", least=0)
     reflection_tokens: int | None = option(None, "Most tokens of a reflection.  [quick: 96, paper: 512]", least=1)
     max_tokens: int | None = option(None, "Most tokens of a retry.  [quick: 96, paper: 1024]", least=1)
@@ -76,27 +72,33 @@ class Options(RunOptions):
     resume: bool = option(False, "Refuse to start anew; a run goes on from its newest whole checkpoint anyway.")
     beta: float = option(0.001, "Weight of the KL to the untrained model; 0 needs no second model.", least=0)
     temperature: float = option(1.0, "Of reflections and retries.", least=0.01)
-    top_p: float = option(1.0, "Nucleus sampling of both; the loss assumes 1, which keeps all.", least=0.01)
-    scale_rewards: str = option("group", "Advantages are divided by the spread of the group, the batch, or none.")
-    retry_context: str = option("full", "A retry sees: full (failed attempt and reflection) or reflection (alone).")
+    top_p: float = option(1.0, "Nucleus sampling of both; the loss assumes 1, which keeps all.", least=0.01, most=1)
+    scale_rewards: str = option(
+        "group", "Advantages are divided by the spread of the group, the batch, or none.",
+        choices=("group", "batch", "none"),
+    )
+    retry_context: str = retry_context()
     zero_leaks: bool = option(False, "No reward where the reflection holds the reference answer word for word.")
     lora: int = option(0, "Rank of a LoRA adapter to train; 0 trains all weights.", least=0)
-    dtype: str = option("auto", "Arithmetic: float32 or bfloat16; weights stay float32.  [auto: bfloat16 on a GPU]")
-    device: str = option("auto", "auto or cpu; CUDA_VISIBLE_DEVICES chooses among GPUs.")
+    dtype: str = option(
+        "auto", "Arithmetic: float32 or bfloat16; weights stay float32.  [auto: bfloat16 on a GPU]",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    device: str = option("auto", "auto or cpu; CUDA_VISIBLE_DEVICES chooses among GPUs.", choices=("auto", "cpu"))
     micro_batch: int | None = option(None, "Reflections a forward pass, per process; less for less memory.", least=1)
     shared_prefix: bool = option(True, "Compute a group's prompt once in training; off is TRL's own forward.")
     gradient_checkpointing: bool = option(False, "Less memory, more time.")
-    vllm: str | None = option(None, "Generate with vLLM: colocate (on the training GPU) or server (trl vllm-serve).")
+    vllm: str | None = option(
+        None, "Generate with vLLM: colocate (on the training GPU) or server (trl vllm-serve).",
+        choices=("colocate", "server"),
+    )
     vllm_memory: float = option(0.3, "Share of the GPU's memory for vLLM with --vllm colocate.", least=0.05)
     vllm_url: str | None = option(None, "Address of the server for --vllm server.  [TRL's: http://0.0.0.0:8000]")
 
 
 def recipe_of(options: Options) -> Recipe:
     """The preset, with the options that were given. Raises RrrError (exit 2) for values that can't be."""
-    for name, known in CHOICES.items():
-        if getattr(options, name) not in known:
-            words = ", ".join(word for word in known if word)
-            raise RrrError(f"--{name.replace('_', '-')} {getattr(options, name)}: it must be one of {words}", USAGE)
+    check_options(options)
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if getattr(options, f.name) is not None}
     recipe = replace(PRESETS[options.preset], **given)
     if recipe.batch % recipe.group:

@@ -58,16 +58,19 @@ def check_enough(failures: list[Failure], groups: int, run: Path) -> None:
 
 
 def check_no_test_prompt(failures: list[Failure], task: Task) -> None:
-    """Raise RrrError where a failure's prompt is word for word one of the test split's."""
+    """Raise RrrError where a failure is one of the test split's problems, by its id or word for word.
+
+    Countdown's id is (sorted numbers, target). The first `TEST_PROMPTS_COMPARED` test problems are compared.
+    """
     def words(problem: Problem) -> str:
         return " ".join(" ".join(message.content for message in problem.prompt).lower().split())
 
-    trained = {words(failure.problem): failure.problem.problem_id for failure in failures}
+    trained = {words(failure.problem) for failure in failures} | {failure.problem.problem_id for failure in failures}
     for problem in islice(task.problems("test"), TEST_PROMPTS_COMPARED):
-        if words(problem) in trained:
+        if problem.problem_id in trained or words(problem) in trained:
             raise RrrError(
-                f"train problem {trained[words(problem)]} has the prompt of test problem {problem.problem_id}: "
-                f"training on it would spoil the test. Remove it from the data and mine again"
+                f"test problem {problem.problem_id} is among the mined failures, and training on it would spoil the "
+                f"test. Remove it from the training data and mine again"
             )
 
 

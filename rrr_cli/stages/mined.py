@@ -1,0 +1,64 @@
+"""What was mined in a run: its failed attempts with their problems, which reflect and grpo start from, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.options import RunOptions
+from rrr_cli.records import Attempt, Problem
+
+Chosen = TypeVar("Chosen", bound=RunOptions)
+
+
+def failures(run: Path, task: str, per_problem: int = 1) -> Iterator[tuple[Problem, Attempt]]:
+    """The first `per_problem` failed first tries of each problem, in the order they were mined.
+
+    Raises RrrError (exit 3) when the run holds no attempts, or those of another task.
+    """
+    from pyarrow.compute import field
+
+    from rrr_cli.artifacts import exists, read
+
+    if not exists(run, "attempts"):
+        raise RrrError(f"{run} holds no attempts. Type: rrr mine-failures --run {run}")
+    taken: dict[str, int] = {}
+    problems: dict[str, Problem] = {}
+    for attempt in read(run, "attempts", where=(field("phase") == "first") & ~field("success")):
+        if attempt.task != task:
+            raise RrrError(f"{run} holds attempts at {attempt.task}, not {task}. Type: --task {attempt.task}, or --run")
+        if taken.get(attempt.problem_id, 0) >= per_problem:
+            continue
+        problems = problems or {p.problem_id: p for p in read(run, "problems")}
+        taken[attempt.problem_id] = taken.get(attempt.problem_id, 0) + 1
+        yield problems[attempt.problem_id], attempt
+
+
+def mining(run: Path) -> dict[str, Any]:
+    """How the run was mined: the configuration, the seed among it. Empty where it wasn't.
+
+    More problems mined in the same way leave it as it is, and rows stay true when others join them.
+    """
+    from rrr_cli.artifacts import provenance
+
+    found = [p for p in provenance(run, "attempts") if p["stage"] == "mine-failures"]
+    return {**found[0]["config"], "seed": found[0]["seed"]} if found else {}
+
+
+def as_mined(options: Chosen, source: Path) -> Chosen:
+    """The options, with the mining's level, data and model where none was given.
+
+    Raises RrrError (exit 2) for a level or data other than the mining's: the verifier and the test split hang on them.
+    """
+    mined = mining(source)
+    values: dict[str, Any] = {}
+    for name in ("level", "data", "model"):
+        given, was = getattr(options, name), mined.get(name)
+        if given is None:
+            values[name] = was
+        elif mined and given != was and name != "model":
+            raise RrrError(f"--{name} {given}: {source} was mined with {was}; leave --{name} out", USAGE)
+    return replace(options, **values)
