@@ -44,8 +44,7 @@ def tokenizer() -> Any:
 
 @pytest.fixture(scope="module")
 def transcripts(script: ModuleType) -> list[list[Message]]:
-    stream = script.Transcripts(script.Recipe(), seed=123)
-    return [[message for message, _ in turns] for turns in islice(stream, 3000)]
+    return list(islice(script.Transcripts(script.Recipe(), seed=123), 3000))
 
 
 def posed(transcript: list[Message]) -> tuple[list[int], int]:
@@ -145,12 +144,18 @@ def test_marks_and_answers_of_the_transcripts_are_what_the_verifier_says(transcr
     assert failures > 500
 
 
-def test_only_the_turns_to_be_learned_carry_loss(script: ModuleType, tokenizer: Any) -> None:
-    for turns in islice(script.Transcripts(script.Recipe(), seed=5), 50):
-        ids, trained = script.encode(tokenizer, turns)
-        assert ids == render(tokenizer, [message for message, _ in turns], generate=False)
-        learned = tokenizer.decode([i for i, on in zip(ids, trained, strict=True) if on])
-        assert learned == " ".join(f"{message.content} <|end|>" for message, on in turns if on)
+def test_only_the_models_turns_carry_loss_and_of_a_wrong_candidate_only_values_and_mark(
+    script: ModuleType, tokenizer: Any
+) -> None:
+    problem, request = Message("user", "Using the numbers [3, 8, 7]"), Message("user", Countdown.retry_request)
+    wrong = Message("assistant", "<think> 8 * 7 = 56 - 3 = 53 no . </think> <answer> ( 8 * 7 ) - 3 </answer>")
+    mixed = Message("assistant", "<think> 8 - ( 7 - 3 = 4 ) = 4 no , 7 * 3 = 21 + 8 = 29 yes . </think>")
+    [(ids, trained)] = script.encode(tokenizer, [[problem, wrong, request, mixed]])
+    assert ids == render(tokenizer, [problem, wrong, request, mixed], generate=False)
+    assert tokenizer.decode([i for i, on in zip(ids, trained, strict=True) if on]) == (
+        "<think> 56 53 no . </think> <answer> ( 8 * 7 ) - 3 </answer> <|end|> "
+        "<think> 4 4 no , 7 * 3 = 21 + 8 = 29 yes . </think> <|end|>"
+    )
 
 
 def test_the_same_seed_trains_the_same_model(script: ModuleType) -> None:
