@@ -21,7 +21,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import combinations, combinations_with_replacement, islice
 from pathlib import Path
@@ -41,8 +41,8 @@ from rrr_cli.tasks.countdown import EASY_TEST_SHARE, problem_key, split_of
 
 OUT = Path(__file__).parent.parent / "rrr_cli" / "models" / "tiny"
 LARGEST = 120  # the largest number that is a word
+NEAREST = 8  # wrong candidates whose values lie nearest to the target
 HELD_OUT_SHARE = 0.30  # the test split, and above it the dev split on which the recipe was tuned
-UNPOSED_SHARE = 0.50  # and above these, easy problems left for mining to meet: never posed here either
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|> {{ message.content }} <|end|>{% endfor %}"
@@ -54,18 +54,20 @@ CHAT_TEMPLATE = (
 class Recipe:
     """Every number that shapes the model. Shares and chances are probabilities."""
 
-    steps: int = 1400
-    batch_size: int = 64
-    learning_rate: float = 2.5e-3  # after 50 steps of warm-up; cosine down to a tenth
-    largest_number: int = 14  # of the wider problems, which keep the model from learning the easy ones by heart
-    wide_share: float = 0.45  # of transcripts with a number above 10
+    steps: int = 3000
+    batch_size: int = 32
+    learning_rate: float = 2e-3  # after 50 steps of warm-up; cosine down to a tenth
+    largest_number: int = 12  # of the wider problems, which keep the model from learning the easy ones by heart
+    wide_share: float = 0.3  # of transcripts with a number above 10
     answer_only: float = 0.5  # transcripts that are a problem and its answer
     plain_retry: float = 0.1  # a failed answer, then another try without a reflection: the control of `rrr eval`
-    right: float = 0.5  # chance that a candidate is right; wrong ones are mostly near misses
-    give_up_in_answer: float = 0.75  # chance of stopping after a wrong candidate
-    give_up_in_reflection: float = 0.8
-    most_in_answer: int = 4
-    most_in_reflection: int = 3
+    right: float = 0.45  # chance that a candidate is right
+    near: float = 0.5  # chance that a wrong one is among the NEAREST; unlikely ones teach little about what to try next
+    give_up: tuple[float, ...] = (0.25, 0.8)  # of stopping after a wrong candidate; one of them for a whole transcript
+    most: int = 6  # candidates in a series
+    habit_steps: int = 300  # at the end: the habit of giving up early, which a reward can unlearn
+    habit_learning_rate: float = 6e-4
+    habit_give_up: tuple[float, ...] = (0.25, *[0.85] * 9)
     use_reflection: float = 0.9  # chance that a retry takes what its reflection found
 
 
@@ -158,18 +160,18 @@ def _apply(operator: str, a: int, b: int) -> int | None:
 
 
 @cache
-def held_out(numbers: tuple[int, ...], target: int, share: float = HELD_OUT_SHARE) -> bool:
-    """Whether a problem is an easy one of the test split or, for the share given, of what lies above it."""
-    return max(numbers) <= 10 and split_of(problem_key(numbers, target), share) == "test"
+def held_out(numbers: tuple[int, ...], target: int) -> bool:
+    """Whether a problem belongs to the test split or to the dev split."""
+    return split_of(problem_key(numbers, target), HELD_OUT_SHARE) == "test"
 
 
 def problems(largest_number: int) -> list[tuple[tuple[int, ...], int]]:
-    """(sorted numbers, target from 1 to 100) of every solvable problem that may be posed."""
+    """(sorted numbers, target from 1 to 100) of every solvable problem that isn't held out."""
     return [
         (numbers, target)
         for numbers in combinations_with_replacement(range(1, largest_number + 1), 3)
         for target in sorted({c.value for c in candidates(numbers)})
-        if 1 <= target <= 100 and not held_out(numbers, target, UNPOSED_SHARE)
+        if 1 <= target <= 100 and not held_out(numbers, target)
     ]
 
 
@@ -199,46 +201,42 @@ class Transcripts:
         recipe, random = self.recipe, self.random
         numbers, target, problem = self._problem()
         tried: set[Candidate] = set()
+        give_up = random.choice(recipe.give_up)
 
-        def answers(right: float = recipe.right) -> list[Candidate]:
-            return self._series(numbers, target, tried, right, recipe.give_up_in_answer, recipe.most_in_answer)
+        def series(right: float = recipe.right) -> list[Candidate]:
+            return self._series(numbers, target, tried, right, give_up)
 
         kind = random.random()
         if kind < recipe.answer_only:
-            return [problem, self._answer(answers(), target)]
-        failed = answers(right=0.0)
+            return [problem, self._answer(series(), target)]
+        failed = series(right=0.0)
         turns = [problem, self._answer(failed, target)]
         if failed[-1].value == target:  # nothing wrong was left to try
             return turns
         if kind < recipe.answer_only + recipe.plain_retry:
-            return [*turns, Message("user", prompts.COUNTDOWN_RETRY), self._answer(answers(), target)]
-        series = self._series(
-            numbers, target, tried, recipe.right, recipe.give_up_in_reflection, recipe.most_in_reflection
-        )
-        words = [CAME_TO, str(failed[-1].value), NOT, str(target), TRY, *_marked(series, target)]
+            return [*turns, Message("user", prompts.COUNTDOWN_RETRY), self._answer(series(), target)]
+        reflected = series()
+        words = [CAME_TO, str(failed[-1].value), NOT, str(target), TRY, *_marked(reflected, target)]
         turns += [Message("user", prompts.COUNTDOWN_REFLECT), Message("assistant", " ".join(words))]
-        used = series[-1].value == target and random.random() < recipe.use_reflection
-        retry = self._answer(series[-1:] if used else answers(), target)
+        used = reflected[-1].value == target and random.random() < recipe.use_reflection
+        retry = self._answer(reflected[-1:] if used else series(), target)
         return [*turns, Message("user", prompts.COUNTDOWN_RETRY), retry]
 
-    def _series(self, numbers: tuple[int, ...], target: int, tried: set[Candidate], right: float, give_up: float,
-                most: int) -> list[Candidate]:
-        """Wrong candidates that weren't `tried`, until a right one, giving up, or `most` of them."""
+    def _series(self, numbers: tuple[int, ...], target: int, tried: set[Candidate], right: float,
+                give_up: float) -> list[Candidate]:
+        """Wrong candidates that weren't `tried`, until a right one, giving up, or the most that a series may hold."""
         good = [c for c in candidates(numbers) if c.value == target]
         good = [c for c in good if "/" not in c.working] or good  # one way to solve most problems is enough to learn
-        bad = [
-            c for c in candidates(numbers)
-            if c.value != target and "/" not in c.working and not held_out(numbers, c.value)
-        ]
+        bad = [c for c in candidates(numbers) if c.value != target and not held_out(numbers, c.value)]
+        bad.sort(key=lambda c: abs(c.value - target))
         series: list[Candidate] = []
         while True:
             left = [c for c in bad if c not in tried]
             if not left or self.random.random() < right:
                 return [*series, self.random.choice(good)]
-            # To tell a near miss from a hit takes exact arithmetic.
-            series.append(self.random.choices(left, [1 / (3 + abs(c.value - target)) for c in left])[0])
+            series.append(self.random.choice(left[:NEAREST] if self.random.random() < self.recipe.near else left))
             tried.add(series[-1])
-            if len(series) >= most or self.random.random() < give_up:
+            if len(series) >= self.recipe.most or self.random.random() < give_up:
                 return series
 
     def _answer(self, series: list[Candidate], target: int) -> Message:
@@ -303,10 +301,20 @@ def build_model(tokenizer: Any) -> LlamaForCausalLM:
 
 
 def train(recipe: Recipe, seed: int) -> tuple[LlamaForCausalLM, Any]:
-    """The model and its tokenizer; progress goes to stderr."""
+    """The model and its tokenizer, in two phases: it learns to search, then it gets the habit of giving up early."""
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
     model = build_model(tokenizer)
+    run_phase(model, tokenizer, recipe, seed)
+    habit = replace(
+        recipe, steps=recipe.habit_steps, learning_rate=recipe.habit_learning_rate, give_up=recipe.habit_give_up
+    )
+    run_phase(model, tokenizer, habit, seed + 1)
+    return model.eval(), tokenizer
+
+
+def run_phase(model: LlamaForCausalLM, tokenizer: Any, recipe: Recipe, seed: int) -> None:
+    """`recipe.steps` steps on the transcripts of `seed`; progress goes to stderr."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.01, betas=(0.9, 0.98))
     stream = batches(tokenizer, Transcripts(recipe, seed), recipe.batch_size)
     start = time.monotonic()
@@ -327,7 +335,6 @@ def train(recipe: Recipe, seed: int) -> tuple[LlamaForCausalLM, Any]:
             left = seconds / (step + 1) * (recipe.steps - step - 1)
             print(f"step {step + 1}/{recipe.steps}  loss {loss.item():.3f}  {seconds:.0f} s, {left:.0f} s left",
                   file=sys.stderr, flush=True)
-    return model.eval(), tokenizer
 
 
 def save(model: LlamaForCausalLM, tokenizer: Any, out: Path) -> None:
@@ -340,7 +347,7 @@ def save(model: LlamaForCausalLM, tokenizer: Any, out: Path) -> None:
 
 
 def success(out: Path, seed: int, count: int = 400) -> dict[str, Any]:
-    """Success at temperature 1 on the train split but for dev, and on the dev split, through rrr's own loop.
+    """Success at temperature 1 on problems that training saw and on the dev split, through rrr's own loop.
 
     The second try is counted over the failures: after a reflection, and without one.
     """
@@ -353,7 +360,7 @@ def success(out: Path, seed: int, count: int = 400) -> dict[str, Any]:
     loop = Loop(load_task("countdown"), engine, Sampling(1.0, 1.0, 64), seed, reflection_max_tokens=64)
     found: dict[str, Any] = {}
     every = list(loop.task.problems("train"))
-    for name, wanted in (("train", False), ("dev", True)):
+    for name, wanted in (("seen", False), ("dev", True)):
         posed = [p for p in every if held_out(_numbers(p.metadata), json.loads(p.metadata)["target"]) is wanted][:count]
         first = [attempts[0] for attempts in loop.attempt(posed, range(1), "first")]
         failed = [(p, a) for p, a in zip(posed, first, strict=True) if not a.success]
@@ -388,8 +395,7 @@ def main() -> None:
     result = success(options.out, options.seed)
     provenance = {
         "what": "demonstration model, trained from scratch on made-up Countdown transcripts by scripts/train_tiny.py",
-        "recipe": asdict(recipe), "test_share": EASY_TEST_SHARE, "held_out_share": HELD_OUT_SHARE,
-        "unposed_share": UNPOSED_SHARE,
+        "recipe": asdict(recipe), "held_out_share": HELD_OUT_SHARE, "test_share": EASY_TEST_SHARE,
         "seed": options.seed, "threads": options.threads, "training_seconds": round(seconds), "success": result,
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": {
