@@ -93,10 +93,22 @@ def test_each_prompt_is_prefilled_once_for_all_its_samples(engine: TransformersE
     assert fed == [row[0].prompt_tokens - 1]
 
 
-def test_a_prompt_longer_than_the_context_is_refused_with_both_lengths(engine: TransformersEngine) -> None:
-    long = Prompt((Message("user", "1 " * 300),), (0,))
-    with pytest.raises(RrrError, match=r"30\d tokens long.*1 to 255") as caught:
-        engine.generate([long], Sampling())
+def test_a_prompt_that_fills_the_context_gets_empty_completions_and_its_neighbours_text(
+    engine: TransformersEngine,
+) -> None:
+    long = Prompt((Message("user", "1 " * 300),), (0, 1))
+    alone = engine.generate(PROMPTS[:1], Sampling(max_tokens=4))
+    empty, served = engine.generate([long, PROMPTS[0]], Sampling(max_tokens=4))
+    assert [(c.text, c.tokens, c.finish_reason) for c in empty] == [("", 0, "length")] * 2
+    assert empty[0].prompt_tokens > 256
+    assert [served] == alone
+
+
+def test_sampling_itself_refuses_such_a_prompt_with_both_lengths(engine: TransformersEngine) -> None:
+    from rrr_cli.engines.decoding import sample
+
+    with pytest.raises(RrrError, match=r"300 tokens long.*1 to 255") as caught:
+        sample(engine.lm, [[5] * 300], [(0,)], Sampling(), engine.eos_ids)
     assert caught.value.exit_code == BAD_INPUT
 
 
