@@ -35,7 +35,7 @@ def grpo_config(options: Options, recipe: Recipe, output: Path, longest: int) ->
         per_device_train_batch_size=micro, gradient_accumulation_steps=accumulation, steps_per_generation=accumulation,
         num_generations=recipe.group, num_iterations=1, shuffle_dataset=False, remove_unused_columns=False,
         max_completion_length=recipe.reflection_tokens, temperature=options.temperature, top_p=options.top_p, top_k=0,
-        learning_rate=recipe.lr, adam_epsilon=recipe.adam_epsilon, weight_decay=0.0, max_grad_norm=1.0,
+        learning_rate=recipe.lr, weight_decay=0.0, max_grad_norm=1.0,
         lr_scheduler_type="constant_with_warmup" if recipe.schedule == "constant" else recipe.schedule,
         warmup_steps=round(recipe.warmup * recipe.steps),
         # GRPO as RRR used it: TRL now corrects the KL's gradient for sampling from the policy (DeepSeek-V3.2).

@@ -22,7 +22,6 @@ class Recipe:
     batch: int
     group: int
     lr: float
-    adam_epsilon: float
     schedule: str
     warmup: float
     reflection_tokens: int
@@ -32,13 +31,13 @@ class Recipe:
 
 PRESETS = {
     "quick": Recipe(
-        steps=45, batch=256, group=16, lr=1.5e-4, adam_epsilon=1e-5, schedule="constant", warmup=0.0,
-        reflection_tokens=96, max_tokens=96, save_every=10,
+        steps=45, batch=256, group=16, lr=1e-4, schedule="constant", warmup=0.0, reflection_tokens=96, max_tokens=96,
+        save_every=10,
     ),
     # RRR, section 4.3: batch, steps, learning rate and schedule. It doesn't publish group size or token limits.
     "paper": Recipe(
-        steps=1750, batch=256, group=8, lr=5e-7, adam_epsilon=1e-8, schedule="cosine", warmup=0.03,
-        reflection_tokens=512, max_tokens=1024, save_every=25,
+        steps=1750, batch=256, group=8, lr=5e-7, schedule="cosine", warmup=0.03, reflection_tokens=512,
+        max_tokens=1024, save_every=25,
     ),
 }
 
@@ -62,11 +61,7 @@ class Options(RunOptions):
     steps: int | None = option(None, "Optimiser steps.  [quick: 45, paper: 1750]", least=1)
     batch: int | None = option(None, "Reflections a step, over all processes.  [256]", least=2)
     group: int | None = option(None, "Reflections on the same failure.  [quick: 16, paper: 8]", least=2)
-    lr: float | None = option(None, "Highest learning rate.  [quick: 1.5e-4, paper: 5e-7]", least=0)
-    adam_epsilon: float | None = option(
-        None, "Holds still the words that no reflection uses: their gradients are tiny, and Adam blows them up to full "
-        "steps, which unlearns how an answer is written.  [quick: 1e-5, paper: 1e-8]", least=0,
-    )
+    lr: float | None = option(None, "Highest learning rate.  [quick: 1e-4, paper: 5e-7]", least=0)
     schedule: str | None = option(
         None, "constant, cosine or linear.  [quick: constant, paper: cosine]", choices=("constant", "cosine", "linear")
     )
