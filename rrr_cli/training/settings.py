@@ -31,7 +31,7 @@ class Recipe:
 
 PRESETS = {
     "quick": Recipe(
-        steps=45, batch=256, group=16, lr=1e-4, schedule="constant", warmup=0.0, reflection_tokens=96, max_tokens=96,
+        steps=30, batch=256, group=16, lr=1e-4, schedule="constant", warmup=0.0, reflection_tokens=96, max_tokens=96,
         save_every=10,
     ),
     # RRR, section 4.3: batch, steps, learning rate and schedule. It doesn't publish group size or token limits.
@@ -58,7 +58,7 @@ class Options(RunOptions):
         "quick", "quick (minutes on a CPU) or paper (arXiv 2505.24726); options given win over it.",
         choices=tuple(PRESETS),
     )
-    steps: int | None = option(None, "Optimiser steps.  [quick: 45, paper: 1750]", least=1)
+    steps: int | None = option(None, "Optimiser steps.  [quick: 30, paper: 1750]", least=1)
     batch: int | None = option(None, "Reflections a step, over all processes.  [256]", least=2)
     group: int | None = option(None, "Reflections on the same failure.  [quick: 16, paper: 8]", least=2)
     lr: float | None = option(None, "Highest learning rate.  [quick: 1e-4, paper: 5e-7]", least=0)
