@@ -23,7 +23,7 @@ import pyarrow.dataset as ds
 
 from rrr_cli import provenance as origin
 from rrr_cli.errors import BUG, RrrError
-from rrr_cli.parts import TEMP_MARK, Part, encode, fsync_folder, write_atomically
+from rrr_cli.parts import TEMP_MARK, Part, encode, fsync, write_atomically
 from rrr_cli.records import TABLES, Message, content_id
 from rrr_cli.schema import arrow_schema
 
@@ -62,7 +62,7 @@ class Writer:
                     origin.require_same(self._folder, part.provenance, self._provenance)
                     break  # the others were let in by this same check
                 part.path.unlink()
-            fsync_folder(self._folder)
+            fsync(self._folder)
             write_atomically(
                 self._folder / f"provenance-{self._stage}.json", json.dumps(self._provenance, indent=1).encode()
             )

@@ -102,12 +102,12 @@ def write_atomically(path: Path, data: bytes) -> None:
                 f"Make room and type the same command again"
             ) from error
         raise RrrError(f"{path} can't be written: {error.strerror}") from error
-    fsync_folder(path.parent)
+    fsync(path.parent)
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make the folder's entries (a rename, a removal) last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def fsync(path: Path) -> None:
+    """Make a file's bytes, or a folder's entries (a rename, a removal), last through a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

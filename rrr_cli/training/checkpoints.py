@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from rrr_cli.parts import fsync
 
 COMPLETE = "COMPLETE"
 PROVENANCE = "rrr.json"
@@ -87,9 +88,9 @@ def provenance(model: Path) -> dict[str, Any]:
 def _publish(source: Path, target: Path) -> None:
     """Flush `source` to disk and rename it to `target`, which then is whole for every reader."""
     for path in (*source.rglob("*"), source):
-        _fsync(path)
+        fsync(path)
     source.rename(target)
-    _fsync(target.parent)
+    fsync(target.parent)
 
 
 def _is_whole(path: Path, config_id: str) -> bool:
@@ -109,11 +110,3 @@ def _files(folder: Path) -> Iterable[Path]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
