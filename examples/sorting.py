@@ -51,6 +51,10 @@ class Sorting:
             return Verdict(False, 0.0, "wrong_numbers", "These aren't the numbers that were given.", said)
         return Verdict(False, 0.0, "wrong_order", "The numbers aren't in ascending order.", said)
 
+    def right_answer(self, problem: Problem) -> str:
+        """The reference between the tags."""
+        return f"<answer>{json.loads(problem.reference)}</answer>"
+
     def leaks(self, problem: Problem, text: str) -> bool:
         """Whether the sorted list stands in the text."""
         return json.loads(problem.reference) in text

@@ -27,12 +27,13 @@ STAGES = {
     "reflect": ("rrr_cli.stages.reflect", "Write reflections on failed attempts, and retry after each."),
     "grpo": ("rrr_cli.stages.grpo", "Train the reflections: reward is whether the retry passes (TRL's GRPO)."),
     "eval": ("rrr_cli.stages.evaluate", "First and second tries on the test split, with controls, paired tests."),
+    "forgetting": ("rrr_cli.stages.forgetting", "What training cost on MMLU-Pro, GSM8K, HellaSwag and MATH."),
 }
 
 SQL_HELP = """Ask a run's tables; nothing can be changed.
 
-Tables: problems, attempts, reflections, rollouts, steps, evaluations. Views: failures, repairs, pass_at,
-reflection_lengths, grpo_health.
+Tables: problems, attempts, reflections, rollouts, steps, evaluations,
+forgetting. Views: failures, repairs, pass_at, reflection_lengths, grpo_health, forgotten.
 
 Example: `rrr sql "select error_type, count(*) from failures group by all"`
 """
@@ -43,7 +44,8 @@ def build_app(wanted: str | None) -> typer.Typer:
     app = typer.Typer(
         name="rrr", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
         help="Let a language model improve itself from nothing but a verifier's yes or no.\n\nStages read and write "
-        "Parquet in a run's folder: **mine-failures**, **reflect**, **grpo**, **eval**. **rrr sql** queries them all.",
+        "Parquet in a run's folder: **mine-failures**, **reflect**, **grpo**, **eval**, **forgetting**. **rrr sql** "
+        "queries them all.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(top)
@@ -55,6 +57,16 @@ def build_app(wanted: str | None) -> typer.Typer:
     app.command("sql", help=SQL_HELP)(sql)
     told = "Tell one story: problem, failed answer, reflection, retry."
     app.command("show", help=f"{told}\n\nExample: `rrr show 3f2a`")(show)
+    told = "Put runs on one page of HTML: verdicts, curves, stories, and the SQL behind each number."
+    app.command("report", help=f"{told}\n\nExample: `rrr report runs/default -o report.html`")(report_runs)
+    models = typer.Typer(no_args_is_help=True, help="The small models that rrr knows by name.")
+    models.command("get", help="Fetch a model once, for --model.\n\nExample: `rrr models get smollm2`")(models_get)
+    models.command("list", help="Print the models, and whether they are here.")(models_list)
+    app.add_typer(models, name="models")
+    tasks = typer.Typer(no_args_is_help=True, help="The tasks.")
+    told = "A task's verifier audits itself: references pass; nothing, the prompt and other references don't."
+    tasks.command("check", help=f"{told}\n\nExample: `rrr tasks check function_calling`")(tasks_check)
+    app.add_typer(tasks, name="tasks")
     app.command("schema", help="Print a table's columns, or every table's.\n\nExample: `rrr schema attempts`")(schema)
     return app
 
@@ -107,7 +119,7 @@ def stage_command(app: typer.Typer, name: str, module_name: str, help: str) -> N
         check_options(options)
         result = module.run(options)
         report(name, result, options.run, as_json or options.dry_run)
-        if name == "eval":
+        if name in ("eval", "forgetting"):
             module.check_gate(result, options)
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -149,6 +161,18 @@ def show(
         stories.show(run, id, Console(highlight=False))
 
 
+def report_runs(
+    runs: Annotated[list[Path] | None, typer.Argument(
+        metavar="RUN", help="Folders of runs.  [default: runs/default]", show_default=False)] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    from rrr_cli.report import write
+
+    figures = write(runs or [Path("runs/default")], output)
+    print(json.dumps(figures) if as_json else output)
+
+
 def schema(
     table: Annotated[str | None, typer.Argument(help="problems, attempts, …", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the columns as JSON.")] = False,
@@ -170,6 +194,52 @@ def schema(
         for column in columns:
             shown.add_row(column.column, column.type, "yes" if column.nullable else "", column.comment)
         Console(highlight=False).print(shown)
+
+
+def models_get(name: Annotated[str, typer.Argument(help="smollm2.")]) -> None:
+    from rrr_cli.engines import smollm2
+
+    if name != "smollm2":
+        raise RrrError(f"rrr models get {name}: the one to fetch is smollm2; hub ids need no fetching", USAGE)
+    print(smollm2.get())
+
+
+def models_list(as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from rrr_cli.engines.models import NAMED, on_disk
+
+    models = [{"model": name, "what": what, "folder": on_disk(name)} for name, what in NAMED.items()]
+    if as_json:
+        print(json.dumps(models))
+        return
+    shown = Table("model", "what", "folder")
+    for row in models:
+        shown.add_row(row["model"], row["what"], row["folder"] or f"not here: rrr models get {row['model']}")
+    Console(highlight=False).print(shown)
+
+
+def tasks_check(
+    name: Annotated[str, typer.Argument(help="Task by name, or path/to/file.py:Class.")],
+    level: Annotated[str | None, typer.Option(help="The task's level.  [default: the first]", show_default=False)]
+    = None,
+    data: Annotated[str | None, typer.Option(help="A data set in place of generated problems.", show_default=False)]
+    = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many problems a split.", show_default=False)]
+    = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    from rrr_cli.tasks import audit, load_task
+
+    result = audit.audit(load_task(name, level, data), limit)
+    if as_json:
+        print(json.dumps(result))
+    else:
+        for key, value in result.items():
+            counts = f"{value['passed']} of {value['tried']} pass" if isinstance(value, dict) else json.dumps(value)
+            print(f"{key.replace('_', ' ')}: {counts}")
+    audit.check(result)
 
 
 def toml_options(path: Path | None, name: str, options_type: Any) -> dict[str, Any]:
@@ -221,6 +291,10 @@ def report(name: str, result: dict[str, Any], run: Path, as_json: bool) -> None:
         from rrr_cli.tables import evaluation_table
 
         evaluation_table(result, console)
+    elif name == "forgetting" and "comparisons" in result:
+        from rrr_cli.tables import forgetting_table
+
+        forgetting_table(result, console)
     elif not as_json:
         for key, value in result.items():
             console.print(f"{key.replace('_', ' ')}: {json.dumps(value)}", markup=False)

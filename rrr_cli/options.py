@@ -31,7 +31,8 @@ class RunOptions:
 
     run: Path = option(Path("runs/default"), "Folder of the run: one folder a table.")
     task: str = option("countdown", "Task by name, or path/to/file.py:Class.")
-    level: str | None = option(None, "The task's level of difficulty; countdown: easy, paper.  [default: the first]")
+    level: str | None = option(
+        None, "The task's level; countdown: easy, paper; function_calling: easy, hard.  [default: the first]")
     data: str | None = option(None, "A data set in place of generated problems: a local file or a hub id.")
     limit: int | None = option(None, "At most this many problems.", least=1)
     seed: int = option(0, "Fixes every sample, whatever the batch size.", least=0, most=2**32 - 1)
@@ -44,9 +45,12 @@ class EngineOptions:
     """Which engine writes the text, and how."""
 
     engine: str = option(
-        "transformers", "transformers, vllm, or scripted (for tests; it is no model).",
-        choices=("transformers", "vllm", "scripted"),
+        "transformers", "transformers, vllm, openai (a server), or scripted (for tests; it is no model).",
+        choices=("transformers", "vllm", "openai", "scripted"),
     )
+    base_url: str | None = option(None, "The server of --engine openai, such as http://localhost:8000/v1.")
+    concurrency: int = option(32, "Requests to that server at once.", least=1)
+    api_key_env: str = option("OPENAI_API_KEY", "The environment variable that holds the server's key.")
     temperature: float = option(1.0, "0 is greedy.", least=0)
     top_p: float = option(1.0, "Nucleus sampling; 1 keeps all.", least=0.01, most=1)
     max_tokens: int = option(512, "Most tokens of an answer.", least=1)

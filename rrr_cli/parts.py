@@ -55,12 +55,26 @@ class Part:
                 f"{path} has schema version {self.provenance['schema_version']} and this rrr reads {SCHEMA_VERSION}; "
                 f"read it with rrr {self.provenance['rrr']}"
             )
-        if not self._file.schema_arrow.equals(arrow_schema(table)):
+        if not _readable(self._file.schema_arrow, arrow_schema(table)):
             raise RrrError(f"{path} doesn't have the columns of {table} (see: rrr schema {table}); move it elsewhere")
 
     @property
     def rows(self) -> int:
         return int(self._file.metadata.num_rows)
+
+
+def _readable(found: pa.Schema, wanted: pa.Schema) -> bool:
+    """Whether a part has the table's columns, or had them before some were added or made nullable: those read as null.
+
+    Any other change of a table is another SCHEMA_VERSION.
+    """
+    def fits(field: pa.Field) -> bool:
+        if field.name not in found.names:
+            return bool(field.nullable)
+        old = found.field(field.name)
+        return bool(old.type == field.type and (field.nullable or not old.nullable))
+
+    return set(found.names) <= set(wanted.names) and all(map(fits, wanted))
 
 
 _CURE = "delete it and type the stage's command again: it makes the missing rows anew"

@@ -26,6 +26,19 @@ COUNTDOWN_REFLECT = (
 COUNTDOWN_RETRY = (
     "Please try to solve the problem again. Return the final answer in <answer> </answer> tags."
 )
+# RRR, section 4.1 (function calling), as we recall it: not checked word for word.
+FUNCTION_CALLING_REFLECT = (
+    "You tried performing the task, but failed in generating the correct tool call. Reflect on what went wrong and "
+    "write a short explanation that will help you do better next time."
+)
+# Ours.
+FUNCTION_CALLING_RETRY = "Please try to perform the task again, with the correct tool calls."
+# Ours: the system turn that shows the tools where a model's own chat template doesn't.
+TOOLS = (
+    "These tools can be called:\n{tools}\n\n"
+    'For each call write <tool_call>{{"name": "the tool", "arguments": {{"argument": value}}}}</tool_call>. '
+    "If no tool fits, answer in plain words."
+)
 # Ours: used with --retry-context reflection, where the failed attempt itself is left out.
 REFLECTION_ONLY = "Here is a reflection on an earlier failed attempt at this problem:\n{reflection}"
 
@@ -33,6 +46,9 @@ TEMPLATES = {
     "countdown": COUNTDOWN,
     "countdown_reflect": COUNTDOWN_REFLECT,
     "countdown_retry": COUNTDOWN_RETRY,
+    "function_calling_reflect": FUNCTION_CALLING_REFLECT,
+    "function_calling_retry": FUNCTION_CALLING_RETRY,
+    "tools": TOOLS,
     "reflection_only": REFLECTION_ONLY,
 }
 

@@ -92,24 +92,27 @@ class Reflection:
 
 @dataclass(frozen=True)
 class Rollout:
-    """One GRPO sample: a reflection, the retry that judged it, and what it earned."""
+    """One GRPO sample: a reflection and the retry that judged it, or (objective answer) an answer; what it earned."""
 
     step: int  #: optimiser step that was being worked on, 1-based
     group: int  #: index of the group within the step; a group shares one failed attempt
     sample_index: int  #: 0-based within the group
     problem_id: str  #: the problem
-    attempt_id: str  #: the failed attempt that the group reflects on
-    reflection: str  #: the completion, the only trained text
-    retry: str  #: what the model wrote next; never trained
-    success: bool | None  #: the verifier's verdict on the retry; null when the judge crashed
-    error_type: str | None  #: why the retry failed; null when it passed
+    attempt_id: str  #: the failed attempt that the group reflects on; with objective answer, never shown
+    reflection: str | None  #: trained; null with objective answer
+    retry: str | None  #: what the model wrote next; trained with objective reflection+answer alone, null with answer
+    success: bool | None  #: the verifier's verdict on the retry, or on the answer; null when the judge crashed
+    error_type: str | None  #: why it failed; null when it passed
     reward: float | None  #: what GRPO was given; null when the judge crashed (left out of the mean)
     advantage: float  #: (reward - group mean) / (group std + 1e-4), or as --scale-rewards says
-    reflection_tokens: int  #: tokens of the reflection, end-of-turn included
-    retry_tokens: int  #: tokens of the retry, end-of-turn included
-    trained_tokens: int  #: tokens that the reward moves: the reflection's, or 0 where the advantage is 0
-    reflection_finish: str  #: stop or length
-    leaks_reference: bool  #: the reflection holds the reference answer word for word
+    reflection_tokens: int  #: tokens of the reflection, end-of-turn included; 0 where there is none
+    retry_tokens: int  #: tokens of the retry, end-of-turn included; 0 where there is none
+    trained_tokens: int  #: tokens that the reward moves: those of the trained texts, or 0 where the advantage is 0
+    reflection_finish: str | None  #: stop or length; null where there is no reflection
+    leaks_reference: bool | None  #: the reflection holds the reference answer word for word; null where there is none
+    answer: str | None  #: objective answer: a new first answer, trained; null with the other objectives
+    try_finish: str | None  #: of the retry or the answer, whichever was judged: stop or length; null in older rows
+    generated_tokens: int | None  #: all that the sample cost: reflection and retry, or answer; null in older rows
 
 
 @dataclass(frozen=True)
@@ -119,19 +122,23 @@ class TrainStep:
     step: int  #: 1-based
     loss: float  #: as the trainer reports it
     kl: float | None  #: mean KL to the reference over trained tokens; null at beta 0
-    reward_mean: float  #: over the step's reflections
-    reward_std: float  #: standard deviation over the step's reflections
+    reward_mean: float  #: over the step's samples
+    reward_std: float  #: standard deviation over the step's samples
     dead_groups: float  #: share of groups whose rewards are all equal: no gradient from them
-    reflection_length: float  #: mean tokens of a reflection
-    retry_length: float  #: mean tokens of a retry
-    clipped_reflections: float  #: share of reflections that hit the token limit
-    entropy: float | None  #: mean token entropy of the policy on the reflections, nats
+    reflection_length: float | None  #: mean tokens of a reflection; null with objective answer
+    retry_length: float | None  #: mean tokens of a retry; null with objective answer
+    clipped_reflections: float | None  #: share of reflections that hit the token limit; null with objective answer
+    entropy: float | None  #: mean token entropy of the policy on the trained texts, nats
     learning_rate: float  #: of this step
     grad_norm: float  #: before clipping
     seconds: float  #: wall time of the step
     seconds_reflect: float  #: of it, generating reflections
-    seconds_retry: float  #: of it, generating and judging retries
+    seconds_retry: float  #: of it, generating and judging retries, or answers
     seconds_update: float  #: the rest: log-probabilities, backward, optimiser
+    objective: str | None  #: what was trained: reflection, answer or reflection+answer; null in older rows
+    answer_length: float | None  #: mean tokens of an answer; null with the other objectives
+    clipped_tries: float | None  #: share of retries, or answers, that hit the token limit; null in older rows
+    generated_tokens: int | None  #: all tokens generated in the step, reflections and retries; null in older rows
 
 
 @dataclass(frozen=True)
@@ -171,6 +178,29 @@ class Evaluation:
     seed: int  #: of the whole evaluation
 
 
+@dataclass(frozen=True)
+class Forgetting:
+    """One item of a benchmark put before one model by lm-eval."""
+
+    forgetting_id: str  #: hash of the item, the model's name and its weights
+    benchmark: str  #: mmlu_pro, gsm8k, hellaswag or math
+    task: str  #: lm-eval's task, such as mmlu_pro_law
+    item_id: str  #: hash of the item; the same for every model
+    item_index: int  #: 0-based, in the task's data
+    model: str  #: the name given in --model NAME=…
+    model_path: str  #: what the name stands for
+    model_fingerprint: str  #: hash of its weights, tokenizer and chat template
+    metric: str  #: lm-eval's metric and filter, such as exact_match,flexible-extract
+    score: float  #: 1.0 right, 0.0 wrong
+    text: str | None  #: what the model wrote; null where choices are scored by their likelihood
+    prompt_cut: bool  #: the prompt didn't fit the model's context and lost its beginning
+    shots: int  #: worked examples before the question
+    apply_chat_template: bool  #: the question was put in the model's chat format
+    item_limit: int | None  #: --limit: only so many items of the benchmark were asked; null for all
+    source: str  #: the hub's data set, or the local files
+    data_fingerprint: str  #: hash of the items that were asked and of the worked examples
+
+
 #: Table name -> its record. The folder of a table in a run has this name.
 TABLES: dict[str, type] = {
     "problems": Problem,
@@ -179,4 +209,5 @@ TABLES: dict[str, type] = {
     "rollouts": Rollout,
     "steps": TrainStep,
     "evaluations": Evaluation,
+    "forgetting": Forgetting,
 }

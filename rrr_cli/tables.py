@@ -2,47 +2,123 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from rrr_cli.stages.evaluate import MEASURES, in_words
+from rrr_cli.stages.summary import MEASURES, in_words
+from rrr_cli.text import safe_text
 
 
 def evaluation_table(result: dict[str, Any], console: Console) -> None:
-    """Print the table to `console` (stderr)."""
+    """Print the paper's table to `console` (stderr): a row a model, first and second tries beside their controls.
+
+    Then error types of the two tries, the reflections, levels of difficulty, and in words what reflecting did.
+    """
     first = result["models"][0]
     paired = {(c["b"], c["measure"]): c for c in result["comparisons"] if c["a"] != c["b"]}
     table = Table(
-        title=f"{first['n']} held-out problems, temperature {first['temperature']:g}, seed {first['seed']}; "
+        title=f"{first['n']} held-out problems, temperature {first['temperature']:g}, 1 seed ({first['seed']}); "
         "% with 95 % bootstrap interval",
-        title_justify="left",
+        title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
     )
-    table.add_column("measure")
-    for model in result["models"]:
-        table.add_column(model["name"], justify="right")
-        if model is not first:
-            table.add_column(f"won/lost against {first['name']}", justify="right")
+    table.add_column("model")
     for measure in MEASURES:
-        label = measure.replace("_", " ")
-        if measure == "second_try_on_failures":
-            label += f" ({first['n_failures']} of {first['name']})"
-        cells = [label]
-        for model in result["models"]:
-            rate = model[measure]
-            cells.append(percent(rate))
-            if model is not first:
-                c = paired[model["name"], measure]
-                cells.append(f"{c['won']}/{c['lost']}  p={c['p']:.2g}")
-        table.add_row(*cells)
+        table.add_column(heading(measure, first), justify="right")
+    for model in result["models"]:
+        table.add_row(name_of(model), *(stacked(model[measure]) for measure in MEASURES))
+        if model is not first:
+            label = Text(safe_text(f"  won/lost\n  vs {first['name']}"))
+            table.add_row(label, *("{won}/{lost}\np={p:.2g}".format(**paired[model["name"], m]) for m in MEASURES))
     console.print(table)
+    console.print(error_table(result["models"]))
+    console.print(reflection_table(result["models"]))
     for model in result["models"]:
         for level, rates in model["by_difficulty"].items():
             shown = ", ".join(f"{m.replace('_', ' ')} {percent(rates[m])}" for m in MEASURES[:3])
-            console.print(f"{model['name']}, {level}: {shown}", markup=False)
+            console.print(Text(safe_text(f"{model['name']}, {level}: {shown}")))
     for sentence in in_words(result):
-        console.print(sentence, markup=False)
+        console.print(Text(safe_text(sentence)))
+
+
+def heading(measure: str, first: dict[str, Any]) -> str:
+    """A measure as a column's heading; `first` is the model whose failures every model is given."""
+    label = measure.replace("_", " ")
+    return f"{label} ({first['n_failures']})" if measure == "second_try_on_failures" else label
+
+
+def error_table(models: Sequence[dict[str, Any]]) -> Table:
+    """Why tries failed: a row an error type, for each model try 1 against try 2."""
+    table = Table(
+        title="why tries failed: try 1 → try 2 after reflecting", title_justify="left", box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("error type")
+    counts = {model["name"]: model["errors"] for model in models}
+    for model in models:
+        table.add_column(name_of(model), justify="right")
+    for kind in dict.fromkeys(kind for c in counts.values() for which in ("first", "second") for kind in c[which]):
+        table.add_row(
+            safe_text(kind), *(f"{c['first'].get(kind, 0)} → {c['second'].get(kind, 0)}" for c in counts.values())
+        )
+    return table
+
+
+def reflection_table(models: Sequence[dict[str, Any]]) -> Table:
+    """Reflections on own failures: how many, how long, how repetitive."""
+    table = Table(title="reflections on own failures", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("model")
+    for column in ("reflections", "mean tokens", "repeated 4-grams, %"):
+        table.add_column(column, justify="right")
+    for model in models:
+        told = model["reflections"]
+        length = "" if told["mean_tokens"] is None else f"{told['mean_tokens']:.1f}"
+        repeated = "" if told["repetition"] is None else f"{100 * told['repetition']:.1f}"
+        table.add_row(name_of(model), str(told["n"]), length, repeated)
+    return table
+
+
+def name_of(model: dict[str, Any]) -> Text:
+    """The model's name as a cell: no markup, nothing that a terminal obeys."""
+    return Text(safe_text(model["name"]))
+
+
+def forgetting_table(result: dict[str, Any], console: Console) -> None:
+    """Print `rrr forgetting`'s table to `console` (stderr): a row a benchmark, each model beside the first."""
+    first, *others = result["models"]
+    asked = "all items" if result["limit"] is None else f"--limit {result['limit']}: a part of each benchmark"
+    chat = "chat format" if result["apply_chat_template"] else "plain prompts"
+    console.print(f"lm-eval {result['lm_eval']}, {chat}, {asked}; % with 95 % bootstrap interval, changes in points")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("benchmark")
+    table.add_column("n", justify="right")
+    table.add_column(Text(safe_text(first)), justify="right")
+    for name in others:
+        for heading in (name, "change", "won/lost", "lost under 1 point?"):
+            table.add_column(Text(safe_text(heading)), justify="right")
+    paired = {(c["b"], c["benchmark"]): c for c in result["comparisons"]}
+    for row in result["benchmarks"]:
+        cells = [Text(f"{row['benchmark']}\n{row['shots']}-shot"), Text(str(row["n"])), stacked(row["accuracy"][first])]
+        for name in others:
+            c = paired[name, row["benchmark"]]
+            low, high = (100 * c["change"][end] for end in ("low", "high"))
+            change = Text(f"{100 * c['change']['value']:+.1f}\n{low:+.1f} to {high:+.1f}", no_wrap=True)
+            told = Text(f"{c['won']}/{c['lost']}\np={c['p']:.2g}", no_wrap=True)
+            cells += [stacked(row["accuracy"][name]), change, told, Text(c["under_one_point"])]
+        table.add_row(*cells)
+    console.print(table)
+    if others:
+        console.print("lost under 1 point, the paper's line: yes or no where the interval says so, else open")
+    for row in result["benchmarks"]:
+        for name, cut in row["prompts_cut"].items():
+            if cut:
+                console.print(Text(safe_text(
+                    f"{row['benchmark']}: {cut} of {row['n']} prompts didn't fit {name}'s context and lost their "
+                    "beginning")))
 
 
 def percent(rate: dict[str, float] | None) -> str:
@@ -50,3 +126,10 @@ def percent(rate: dict[str, float] | None) -> str:
     if rate is None:
         return "no failures"
     return f"{100 * rate['value']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+
+
+def stacked(rate: dict[str, float] | None) -> Text:
+    """The same over two lines, so that five measures fit 80 columns: "50.0", "40.0–60.0"."""
+    if rate is None:
+        return Text("no failures")
+    return Text(f"{100 * rate['value']:.1f}\n{100 * rate['low']:.1f}–{100 * rate['high']:.1f}", no_wrap=True)

@@ -53,8 +53,8 @@ SELECT
 FROM reflections
 GROUP BY ALL;
 
--- GRPO, step by step. Dead groups (all rewards equal) give no gradient; `retries` and `passed` are counted from the
--- rollouts.
+-- GRPO, step by step. Dead groups (all rewards equal) give no gradient; `retries` (or answers, as the objective is) and
+-- `passed` are counted from the rollouts; `tokens_so_far` puts runs with other objectives beside each other fairly.
 CREATE VIEW grpo_health AS
 WITH judged AS (
     SELECT
@@ -65,6 +65,17 @@ WITH judged AS (
 )
 SELECT
     s.run, s.step, j.retries, j.passed, s.reward_mean, s.reward_std, s.dead_groups, s.kl, s.entropy,
-    s.reflection_length, s.retry_length, s.clipped_reflections, j.leaking, s.grad_norm, s.learning_rate, s.seconds
+    s.reflection_length, s.retry_length, s.clipped_reflections, j.leaking, s.grad_norm, s.learning_rate, s.seconds,
+    s.objective, s.answer_length, s.clipped_tries, s.generated_tokens,
+    (sum(s.generated_tokens) OVER (PARTITION BY s.run ORDER BY s.step))::BIGINT AS tokens_so_far
 FROM steps AS s
 LEFT JOIN judged AS j ON j.run = s.run AND j.step = s.step;
+
+-- Items of a benchmark that one model answered and another didn't: `from forgotten where knew = 'base'`.
+CREATE VIEW forgotten AS
+SELECT
+    a.run, a.benchmark, a.task, a.item_id, a.item_index, a.model AS knew, b.model AS forgot, a.metric, a.item_limit,
+    a.text AS right_text, b.text AS wrong_text
+FROM forgetting AS a
+JOIN forgetting AS b ON b.run = a.run AND b.item_id = a.item_id
+WHERE a.score = 1 AND b.score = 0;

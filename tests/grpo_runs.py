@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from parity_task import Parity
+
 from rrr_cli import artifacts
-from rrr_cli.records import Attempt, Message, content_id
+from rrr_cli.records import Attempt, Message, Problem, content_id
 from rrr_cli.stages.grpo import Options
 from rrr_cli.tasks import load_task
 
 PARITY = f"{Path(__file__).parent / 'parity_task.py'}:Parity"
+TOOLS = f"{Path(__file__)}:Tools"
+
+
+class Tools(Parity):
+    """Each problem offers a tool: create to one half of them, equation to the other."""
+
+    def problems(self, split: str) -> Iterator[Problem]:
+        for index, problem in enumerate(super().problems(split)):
+            name = ("create", "equation")[index % 2]
+            yield replace(problem, tools=json.dumps([{"type": "function", "function": {"name": name}}]))
 
 
 def mine(run: Path, task: str = PARITY, split: str = "train", samples: int = 2) -> None:
@@ -34,16 +49,15 @@ def mine(run: Path, task: str = PARITY, split: str = "train", samples: int = 2) 
 
 
 def options(run: Path, model: Path, **changes: Any) -> Options:
-    """Four steps of 4 groups x 4 reflections."""
+    """Four steps of 4 groups x 4 reflections, all weights."""
     values: dict[str, Any] = {
-        "run": run, "model": str(model), "task": PARITY, "steps": 4, "batch": 16, "group": 4, "lr": 1e-2,
+        "run": run, "model": str(model), "task": PARITY, "steps": 4, "batch": 16, "group": 4, "lora": 0, "lr": 1e-2,
         "reflection_tokens": 10, "max_tokens": 8, "save_every": 2,
     }
     return Options(**(values | changes))
 
 
 if __name__ == "__main__":  # a process of its own, to be killed or multiplied: RUN MODEL [option=value …]
-    import json
     import sys
 
     from rrr_cli.stages import grpo

@@ -25,13 +25,13 @@ def example_of(rrr, command: str) -> list[str]:
 
 def test_the_examples_in_the_help_run_one_after_the_other_in_an_empty_folder(rrr, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for command in ("mine-failures", "reflect", "grpo", "eval", "sql", "schema"):
+    for command in ("mine-failures", "reflect", "grpo", "eval", "sql", "schema", "report"):
         arguments = example_of(rrr, command)
         assert arguments[0] == command
         result = rrr(*arguments)
         assert result.code == 0, result.err
         assert result.out
-    assert (Path("runs/default") / "models" / "policy" / "model.safetensors").is_file()
+    assert (Path("runs/default") / "models" / "policy" / "adapter_model.safetensors").is_file()
     assert example_of(rrr, "show")[0] == "show"
     ids = json.loads(rrr("sql", "--format", "jsonl", "select attempt_id from failures limit 1").out)
     shown = rrr("show", ids["attempt_id"][:8])

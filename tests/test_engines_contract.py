@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from openai_server import scripted_server, vllm_server
 
 from rrr_cli.engines import load_engine
 from rrr_cli.engines.base import Completion, Engine, Prompt, Sampling
@@ -19,15 +21,27 @@ SCRIPT = {
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm isn't installed")
 
 
+VLLM = [pytest.mark.vllm, needs_vllm]
+
+
 @pytest.fixture(
-    scope="module", params=["scripted", "transformers", pytest.param("vllm", marks=[pytest.mark.vllm, needs_vllm])]
+    scope="module",
+    params=["scripted", "transformers", "openai", *(pytest.param(p, marks=VLLM) for p in ("vllm", "openai of vllm"))],
 )
-def engine(request: pytest.FixtureRequest, random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    model = random_model
-    if request.param == "scripted":
-        model = tmp_path_factory.mktemp("scripted") / "script.json"
-        model.write_text(json.dumps(SCRIPT))
-    return load_engine(request.param, str(model), batch_size=16)
+def engine(
+    request: pytest.FixtureRequest, random_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    folder = tmp_path_factory.mktemp("engine")
+    script = folder / "script.json"
+    script.write_text(json.dumps(SCRIPT))
+    if request.param == "openai":
+        with scripted_server(script) as server:
+            yield load_engine("openai", str(script), base_url=server.url)
+    elif request.param == "openai of vllm":
+        with vllm_server(random_model, folder / "log") as url:
+            yield load_engine("openai", str(random_model), base_url=url)
+    else:
+        yield load_engine(request.param, str(script if request.param == "scripted" else random_model), batch_size=16)
 
 
 def prompt(text: str, *seeds: int) -> Prompt:
@@ -107,15 +121,25 @@ def test_nothing_asked_nothing_said(engine: Engine) -> None:
 
 
 def test_a_small_top_p_leaves_only_the_likeliest_reply(engine: Engine) -> None:
-    if engine.name == "scripted":
+    if engine.model.endswith("script.json"):
         pytest.skip("rules have no probabilities")
     (row,) = engine.generate([prompt("numbers 5 6", 1, 2)], Sampling(temperature=1.0, top_p=1e-6, max_tokens=16))
     (greedy,) = engine.generate([prompt("numbers 5 6", 1, 2)], Sampling(temperature=0.0, max_tokens=16))
     assert row == greedy
 
 
+def test_a_prompt_that_fills_the_window_counts_and_one_that_nearly_does_gets_what_is_left(engine: Engine) -> None:
+    if engine.name == "scripted":
+        pytest.skip("rules have no window")
+    prompts = [prompt("yes " * 300, 1, 2), prompt("yes " * 240, 1, 2, 3)]
+    full, close = engine.generate(prompts, Sampling(max_tokens=64))
+    assert [(c.text, c.tokens, c.finish_reason) for c in full] == [("", 0, "length")] * 2
+    assert all(c.prompt_tokens > 256 for c in full)
+    assert all(c.tokens >= 1 and c.prompt_tokens + c.tokens <= 256 for c in close)
+
+
 def test_it_names_itself_its_model_and_its_weights(engine: Engine) -> None:
-    assert engine.name in {"scripted", "transformers", "vllm"}
+    assert engine.name in {"scripted", "transformers", "vllm", "openai"}
     assert Path(engine.model).exists()
     assert len(engine.fingerprint) == 16
 

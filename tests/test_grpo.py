@@ -25,7 +25,7 @@ from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.stages import grpo
 from rrr_cli.training.dataset import training_order
 from rrr_cli.training.session import Session
-from rrr_cli.training.trainer import ReflectionTrainer
+from rrr_cli.training.trainer import PolicyTrainer
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, random_model: Path) -> Pat
     return run
 
 
-def trainer_of(run: Path, model: Path, **changes: object) -> ReflectionTrainer:
+def trainer_of(run: Path, model: Path, **changes: object) -> PolicyTrainer:
     """The trainer that `rrr grpo` builds, before its first step."""
     session = grpo.prepare(options(run, model, **changes))
     assert isinstance(session, Session)
@@ -45,7 +45,7 @@ def trainer_of(run: Path, model: Path, **changes: object) -> ReflectionTrainer:
     return session.trainer()
 
 
-def generated(trainer: ReflectionTrainer) -> dict[str, torch.Tensor]:
+def generated(trainer: PolicyTrainer) -> dict[str, torch.Tensor]:
     """One scored generation batch, as the loss gets it."""
     rows = next(iter(trainer.get_train_dataloader()))
     trainer.current_gradient_accumulation_steps = 1
@@ -61,12 +61,13 @@ def disturb(model: torch.nn.Module) -> None:
             weight += 0.02 * torch.randn(weight.shape, generator=generator)
 
 
-def test_trl_still_has_the_four_methods_that_the_trainer_overrides() -> None:
+def test_trl_still_has_the_five_methods_that_the_trainer_overrides() -> None:
     expected = {
         "_tokenize_prompts": ["self", "prompts"],
         "_generate_single_turn": [
             "self", "prompt_ids", "images", "multimodal_fields", "num_generations", "has_tool_images"
         ],
+        "_generate": ["self", "prompts"],
         "_generate_and_score_completions": ["self", "inputs"],
         "_get_per_token_logps_and_entropies": [
             "self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy"
@@ -77,9 +78,10 @@ def test_trl_still_has_the_four_methods_that_the_trainer_overrides() -> None:
         assert found == parameters, f"this TRL is not 1.16: GRPOTrainer.{name}{found}; adapt training/trainer.py"
 
 
-def test_the_loss_is_trls_and_the_closed_form(tmp_path: Path, random_model: Path) -> None:
+@pytest.mark.parametrize("objective", ["reflection", "answer", "reflection+answer"])
+def test_the_loss_is_trls_and_the_closed_form(tmp_path: Path, random_model: Path, objective: str) -> None:
     mine(tmp_path)
-    trainer = trainer_of(tmp_path, random_model, beta=0.1)
+    trainer = trainer_of(tmp_path, random_model, beta=0.1, objective=objective)
     disturb(trainer.model)
     batch = generated(trainer)
     assert batch["advantages"].abs().sum() > 0
@@ -111,20 +113,22 @@ def test_the_loss_is_trls_and_the_closed_form(tmp_path: Path, random_model: Path
 def closed_form(
     policy: torch.nn.Module, reference: torch.nn.Module, batch: dict[str, torch.Tensor], beta: float
 ) -> torch.Tensor:
-    """GRPO's objective written row by row, without padding: mean over rows of the mean over the reflection's tokens."""
+    """GRPO's objective written row by row, without padding: mean over rows of the mean over the trained tokens."""
     losses = []
     for row in range(len(batch["advantages"])):
         prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
-        reflection = batch["completion_ids"][row][batch["completion_mask"][row].bool()]
-        ids = torch.cat([prompt, reflection])[None]
+        real = batch["completion_mask"][row].bool()
+        completion = batch["completion_ids"][row][real]
+        trained = batch["tool_mask"][row][real].bool() if "tool_mask" in batch else torch.ones_like(real[real])
+        ids = torch.cat([prompt, completion])[None]
         logps = []
         for model in (policy, reference):
             logits = model(ids).logits[0, len(prompt) - 1 : -1]
-            logps.append(logits.log_softmax(-1).gather(-1, reflection[:, None])[:, 0])
+            logps.append(logits.log_softmax(-1).gather(-1, completion[:, None])[:, 0])
         ratio = (logps[0] - logps[0].detach()).exp()
         difference = logps[1].detach() - logps[0]
         kl = difference.exp() - difference - 1
-        losses.append((-ratio * batch["advantages"][row] + beta * kl).mean())
+        losses.append((-ratio * batch["advantages"][row] + beta * kl)[trained].mean())
     return torch.stack(losses).mean()
 
 

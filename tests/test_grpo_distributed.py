@@ -23,12 +23,13 @@ from rrr_cli.stages import grpo
 SCRIPT = Path(__file__).parent / "grpo_runs.py"
 
 
-def test_two_processes_train_as_one_does(tmp_path: Path, random_model: Path) -> None:
+@pytest.mark.parametrize("special", [{}, {"objective": "reflection+answer", "steps": None, "token_budget": 400}])
+def test_two_processes_train_as_one_does(tmp_path: Path, random_model: Path, special: dict[str, object]) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for run in (one, two):
         mine(run)
     # A group of 16 in a batch of 16: it spans both processes.
-    changes = {"steps": 3, "group": 16, "device": "cpu", "lr": 1e-3}
+    changes = {"steps": 3, "group": 16, "device": "cpu", "lr": 1e-3, **special}
     grpo.run(options(one, random_model, **changes))
     words = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -45,6 +46,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path, random_model: Path) -> 
         for run in (one, two)
     )
     assert together == alone
+    assert artifacts.count(two, "steps") == artifacts.count(one, "steps") <= 3
     before, after = (load_file(run / "models" / "policy" / "model.safetensors") for run in (one, two))
     for name in before:
         torch.testing.assert_close(after[name], before[name], atol=1e-4, rtol=1e-3)

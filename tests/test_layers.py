@@ -17,15 +17,18 @@ LAYERS = [
     {"schema", "provenance", "parts", "metrics"},
     {"artifacts"},
     {"sql", "query_child", "show"},
-    {"tasks", "engines"},
+    {"tasks", "engines", "benchmarks"},
     {"rollout"},
     {"training"},
     {"stages"},
-    {"tables"},
+    {"tables", "report"},
     {"cli"},
     {"__main__"},
 ]
-HEAVY = {"torch", "transformers", "trl", "vllm", "datasets", "duckdb", "scipy", "pyarrow", "numpy", "pandas"}
+HEAVY = {
+    "torch", "transformers", "trl", "vllm", "datasets", "duckdb", "scipy", "pyarrow", "numpy", "pandas", "jinja2",
+    "matplotlib",
+}
 
 
 def layer(name: str) -> int:

@@ -1,4 +1,4 @@
-"""Rates, intervals and paired tests against numbers worked out elsewhere."""
+"""Rates, intervals, paired tests and repetition against numbers worked out elsewhere."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from rrr_cli.metrics import mcnemar, rate
+from rrr_cli.metrics import difference, mcnemar, paired, rate, repetition
 
 
 def test_a_rate_is_the_share_and_its_interval_covers_it():
@@ -30,11 +30,44 @@ def test_a_rate_is_the_same_twice():
     assert rate(values, seed=1) == rate(values, seed=1)
 
 
+def test_the_order_of_the_problems_changes_no_interval():
+    values = [i % 3 == 0 for i in range(200)]
+    assert rate(values) == rate(sorted(values)) == rate(values[::-1])
+
+
+def test_a_difference_is_that_of_the_rates_and_its_interval_that_of_a_paired_mean():
+    d = difference(won=30, lost=10, n=200)
+    assert d.value == pytest.approx(0.1)
+    # Normal approximation: 0.1 ± 1.96 * sqrt((0.2 - 0.1 ** 2) / 200)
+    assert (d.low, d.high) == (pytest.approx(0.0396, abs=0.006), pytest.approx(0.1604, abs=0.006))
+    mirrored = difference(won=10, lost=30, n=200)
+    assert mirrored.value == -d.value
+    assert mirrored.high < 0
+
+
+@pytest.mark.parametrize(("won", "lost", "low", "high"), [
+    (0, 0, -(1 - 0.025 ** (1 / 50)), 1 - 0.025 ** (1 / 50)),
+    (50, 0, 1 - 2 * (1 - 0.025 ** (1 / 50)), 1.0),
+    (0, 50, -1.0, -1 + 2 * (1 - 0.025 ** (1 / 50))),
+])
+def test_a_difference_that_no_resample_varies_is_not_certain(won, lost, low, high):
+    d = difference(won, lost, 50)
+    assert (d.value, d.low, d.high) == pytest.approx(((won - lost) / 50, low, high))
+
+
+def test_repetition_is_the_share_of_4_grams_that_came_before():
+    assert repetition(["a b c d e f"]) == 0.0
+    assert repetition(["a b a b a b a"]) == 0.5  # abab baba abab baba: two of four
+    assert repetition(["a b c d", "x  x\nx x\tx"]) == 0.25  # the mean of 0 and 1/2
+    assert repetition(["a b c", ""]) is None
+
+
 def test_mcnemar_is_the_exact_binomial_test_on_the_discordant_pairs():
     a = [False] * 9 + [True] * 1 + [True] * 5 + [False] * 5
     b = [True] * 9 + [False] * 1 + [True] * 5 + [False] * 5
     result = mcnemar(a, b)
     assert (result.won, result.lost) == (9, 1)
+    assert result == paired(9, 1)
     assert result.p == pytest.approx(2 * sum(math.comb(10, k) for k in (0, 1)) / 2**10)
 
 

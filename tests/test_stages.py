@@ -6,6 +6,7 @@ The model has random weights and the task is passed by half of what it says, so 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,33 @@ def test_eval_prints_the_documented_json_and_its_rates_are_those_of_the_rows(eva
     assert model["second_try_on_failures"]["value"] == pytest.approx(sum(shared) / len(shared))  # type: ignore[arg-type]
     assert {"a", "b", "measure", "won", "lost", "p"} == set(result["comparisons"][0])
     assert {r["temperature"] for r in rows} == {0.9}
+
+
+def test_eval_counts_the_errors_of_both_tries_and_the_length_and_repetition_of_reflections(evaluated):
+    result, run = evaluated
+    for model in result["models"]:
+        rows = [r for r in table(run, "evaluations") if r["model"] == model["name"]]
+        failed = [r for r in rows if not r["first_success"]]
+        assert model["errors"]["first"] == {"odd": len(failed)}
+        assert model["errors"]["second"] == Counter(r["second_error"] for r in failed if not r["second_success"])
+        told = model["reflections"]
+        assert told["n"] == len(failed)
+        assert told["mean_tokens"] == pytest.approx(sum(r["reflection_tokens"] for r in failed) / len(failed))
+        assert 0 <= told["repetition"] < 1
+
+
+def test_eval_prints_the_papers_table_with_error_types_reflections_and_one_seed(rrr, base, random_model, tmp_path):
+    result = rrr("eval", *base, "--model", f"base={random_model}", "--model", f"again={random_model}", "--limit", 6)
+    assert result.code == 0, result.err
+    assert "6 held-out problems, temperature 1, 1 seed (0)" in " ".join(result.err.split())
+    lines = [line.split() for line in result.err.splitlines()]
+    rates = [line for line in lines if line[:1] == ["base"] and len(line) == 6]
+    rows = table(tmp_path / "run", "evaluations")
+    first = [r["first_success"] for r in rows if r["model"] == "base"]
+    assert rates[0][1] == f"{100 * sum(first) / 6:.1f}"
+    assert ["won/lost", *["0/0"] * 5] in lines  # the same model and seed twice
+    assert any(line[:1] == ["odd"] and line[2:3] == ["→"] for line in lines)
+    assert any(line[:2] == ["base", str(first.count(False))] and len(line) == 4 for line in lines)
 
 
 def test_eval_puts_every_model_before_the_same_failed_attempts(evaluated):

@@ -39,12 +39,6 @@ def said(text: str) -> list[Message]:
     return [Message("assistant", text)]
 
 
-def right_answer(problem: Problem) -> list[Message]:
-    """The reference in the form in which the task wants its answers."""
-    wrapped = {"countdown": "<answer> {} </answer>"}
-    return said(wrapped[problem.task].format(json.loads(problem.reference)))
-
-
 def test_problems_are_the_same_each_time_and_however_many_are_taken(spec: tuple[str, str], problems):
     for split, rows in problems.items():
         assert list(islice(load_task(*spec).problems(split), N // 2)) == rows[: N // 2]
@@ -62,21 +56,23 @@ def test_rows_say_what_they_are(task: Task, problems):
             assert p.prompt[-1].role == "user"
             json.loads(p.reference)
             json.loads(p.metadata)
+            json.loads(p.tools or "[]")
             assert not task.leaks(p, "\n".join(m.content for m in p.prompt)), "the prompt holds the reference"
 
 
 def test_the_reference_passes(task: Task, problems):
     for p in problems["train"] + problems["test"]:
-        verdict = task.verify(p, right_answer(p))
+        verdict = task.verify(p, said(task.right_answer(p)))
         assert (verdict.success, verdict.score, verdict.error_type) == (True, 1.0, None)
-        assert task.leaks(p, right_answer(p)[0].content)
+        assert task.leaks(p, task.right_answer(p))
 
 
 def test_junk_fails_with_feedback_that_does_not_hold_the_reference(task: Task, problems):
     rows = problems["train"]
     for p, other in zip(rows, rows[1:] + rows[:1], strict=True):
         echo = "\n".join(m.content for m in p.prompt)
-        for transcript in ([], said(""), said("I don't know."), said(echo), said("\ud800\x00<"), right_answer(other)):
+        other_right = said(task.right_answer(other))
+        for transcript in ([], said(""), said("I don't know."), said(echo), said("\ud800\x00<"), other_right):
             verdict = task.verify(p, transcript)
             assert not verdict.success
             assert 0.0 <= verdict.score < 1.0

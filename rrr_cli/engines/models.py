@@ -1,4 +1,4 @@
-"""What `--model` means: "tiny" (embedded), a folder (full model or LoRA adapter), or a hub id; and its fingerprint.
+"""What `--model` means: "tiny", "smollm2", a folder (full model or LoRA adapter) or a hub id; and its fingerprint.
 
 Reads model folders; a hub id is fetched through huggingface_hub (or found in its cache when offline). Refuses weights
 that aren't safetensors and code that comes with a model.
@@ -20,6 +20,12 @@ WHOLE_FILE_BYTES = 64 * 2**20  # hash smaller files whole
 BLOCK_BYTES = 2**20
 BLOCKS = 16  # evenly spaced blocks, first and last included, of a bigger file
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
+
+#: The models that have a name here. All else is a folder or a hub id.
+NAMED = {
+    "tiny": "a demonstration model of 0.7 million parameters, for Countdown only; embedded",
+    "smollm2": "SmolLM2-135M-Instruct, pretrained, Apache-2.0; 270 MB",
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,14 @@ def resolve(model: str) -> ResolvedModel:
     return ResolvedModel(model, _checked(base_folder, "config.json"), _checked(folder, "adapter_config.json"))
 
 
+def on_disk(name: str) -> str | None:
+    """The folder of one of `NAMED`, or None where it wasn't fetched."""
+    try:
+        return str(resolve(name).path)
+    except RrrError:
+        return None
+
+
 def load_tokenizer(model: ResolvedModel) -> Any:
     """The model's tokenizer. Raises RrrError (exit 3) where none loads without code of its own."""
     from transformers import AutoTokenizer
@@ -97,6 +111,10 @@ def fingerprint(folder: Path) -> str:
 def _folder(model: str) -> Path:
     if model == "tiny":
         return Path(str(importlib.resources.files("rrr_cli"))) / "models" / "tiny"
+    if model == "smollm2":
+        from rrr_cli.engines.smollm2 import fetched
+
+        return fetched()
     path = Path(model).expanduser()
     if path.is_dir():
         return path.resolve()

@@ -7,8 +7,8 @@ in the same run at the same temperature.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from rrr_cli.records import Attempt, Evaluation, Message, Problem, Reflection, c
 from rrr_cli.rollout import Failed, Loop
 from rrr_cli.stages.mined import mining
 from rrr_cli.stages.setup import SamplingOptions, configuration, open_loop
+from rrr_cli.stages.summary import MEASURES, summarise
 from rrr_cli.tasks import load_task
 
 EXAMPLE = "rrr eval --model base=tiny --limit 100 --max-tokens 64 --reflection-tokens 64"
-MEASURES = ("first_try", "second_try", "second_try_on_failures", "blind_second_try", "retry_without_reflection")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def run(options: Options) -> dict[str, Any]:
 
     require("train", "scipy")
     base = next(iter(models))
-    weights = {name: model_fingerprint(options.engine, path) for name, path in models.items()}
+    weights = {name: model_fingerprint(options.engine, path, options.base_url) for name, path in models.items()}
     config = configuration(options, task) | {
         "reflection_tokens": options.reflection_tokens, "retry_context": options.retry_context,
         "first model": base, "weights of the first model": weights[base],
@@ -162,68 +162,6 @@ def said(attempt: Attempt) -> str:
 def shared_failure(row: Evaluation) -> SharedFailure:
     """The failed first try that a row of the first model holds."""
     return SharedFailure(content_id("shared", row.problem_id, row.first), [Message("assistant", row.first)])
-
-
-def outcomes(rows: Sequence[Evaluation], measure: str) -> dict[str, bool]:
-    """problem_id -> success by `measure`, over the problems that it counts."""
-    tries: dict[str, Callable[[Evaluation], bool | None]] = {
-        "first_try": lambda r: r.first_success,
-        "second_try": lambda r: r.first_success or bool(r.second_success),
-        "second_try_on_failures": lambda r: r.shared_success,
-        "blind_second_try": lambda r: r.first_success or bool(r.blind_success),
-        "retry_without_reflection": lambda r: r.first_success or bool(r.plain_success),
-    }
-    return {r.problem_id: bool(v) for r in rows if (v := tries[measure](r)) is not None}
-
-
-def summarise(rows: Sequence[Evaluation], names: Sequence[str]) -> dict[str, Any]:
-    """Rates with intervals a model, paired tests against the first model, and each second try against its controls."""
-    from rrr_cli.metrics import mcnemar, rate
-
-    by_model = {name: [r for r in rows if r.model == name] for name in names}
-
-    def rates(of: Sequence[Evaluation]) -> dict[str, Any]:
-        values = {m: rate(list(outcomes(of, m).values())) for m in MEASURES}
-        return {m: asdict(v) if v else None for m, v in values.items()}
-
-    models = []
-    for name, of in by_model.items():
-        levels = sorted({r.difficulty for r in of})
-        models.append({
-            "name": name, "n": len(of), **rates(of), "n_failures": len(outcomes(of, "second_try_on_failures")),
-            "temperature": of[0].temperature, "seed": of[0].seed,
-            "by_difficulty": {d: rates([r for r in of if r.difficulty == d]) for d in levels if len(levels) > 1},
-        })
-    comparisons = []
-
-    def compare(a: str, b: str, label: str, x: dict[str, bool], y: dict[str, bool]) -> None:
-        both = [k for k in x if k in y]
-        test = mcnemar([x[k] for k in both], [y[k] for k in both])
-        comparisons.append({"a": a, "b": b, "measure": label, **asdict(test)})
-
-    for name in names[1:]:
-        for measure in MEASURES:
-            compare(names[0], name, measure, outcomes(by_model[names[0]], measure), outcomes(by_model[name], measure))
-    for name, of in by_model.items():
-        for control in ("blind_second_try", "retry_without_reflection"):
-            compare(name, name, f"second_try over {control}", outcomes(of, control), outcomes(of, "second_try"))
-    return {"models": models, "comparisons": comparisons}
-
-
-def in_words(result: dict[str, Any]) -> list[str]:
-    """One sentence for each model and control: whether reflecting beat it. 0.05 two-sided, exact McNemar."""
-    sentences = []
-    names = {"blind_second_try": "a blind resample", "retry_without_reflection": "a retry without a reflection"}
-    for c in result["comparisons"]:
-        control = c["measure"].partition(" over ")[2]
-        if control:
-            verdict = "beats" if c["won"] > c["lost"] else "does WORSE than"
-            if c["p"] >= 0.05:
-                verdict = "does NOT beat"
-            sentences.append(
-                f"{c['a']}: a second try after a reflection {verdict} {names[control]} "
-                f"(won {c['won']}, lost {c['lost']}, p = {c['p']:.2g})")
-    return sentences
 
 
 def parse_models(specs: Sequence[str]) -> dict[str, str]:

@@ -1,5 +1,9 @@
 """`rrr grpo`: train a model's reflections with GRPO; a reflection earns 1 when the retry after it passes.
 
+`--objective answer` is the comparison that the paper leaves out: ordinary GRPO on a first answer to the same problems
+in the same order, at as many generated tokens as `--token-budget` allows. `--objective reflection+answer` trains the
+reflection and the retry, but never the request between them nor the mined first answer.
+
 Reads mined failures (tables `problems`, `attempts`); writes `rollouts`, `steps` and `models/policy`. The same command
 typed again goes on from the newest whole checkpoint. Refuses failures of the test split, too few of them, and texts
 that don't fit the model's window.
@@ -50,11 +54,12 @@ def prepare(options: Options) -> Session:
     options = as_mined(options, source)
     task = load_task(options.task, options.level, options.data)
     policy = Policy(options.model or "tiny")
-    failures = training_set(islice(failed_attempts(source, task.name), options.limit), task, policy.render)
+    pairs = islice(failed_attempts(source, task.name), options.limit)
+    failures = training_set(pairs, task, policy.render, options.objective)
     check_enough(failures, recipe.batch // recipe.group, source)
     longest = check_window(
         failures, task, policy.render, options.retry_context, recipe.reflection_tokens, recipe.max_tokens,
-        policy.window,
+        policy.window, options.objective,
     )
     config = configuration(options, recipe)
     config |= {"model_fingerprint": policy.fingerprint, "templates": templates_fingerprint()}

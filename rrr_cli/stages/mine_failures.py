@@ -46,8 +46,8 @@ def run(options: Options) -> dict[str, Any]:
 
     config = configuration(options, task) | {
         "split": options.split, "model": options.model,
-        "model_fingerprint": model_fingerprint(options.engine, options.model), "samples": options.samples,
-        "stop_at_failure": options.stop_at_failure,
+        "model_fingerprint": model_fingerprint(options.engine, options.model, options.base_url),
+        "samples": options.samples, "stop_at_failure": options.stop_at_failure,
     }
 
     def writer(table: str) -> Writer:

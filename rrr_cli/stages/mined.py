@@ -55,6 +55,11 @@ def as_mined(options: Chosen, source: Path) -> Chosen:
     """
     mined = mining(source)
     values: dict[str, Any] = {}
+    if not getattr(options, "model", None) and mined.get("engine") == "openai" != getattr(options, "engine", None):
+        raise RrrError(
+            f"{source} was mined from a server, whose weights aren't here: name them with --model (a folder or a hub "
+            "id), or, to reflect, type --engine openai --base-url URL", USAGE,
+        )
     for name in ("level", "data", "model"):
         given, was = getattr(options, name), mined.get(name)
         if given is None:

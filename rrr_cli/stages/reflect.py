@@ -57,7 +57,7 @@ def run(options: Options) -> dict[str, Any]:
         planned = len(pairs) * options.reflections
         return {"failed_attempts": len(pairs), "reflections": planned, "retries": planned * options.retries}
     config = configuration(options, task) | {
-        "model": model, "model_fingerprint": model_fingerprint(options.engine, model),
+        "model": model, "model_fingerprint": model_fingerprint(options.engine, model, options.base_url),
         "reflections": options.reflections, "retries": options.retries, "per_problem": options.per_problem,
         "retry_context": options.retry_context, "reflection_tokens": options.reflection_tokens,
     }

@@ -10,7 +10,10 @@ from pathlib import Path
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.tasks.base import Task
 
-TASKS = {"countdown": "rrr_cli.tasks.countdown:Countdown"}
+TASKS = {
+    "countdown": "rrr_cli.tasks.countdown:Countdown",
+    "function_calling": "rrr_cli.tasks.function_calling:FunctionCalling",
+}
 
 
 def load_task(spec: str, level: str | None = None, data: str | None = None) -> Task:

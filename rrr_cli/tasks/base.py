@@ -37,6 +37,10 @@ class Task(Protocol):
         """Judge the turns after the prompt. Total and pure: any text in, a Verdict out, never raises."""
         ...
 
+    def right_answer(self, problem: Problem) -> str:
+        """The reference in the form of an answer, which `verify` passes. For audits; never shown to a model."""
+        ...
+
     def leaks(self, problem: Problem, text: str) -> bool:
         """Whether `text` holds the reference answer word for word (white space aside)."""
         ...

@@ -50,9 +50,10 @@ class Countdown:
         self.level = level or self.levels[0]
         self.data = data
         if data is not None:
-            from rrr_cli.tasks.countdown_data import check_source
+            from rrr_cli.tasks.countdown_data import HUB_NAME
+            from rrr_cli.tasks.rows import check_source
 
-            check_source(data)
+            check_source(data, HUB_NAME)
 
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"; the easy level has 2,915 in all, the paper level as many as RRR."""
@@ -69,6 +70,10 @@ class Countdown:
         metadata = json.loads(problem.metadata)
         return judge(next((m.content for m in reversed(transcript) if m.role == "assistant"), ""),
                      metadata["nums"], metadata["target"])
+
+    def right_answer(self, problem: Problem) -> str:
+        """The reference between the tags."""
+        return f"<answer> {json.loads(problem.reference)} </answer>"
 
     def leaks(self, problem: Problem, text: str) -> bool:
         """Whether the reference's tokens stand in `text` one after the other: `1+2` is in `(1 + 2)`, not in `11+2`."""

@@ -11,36 +11,24 @@ has none) stops the reading with the file, row and column; nothing is skipped in
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, TypeGuard
 
-from rrr_cli.errors import BAD_INPUT, NO_BACKEND, USAGE, RrrError
+from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem
 from rrr_cli.tasks.arithmetic import MAX_DIGITS
 from rrr_cli.tasks.countdown import PAPER_TEST_SHARE, judge, make_problem, problem_key, split_of
+from rrr_cli.tasks.rows import read_rows, shown
 from rrr_cli.tasks.solver import solutions
 
 HUB_NAME = "Jiayi-Pan/Countdown-Tasks-3to4"
-SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".json")
-
-
-def check_source(data: str) -> None:
-    """Raises RrrError unless `data` is the hub's data set or a file of a known kind."""
-    if data == HUB_NAME:
-        return
-    if not Path(data).is_file():
-        raise RrrError(f"--data {data}: there is no such file; give a file or the hub's {HUB_NAME}", BAD_INPUT)
-    if not data.endswith(SUFFIXES):
-        raise RrrError(f"--data {data}: unknown kind of file; it should end in {', '.join(SUFFIXES)}", USAGE)
+COLUMNS = ("nums", "target", "solution", "split")
 
 
 def data_problems(data: str, split: str) -> Iterator[Problem]:
     """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
     split_by_key: dict[str, str] = {}
-    for number, row in enumerate(_rows(data), start=1):
+    for number, row in enumerate(read_rows(data, HUB_NAME, COLUMNS), start=1):
         place = f"{data}, row {number}"
         nums, target = _numbers(row, place), _integer(row, "target", place)
         key = problem_key(nums, target)
@@ -56,14 +44,14 @@ def data_problems(data: str, split: str) -> Iterator[Problem]:
 def _numbers(row: dict[str, Any], place: str) -> list[int]:
     nums = row.get("nums")
     if not isinstance(nums, list) or not 2 <= len(nums) <= 6 or not all(_is_number(n) and n >= 0 for n in nums):
-        raise RrrError(f"{place}, column nums: found {_shown(nums)}, wanted a list of 2 to 6 whole numbers", BAD_INPUT)
+        raise RrrError(f"{place}, column nums: found {shown(nums)}, wanted a list of 2 to 6 whole numbers", BAD_INPUT)
     return nums
 
 
 def _integer(row: dict[str, Any], column: str, place: str) -> int:
     value = row.get(column)
     if not _is_number(value):
-        raise RrrError(f"{place}, column {column}: found {_shown(value)}, wanted a whole number", BAD_INPUT)
+        raise RrrError(f"{place}, column {column}: found {shown(value)}, wanted a whole number", BAD_INPUT)
     return value
 
 
@@ -75,7 +63,7 @@ def _split(row: dict[str, Any], key: str, place: str) -> str:
     if "split" not in row:
         return split_of(key, PAPER_TEST_SHARE)
     if row["split"] not in ("train", "test"):
-        raise RrrError(f"{place}, column split: found {_shown(row['split'])}, wanted train or test", BAD_INPUT)
+        raise RrrError(f"{place}, column split: found {shown(row['split'])}, wanted train or test", BAD_INPUT)
     return str(row["split"])
 
 
@@ -89,77 +77,5 @@ def _reference(row: dict[str, Any], nums: list[int], target: int, place: str) ->
         return found
     verdict = judge(f"<answer>{given}</answer>", nums, target)
     if verdict.answer is None or not verdict.success:
-        raise RrrError(f"{place}, column solution: {_shown(given)} is not right. {verdict.feedback}", BAD_INPUT)
+        raise RrrError(f"{place}, column solution: {shown(given)} is not right. {verdict.feedback}", BAD_INPUT)
     return verdict.answer
-
-
-def _shown(value: Any) -> str:
-    """ASCII, so that no row can steer a terminal, and short."""
-    text = ascii(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _rows(data: str) -> Iterator[dict[str, Any]]:
-    if data == HUB_NAME:
-        return _hub_rows()
-    if data.endswith(".parquet"):
-        return _parquet_rows(data)
-    return _json_list_rows(data) if data.endswith(".json") else _json_lines_rows(data)
-
-
-def _hub_rows() -> Iterator[dict[str, Any]]:
-    try:
-        import datasets
-    except ImportError:
-        message = f"--data {HUB_NAME} needs the datasets package: pip install 'rrr_cli[train]'"
-        raise RrrError(message, NO_BACKEND) from None
-    try:
-        rows = datasets.load_dataset(HUB_NAME, split="train")
-    except (OSError, ValueError, RuntimeError) as error:  # its own errors for a missing or unreachable data set
-        message = f"--data {HUB_NAME}: the hub didn't give it ({_shown(str(error))}); give a local file instead"
-        raise RrrError(message, BAD_INPUT) from None
-    yield from rows
-
-
-def _parquet_rows(data: str) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(data) as file:
-            columns = [name for name in ("nums", "target", "solution", "split") if name in file.schema_arrow.names]
-            for batch in file.iter_batches(columns=columns):
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise RrrError(f"--data {data}: not readable as Parquet ({_shown(str(error))})", BAD_INPUT) from None
-
-
-def _json_lines_rows(data: str) -> Iterator[dict[str, Any]]:
-    try:
-        with gzip.open(data, "rb") if data.endswith(".gz") else open(data, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                place = f"{data}, row {number}"
-                yield _checked_row(_json(line, place), place)
-    except (OSError, EOFError) as error:
-        raise RrrError(f"--data {data}: not readable ({_shown(str(error))})", BAD_INPUT) from None
-
-
-def _json_list_rows(data: str) -> Iterator[dict[str, Any]]:
-    rows = _json(Path(data).read_bytes(), data)
-    if not isinstance(rows, list):
-        raise RrrError(f"--data {data}: found one JSON value, wanted a list of rows", BAD_INPUT)
-    for number, row in enumerate(rows, start=1):
-        yield _checked_row(row, f"{data}, row {number}")
-
-
-def _json(text: bytes, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RrrError(f"{place}: not JSON ({_shown(str(error))})", BAD_INPUT) from None
-
-
-def _checked_row(row: Any, place: str) -> dict[str, Any]:
-    if not isinstance(row, dict):
-        raise RrrError(f"{place}: found {_shown(row)}, wanted an object with nums and target", BAD_INPUT)
-    return row

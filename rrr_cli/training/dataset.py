@@ -1,4 +1,4 @@
-"""The failures that GRPO trains on: mined first attempts of the train split, each one rendered as a reflection prompt.
+"""The failures that GRPO trains on: mined first attempts of the train split, each one rendered as GRPO's prompt.
 
 Reads and writes nothing. Refuses failures of the test split, too few of them, and texts that don't fit the model.
 """
@@ -15,6 +15,7 @@ from rrr_cli.errors import RrrError
 from rrr_cli.prompts import reflect_chat, retry_chat
 from rrr_cli.records import Attempt, Message, Problem, content_id
 from rrr_cli.tasks.base import Task
+from rrr_cli.training.settings import ANSWER, BOTH, REFLECTION
 
 TEST_PROMPTS_COMPARED = 20_000  # generating a test split takes time; the paper's Countdown has 15,000
 
@@ -25,16 +26,20 @@ class Failure:
 
     problem: Problem
     attempt: Attempt
-    prompt_ids: list[int]  # GRPO's prompt: problem, failed attempt, request to reflect
+    prompt_ids: list[int]  # GRPO's prompt: problem, failed attempt, request to reflect; or the problem alone
+    request_ids: list[int]  # reflection+answer: what stands between reflection and retry; else empty
 
 
 Render = Callable[[tuple[Message, ...], str | None], list[int]]
 
 
-def training_set(pairs: Iterable[tuple[Problem, Attempt]], task: Task, render: Render) -> list[Failure]:
+def training_set(
+    pairs: Iterable[tuple[Problem, Attempt]], task: Task, render: Render, objective: str = REFLECTION
+) -> list[Failure]:
     """Each problem with its fixed failed attempt (RRR, section 3), as GRPO's prompt, ordered by problem id.
 
-    Raises RrrError where one is not of the train split.
+    With the objective answer the prompt is the problem's own: the same problems in the same order, for a fair
+    comparison. Raises RrrError where one is not of the train split, or can't be one conversation (reflection+answer).
     """
     failures = []
     for problem, attempt in sorted(pairs, key=lambda pair: pair[0].problem_id):
@@ -43,9 +48,29 @@ def training_set(pairs: Iterable[tuple[Problem, Attempt]], task: Task, render: R
                 f"failed attempt {attempt.attempt_id} is of the {problem.split} split, and training on it would spoil "
                 f"the test: mine the train split in a run of its own, and name it with --input"
             )
+        if objective == ANSWER:
+            failures.append(Failure(problem, attempt, render(tuple(problem.prompt), problem.tools), []))
+            continue
         chat = reflect_chat(problem.prompt, attempt.transcript, task.reflect_request)
-        failures.append(Failure(problem, attempt, render(chat, problem.tools)))
+        prompt_ids = render(chat, problem.tools)
+        request_ids = _request(problem, attempt, prompt_ids, task, render) if objective == BOTH else []
+        failures.append(Failure(problem, attempt, prompt_ids, request_ids))
     return failures
+
+
+def _request(problem: Problem, attempt: Attempt, prompt_ids: list[int], task: Task, render: Render) -> list[int]:
+    """The tokens from the end of the reflection's turn to the start of the retry's, as the chat template writes them.
+
+    Raises RrrError where the template writes the earlier turns otherwise once there are more of them.
+    """
+    chat = retry_chat(problem.prompt, attempt.transcript, "", task.reflect_request, task.retry_request)
+    ids = render(chat, problem.tools)
+    if ids[: len(prompt_ids)] != prompt_ids:
+        raise RrrError(
+            f"the model's chat template rewrites earlier turns, so reflection and retry aren't one conversation: "
+            f"choose --objective {REFLECTION} or {ANSWER}, or another model"
+        )
+    return ids[len(prompt_ids) :]
 
 
 def check_enough(failures: list[Failure], groups: int, run: Path) -> None:
@@ -76,12 +101,20 @@ def check_no_test_prompt(failures: list[Failure], task: Task) -> None:
 
 def check_window(
     failures: list[Failure], task: Task, render: Render, context: str, reflection_tokens: int, retry_tokens: int,
-    window: int,
+    window: int, objective: str = REFLECTION,
 ) -> int:
-    """The longest text in tokens that a step can need: prompt, reflection, request to retry, retry.
+    """The longest text in tokens that a step can need: prompt, reflection, request to retry, retry; or prompt, answer.
 
     Raises RrrError where it doesn't fit the model's context `window`.
     """
+    if objective == ANSWER:
+        prompt = max(len(failure.prompt_ids) for failure in failures)
+        if prompt + retry_tokens > window:
+            raise RrrError(
+                f"the longest prompt ({prompt} tokens) with an answer ({retry_tokens}) needs {prompt + retry_tokens} "
+                f"tokens, and the model's window holds {window}: lower --max-tokens"
+            )
+        return prompt + retry_tokens
     # The longest reflection prompt has the longest retry prompt as well: both hold the problem and the failed attempt.
     worst = max(failures, key=lambda failure: len(failure.prompt_ids))
     chat = retry_chat(
@@ -99,7 +132,7 @@ def check_window(
 
 
 def training_order(failures: int, groups: int, steps: int, seed: int) -> list[int]:
-    """Which failure each group reflects on, step after step: (steps * groups,). Every pass is a fresh shuffle.
+    """Which failure each group is about, step after step: (steps * groups,). Every pass is a fresh shuffle.
 
     A step never holds a failure twice while there are failures enough for it. Written out in full, rather than left to
     a sampler's state, so that step k is the same in a resumed run and whatever the number of processes.

@@ -2,8 +2,8 @@
 
 A checkpoint is the commit: it holds the rows of its steps, and only once it is whole are they appended to the tables
 `rollouts` and `steps`. A run killed between the two appends them when it resumes. So after a SIGKILL at any moment,
-resuming loses, doubles or tears no row. Refuses to go on when the loss is no number, when every judge crashed, or when
-nothing was ever rewarded.
+resuming loses, doubles or tears no row, and what the steps so far have cost stands in their rows. Refuses to go on when
+the loss is no number, when every judge crashed, or when nothing was ever rewarded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -25,7 +25,9 @@ from rrr_cli.errors import BUG, NOTHING, RrrError
 from rrr_cli.progress import Work
 from rrr_cli.records import Rollout, TrainStep
 from rrr_cli.training import checkpoints
-from rrr_cli.training.trainer import ReflectionTrainer, Scored
+from rrr_cli.training.reward import Judged
+from rrr_cli.training.settings import ANSWER
+from rrr_cli.training.trainer import PolicyTrainer, Scored
 
 ROWS = "rows.json"  # in a checkpoint: the rows of the steps since the one before
 NO_REWARD_STEPS = 10  # a model whose first steps earn nothing at all has nothing to learn from
@@ -70,15 +72,24 @@ class Ledger:
         return any(row["reward_mean"] > 0 for row in artifacts.read(self.run, "steps", columns=["reward_mean"]))
 
 
+def tokens_spent(run: Path, step: int) -> int:
+    """All tokens that were generated up to and with `step`. The table may hold more steps than a checkpoint."""
+    rows = artifacts.read(run, "steps", columns=["step", "generated_tokens"])
+    return sum(row["generated_tokens"] for row in rows if row["step"] <= step)
+
+
 class Recorder(TrainerCallback):  # type: ignore[misc]
-    """Follows a ReflectionTrainer. `ledger` is None in every process but the first, which alone writes."""
+    """Follows a PolicyTrainer. `ledger` is None in every process but the first, which alone writes.
+
+    `spent`: tokens that earlier steps generated; training stops after the step in which they reach `budget`.
+    """
 
     def __init__(
-        self, trainer: ReflectionTrainer, work: Work, folder: Path, config_id: str, save_every: int,
-        ledger: Ledger | None,
+        self, trainer: PolicyTrainer, work: Work, folder: Path, config_id: str, save_every: int,
+        ledger: Ledger | None, spent: int, budget: int | None,
     ) -> None:
         self.trainer, self.work, self.folder, self.config_id = trainer, work, folder, config_id
-        self.save_every, self.ledger = save_every, ledger
+        self.save_every, self.ledger, self.spent, self.budget = save_every, ledger, spent, budget
         self.rewarded = ledger is not None and ledger.rewarded()
         self.scored_B: list[Scored] = []
         self.pending: dict[str, list[dict[str, Any]]] = {"rollouts": [], "steps": []}
@@ -99,11 +110,11 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
             raise RrrError(f"step {state.global_step}: the task's verify() crashed on every retry; fix the task", BUG)
         self.rewarded = any(rewards) or any(rewarded for _, _, rewarded in parts)
         self.interrupted = any(interrupted for _, interrupted, _ in parts)
-        self.hopeless = not self.rewarded and state.global_step >= min(NO_REWARD_STEPS, state.max_steps)
-        if self.interrupted or self.hopeless:
-            control.should_training_stop = True
-        last = control.should_training_stop or state.global_step == state.max_steps
-        control.should_save = last or state.global_step % self.save_every == 0
+        self.spent += sum(scored.judged.generated_tokens for scored in self.scored_B)
+        ended = state.global_step == state.max_steps or (self.budget is not None and self.spent >= self.budget)
+        self.hopeless = not self.rewarded and (ended or state.global_step >= NO_REWARD_STEPS)
+        control.should_training_stop = ended or self.interrupted or self.hopeless
+        control.should_save = control.should_training_stop or state.global_step % self.save_every == 0
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
@@ -120,11 +131,12 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
             )
         step = train_step(
             state.global_step, self.scored_B, logs, perf_counter() - self.started, self.trainer.seconds_reflect,
-            self.trainer.reward.seconds,
+            self.trainer.seconds_try + self.trainer.reward.seconds, self.trainer.reward.objective,
         )
         self.pending["steps"].append(asdict(step))
         self.pending["rollouts"] += [asdict(rollout(state.global_step, scored)) for scored in self.scored_B]
-        self.work.count(1, f"reward {step.reward_mean:.2f}  {step.seconds:.1f} s a step")
+        done = 1 if self.budget is None else step.generated_tokens or 0
+        self.work.count(done, f"reward {step.reward_mean:.2f}  {step.seconds:.1f} s a step")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Seal the checkpoint that transformers has just written, rows included; then append the rows."""
@@ -146,15 +158,19 @@ def rollout(step: int, scored: Scored) -> Rollout:
     return Rollout(
         step=step, group=scored.group, sample_index=scored.sample_index,
         problem_id=judged.failure.problem.problem_id, attempt_id=judged.failure.attempt.attempt_id,
-        reflection=judged.reflection, retry=judged.retry, success=judged.success, error_type=judged.error_type,
-        reward=judged.reward, advantage=scored.advantage, reflection_tokens=judged.reflection_tokens,
-        retry_tokens=judged.retry_tokens, trained_tokens=scored.trained_tokens,
+        reflection=judged.reflection, retry=None if judged.reflection is None else judged.tried,
+        success=judged.success, error_type=judged.error_type, reward=judged.reward, advantage=scored.advantage,
+        reflection_tokens=judged.reflection_tokens,
+        retry_tokens=0 if judged.reflection is None else judged.try_tokens, trained_tokens=scored.trained_tokens,
         reflection_finish=judged.reflection_finish, leaks_reference=judged.leaks_reference,
+        answer=judged.tried if judged.reflection is None else None, try_finish=judged.try_finish,
+        generated_tokens=judged.generated_tokens,
     )
 
 
 def train_step(
-    step: int, scored_B: Sequence[Scored], logs: dict[str, Any], seconds: float, reflect: float, retry: float
+    step: int, scored_B: Sequence[Scored], logs: dict[str, Any], seconds: float, reflect: float, retry: float,
+    objective: str,
 ) -> TrainStep:
     """One row of the table `steps`. Loss, KL, entropy, gradient norm and rate are the trainer's own."""
     judged_B = [scored.judged for scored in scored_B]
@@ -162,13 +178,21 @@ def train_step(
     groups: dict[int, set[float]] = {}
     for scored in scored_B:
         groups.setdefault(scored.group, set()).update([] if scored.judged.reward is None else [scored.judged.reward])
+
+    def mean(value: Callable[[Judged], float], wanted: bool) -> float | None:
+        return statistics.fmean(map(value, judged_B)) if wanted else None
+
+    reflects = objective != ANSWER
     return TrainStep(
         step=step, loss=logs["loss"], kl=logs.get("kl"), reward_mean=statistics.fmean(rewards),
         reward_std=statistics.pstdev(rewards),
         dead_groups=statistics.fmean(len(values) < 2 for values in groups.values()),
-        reflection_length=statistics.fmean(judged.reflection_tokens for judged in judged_B),
-        retry_length=statistics.fmean(judged.retry_tokens for judged in judged_B),
-        clipped_reflections=statistics.fmean(judged.reflection_finish == "length" for judged in judged_B),
+        reflection_length=mean(lambda judged: judged.reflection_tokens, reflects),
+        retry_length=mean(lambda judged: judged.try_tokens, reflects),
+        clipped_reflections=mean(lambda judged: judged.reflection_finish == "length", reflects),
         entropy=logs.get("entropy"), learning_rate=logs["learning_rate"], grad_norm=logs["grad_norm"],
         seconds=seconds, seconds_reflect=reflect, seconds_retry=retry, seconds_update=seconds - reflect - retry,
+        objective=objective, answer_length=mean(lambda judged: judged.try_tokens, not reflects),
+        clipped_tries=mean(lambda judged: judged.try_finish == "length", True),
+        generated_tokens=sum(judged.generated_tokens for judged in judged_B),
     )

@@ -29,10 +29,10 @@ from rrr_cli.training import checkpoints
 from rrr_cli.training.arguments import grpo_config
 from rrr_cli.training.dataset import Failure, check_no_test_prompt, fingerprint, training_order
 from rrr_cli.training.policy import Policy
-from rrr_cli.training.recorder import Ledger, Recorder
-from rrr_cli.training.retry_reward import RetryReward
-from rrr_cli.training.settings import Options, Recipe
-from rrr_cli.training.trainer import ReflectionTrainer
+from rrr_cli.training.recorder import Ledger, Recorder, tokens_spent
+from rrr_cli.training.reward import VerifierReward
+from rrr_cli.training.settings import ANSWER, Options, Recipe
+from rrr_cli.training.trainer import PolicyTrainer
 
 
 @dataclass
@@ -64,13 +64,13 @@ class Session:
             done = checkpoints.step_of(start) if start else 0
             if self.options.resume and start is None and not self.target.exists():
                 raise RrrError(f"{self.folder} holds no whole checkpoint to resume from; leave out --resume to start")
-            if not self.target.exists() and done < self.recipe.steps:
+            if not self.target.exists() and not self._is_complete(done):
                 if ledger is not None and start is None:
                     check_no_test_prompt(self.failures, self.task)
-                self._train(start, done, ledger)
+                done = self._train(start, done, ledger)
             state.wait_for_everyone()
             if ledger is not None:
-                self._finish()
+                self._finish(done, ledger)
             state.wait_for_everyone()
         return self.summary() if state.is_main_process else {}
 
@@ -79,13 +79,13 @@ class Session:
         _quiet()
         self.args = grpo_config(self.options, self.recipe, self.folder / checkpoints.PARTIAL, self.longest)
 
-    def trainer(self) -> ReflectionTrainer:
+    def trainer(self) -> PolicyTrainer:
         """The trainer, before its first step."""
-        reward = RetryReward(
-            self.failures, self.task, self.policy.render, self.policy.decode, self.options.retry_context,
-            self.recipe.max_tokens, self.options.zero_leaks,
+        reward = VerifierReward(
+            self.failures, self.task, self.policy.render, self.policy.decode, self.options.objective,
+            self.options.retry_context, self.recipe.max_tokens, self.options.zero_leaks,
         )
-        trainer = ReflectionTrainer(
+        trainer = PolicyTrainer(
             reward=reward, shared_prefix=self.options.shared_prefix, model=str(self.policy.path), args=self.args,
             train_dataset=self._dataset(), processing_class=self.policy.tokenizer, peft_config=self._lora(),
         )
@@ -108,31 +108,47 @@ class Session:
         self.folder.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(rollouts, steps, run)
         if self.target.exists():
-            made_by = checkpoints.provenance(self.target).get("config_id")
-            if made_by != self.config_id:
+            made = checkpoints.provenance(self.target)
+            if made.get("config_id") != self.config_id:
                 raise RrrError(f"{self.target} is of another configuration: type --overwrite, or name another --run")
-            if min(ledger.last.values()) < self.recipe.steps:
+            if min(ledger.last.values()) < made["steps"]:
                 raise RrrError(f"{self.target} is there, but not the rows of its training: start anew with --overwrite")
         else:
             ledger.catch_up(checkpoints.newest(self.folder, self.config_id))
         return ledger
 
-    def _train(self, start: Path | None, done: int, ledger: Ledger | None) -> None:
-        trainer = self.trainer()
-        with Work("grpo", self.recipe.steps, done, quiet=ledger is None) as work:
-            recorder = Recorder(trainer, work, self.folder, self.config_id, self.recipe.save_every, ledger)
+    def _is_complete(self, step: int) -> bool:
+        """Whether a training that has come to `step` is at its end."""
+        budget = self.options.token_budget
+        return step >= self.recipe.steps or (budget is not None and tokens_spent(self.options.run, step) >= budget)
+
+    def _train(self, start: Path | None, done: int, ledger: Ledger | None) -> int:
+        """Train from the checkpoint `start`, at step `done`, to the end; the last step."""
+        trainer, budget = self.trainer(), self.options.token_budget
+        spent = tokens_spent(self.options.run, done)
+        total, begun = (self.recipe.steps, done) if budget is None else (budget, spent)
+        with Work("grpo" if budget is None else "grpo, tokens", total, begun, quiet=ledger is None) as work:
+            recorder = Recorder(
+                trainer, work, self.folder, self.config_id, self.recipe.save_every, ledger, spent, budget
+            )
             trainer.add_callback(recorder)
             trainer.train(resume_from_checkpoint=str(start) if start else None)
             if recorder.interrupted:
                 work.stop_if_interrupted()
                 raise RrrError("stopped by a signal to another process; type the same command to go on", INTERRUPTED)
-            if recorder.hopeless:
-                raise RrrError(
-                    f"this model can't yet solve any of these {len(self.failures)} problems: none of the "
-                    f"{work.done * self.recipe.batch} retries in the first {work.done} steps earned a reward. Try an "
-                    f"easier --level, a stronger --model, or more --max-tokens",
-                    NOTHING,
-                )
+        step = int(trainer.state.global_step)
+        if recorder.hopeless:
+            raise self._hopeless(step)
+        return step
+
+    def _hopeless(self, steps: int) -> RrrError:
+        tries = "answers" if self.options.objective == ANSWER else "retries"
+        return RrrError(
+            f"this model can't yet solve any of these {len(self.failures)} problems: none of the "
+            f"{steps * self.recipe.batch} {tries} in the first {steps} steps earned a reward. Try an easier --level, a "
+            f"stronger --model, or more --max-tokens",
+            NOTHING,
+        )
 
     def _dataset(self) -> Dataset:
         rows = Dataset.from_dict({
@@ -142,28 +158,29 @@ class Session:
         return rows.select(training_order(len(self.failures), groups, self.recipe.steps, self.options.seed))
 
     def _lora(self) -> LoraConfig | None:
-        if self.options.lora == 0:
+        rank = self.recipe.lora
+        if rank == 0:
             return None
-        return LoraConfig(
-            r=self.options.lora, lora_alpha=2 * self.options.lora, target_modules="all-linear", task_type="CAUSAL_LM"
-        )
+        return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
 
-    def _finish(self) -> None:
+    def _finish(self, steps: int, ledger: Ledger) -> None:
         """Make `models/policy` from the last checkpoint; the checkpoints have then done their work."""
         if not self.target.exists():
-            last = checkpoints.path_of(self.folder, self.recipe.steps)
+            if not ledger.rewarded():  # the same command again, after it stopped for this
+                raise self._hopeless(steps)
             checkpoints.export(
-                last, self.target, self.policy.name,
-                {"config_id": self.config_id, "steps": self.recipe.steps, "config": self.config, "inputs": self.inputs},
+                checkpoints.path_of(self.folder, steps), self.target, self.policy.name,
+                {"config_id": self.config_id, "steps": steps, "config": self.config, "inputs": self.inputs},
             )
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def summary(self) -> dict[str, Any]:
         """Where the policy is, and the mean reward of the first and the last five steps."""
-        columns = ["step", "reward_mean", "seconds"]
+        columns = ["step", "reward_mean", "seconds", "generated_tokens"]
         steps = sorted(artifacts.read(self.options.run, "steps", columns=columns), key=lambda row: row["step"])
         return {
-            "policy": str(self.target), "steps": len(steps), "failures": len(self.failures),
+            "policy": str(self.target), "objective": self.options.objective, "steps": len(steps),
+            "failures": len(self.failures), "generated_tokens": sum(row["generated_tokens"] for row in steps),
             "reward_first_steps": statistics.fmean(row["reward_mean"] for row in steps[:5]),
             "reward_last_steps": statistics.fmean(row["reward_mean"] for row in steps[-5:]),
             "seconds": sum(row["seconds"] for row in steps),

@@ -13,6 +13,8 @@ from typing import Any
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.options import RunOptions, check_options, option, retry_context
 
+REFLECTION, ANSWER, BOTH = OBJECTIVES = ("reflection", "answer", "reflection+answer")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -21,6 +23,7 @@ class Recipe:
     steps: int
     batch: int
     group: int
+    lora: int
     lr: float
     schedule: str
     warmup: float
@@ -31,12 +34,12 @@ class Recipe:
 
 PRESETS = {
     "quick": Recipe(
-        steps=30, batch=256, group=16, lr=1e-4, schedule="constant", warmup=0.0, reflection_tokens=96, max_tokens=96,
-        save_every=10,
+        steps=30, batch=256, group=16, lora=16, lr=1e-3, schedule="constant", warmup=0.0, reflection_tokens=96,
+        max_tokens=96, save_every=10,
     ),
     # RRR, section 4.3: batch, steps, learning rate and schedule. It doesn't publish group size or token limits.
     "paper": Recipe(
-        steps=1750, batch=256, group=8, lr=5e-7, schedule="cosine", warmup=0.03, reflection_tokens=512,
+        steps=1750, batch=256, group=8, lora=0, lr=5e-7, schedule="cosine", warmup=0.03, reflection_tokens=512,
         max_tokens=1024, save_every=25,
     ),
 }
@@ -58,34 +61,47 @@ class Options(RunOptions):
         "quick", "quick (minutes on a CPU) or paper (arXiv 2505.24726); options given win over it.",
         choices=tuple(PRESETS),
     )
-    steps: int | None = option(None, "Optimiser steps.  [quick: 30, paper: 1750]", least=1)
-    batch: int | None = option(None, "Reflections a step, over all processes.  [256]", least=2)
-    group: int | None = option(None, "Reflections on the same failure.  [quick: 16, paper: 8]", least=2)
-    lr: float | None = option(None, "Highest learning rate.  [quick: 1e-4, paper: 5e-7]", least=0)
+    objective: str = option(
+        REFLECTION, "What is trained. reflection (the paper): the reflection's tokens, by the retry's verdict. answer: "
+        "ordinary GRPO on a first answer to the same problems, without reflections. reflection+answer: reflection and "
+        "retry as one conversation, by the retry's verdict; the request between isn't trained.", choices=OBJECTIVES,
+    )
+    steps: int | None = option(
+        None, "Optimiser steps.  [quick: 30, paper: 1750; as many as --token-budget takes]", least=1
+    )
+    token_budget: int | None = option(
+        None, "Stop after the step in which this many tokens were generated in all (reflections, retries, answers), "
+        "unless --steps comes first.", least=1,
+    )
+    batch: int | None = option(None, "Samples a step, over all processes.  [256]", least=2)
+    group: int | None = option(None, "Samples of the same failure.  [quick: 16, paper: 8]", least=2)
+    lora: int | None = option(
+        None, "Rank of a LoRA adapter to train; 0 trains all weights.  [quick: 16, paper: 0]", least=0
+    )
+    lr: float | None = option(None, "Highest learning rate.  [quick: 1e-3, paper: 5e-7]", least=0)
     schedule: str | None = option(
         None, "constant, cosine or linear.  [quick: constant, paper: cosine]", choices=("constant", "cosine", "linear")
     )
     warmup: float | None = option(None, "Share of the steps that warms up.  [quick: 0, paper: 0.03]", least=0)
     reflection_tokens: int | None = option(None, "Most tokens of a reflection.  [quick: 96, paper: 512]", least=1)
-    max_tokens: int | None = option(None, "Most tokens of a retry.  [quick: 96, paper: 1024]", least=1)
+    max_tokens: int | None = option(None, "Most tokens of a retry, or of an answer.  [quick: 96, paper: 1024]", least=1)
     save_every: int | None = option(None, "Steps between checkpoints.  [quick: 10, paper: 25]", least=1)
     resume: bool = option(False, "Refuse to start anew; a run goes on from its newest whole checkpoint anyway.")
     beta: float = option(0.001, "Weight of the KL to the untrained model; 0 needs no second model.", least=0)
-    temperature: float = option(1.0, "Of reflections and retries.", least=0.01)
-    top_p: float = option(1.0, "Nucleus sampling of both; the loss assumes 1, which keeps all.", least=0.01, most=1)
+    temperature: float = option(1.0, "Of all that is sampled.", least=0.01)
+    top_p: float = option(1.0, "Nucleus sampling; the loss assumes 1, which keeps all.", least=0.01, most=1)
     scale_rewards: str = option(
         "group", "Advantages are divided by the spread of the group, the batch, or none.",
         choices=("group", "batch", "none"),
     )
     retry_context: str = retry_context()
     zero_leaks: bool = option(False, "No reward where the reflection holds the reference answer word for word.")
-    lora: int = option(0, "Rank of a LoRA adapter to train; 0 trains all weights.", least=0)
     dtype: str = option(
         "auto", "Arithmetic: float32 or bfloat16; weights stay float32.  [auto: bfloat16 on a GPU]",
         choices=("auto", "float32", "bfloat16"),
     )
     device: str = option("auto", "auto or cpu; CUDA_VISIBLE_DEVICES chooses among GPUs.", choices=("auto", "cpu"))
-    micro_batch: int | None = option(None, "Reflections a forward pass, per process; less for less memory.", least=1)
+    micro_batch: int | None = option(None, "Samples a forward pass, per process; less for less memory.", least=1)
     shared_prefix: bool = option(True, "Compute a group's prompt once in training; off is TRL's own forward.")
     gradient_checkpointing: bool = option(False, "Less memory, more time.")
     vllm: str | None = option(
@@ -99,8 +115,22 @@ class Options(RunOptions):
 def recipe_of(options: Options) -> Recipe:
     """The preset, with the options that were given. Raises RrrError (exit 2) for values that can't be."""
     check_options(options)
+    if options.objective == ANSWER and options.zero_leaks:
+        raise RrrError("--zero-leaks is about reflections, and --objective answer has none: leave it out", USAGE)
+    if options.objective == BOTH and options.retry_context != "full":
+        raise RrrError(
+            f"--objective {BOTH} trains reflection and retry as one conversation, which holds the failed attempt: "
+            f"leave out --retry-context {options.retry_context}", USAGE,
+        )
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if getattr(options, f.name) is not None}
     recipe = replace(PRESETS[options.preset], **given)
+    if options.token_budget is not None and options.steps is None:
+        if recipe.schedule != "constant" or recipe.warmup > 0:
+            raise RrrError(
+                f"--token-budget {options.token_budget}: a learning rate that changes needs to know how many --steps "
+                f"there are: give them too, or --schedule constant --warmup 0", USAGE,
+            )
+        recipe = replace(recipe, steps=-(-options.token_budget // recipe.batch))  # a sample is at least one token
     if recipe.batch % recipe.group:
         raise RrrError(
             f"--batch {recipe.batch} is not a multiple of --group {recipe.group}, and a step is made of whole groups: "

@@ -1,7 +1,7 @@
-"""Log-probabilities of a group's reflections with their prompt computed once, exact to rounding.
+"""Log-probabilities of a group's completions with their prompt computed once, exact to rounding.
 
-One packed row a prompt: the prompt without its last token, then for each reflection that last token and the reflection
-without its own last. Positions restart with each reflection, which sees the prompt and itself. A group of G costs
+One packed row a prompt: the prompt without its last token, then for each completion that last token and the completion
+without its own last. Positions restart with each completion, which sees the prompt and itself. A group of G costs
 P + G·L tokens rather than G·(P + L), and no padding to the batch's longest. Reads and writes nothing.
 """
 
@@ -22,7 +22,7 @@ def supports(model: Any) -> bool:
 
 @dataclass(frozen=True)
 class Packed:
-    """R packed rows of at most T tokens, and where in them the N reflection tokens of the batch are predicted."""
+    """R packed rows of at most T tokens, and where in them the N completion tokens of the batch are predicted."""
 
     input_ids: torch.Tensor  # (R, T)
     position_ids: torch.Tensor  # (R, T)
@@ -43,7 +43,7 @@ def pack(input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_lengt
         groups.setdefault(prompt, []).append(row)
     tokens_R: list[list[int]] = []
     positions_R: list[list[int]] = []
-    segments_R: list[list[int]] = []  # 0 in the prompt, k in the k-th reflection
+    segments_R: list[list[int]] = []  # 0 in the prompt, k in the k-th completion
     labels_R: list[list[int]] = []
     places_R: list[list[int]] = []  # where in (B, C) a label stands
     for prompt, rows in groups.items():
@@ -51,12 +51,12 @@ def pack(input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_lengt
         tokens, positions = list(prompt[:-1]), list(range(shared))
         segments, labels, places = [0] * shared, [-100] * shared, [-1] * shared
         for segment, row in enumerate(rows, start=1):
-            reflection = [t for t, real in zip(ids_B[row][start:], mask_B[row][start:], strict=True) if real]
-            length = len(reflection)
-            tokens += [prompt[-1], *reflection[:-1]] if length else []
+            completion = [t for t, real in zip(ids_B[row][start:], mask_B[row][start:], strict=True) if real]
+            length = len(completion)
+            tokens += [prompt[-1], *completion[:-1]] if length else []
             positions += range(shared, shared + length)
             segments += [segment] * length
-            labels += reflection
+            labels += completion
             places += range(row * completion_length, row * completion_length + length)
         for rows_R, values in zip(
             (tokens_R, positions_R, segments_R, labels_R, places_R), (tokens, positions, segments, labels, places),

@@ -1,0 +1,99 @@
+"""OpenAI's chat completions as they go over the wire: a request's body, what an answer holds, and what an error says.
+
+Pure: nothing is sent from here. An answer is hostile: whatever it holds, it becomes a `Completion` or a ValueError.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rrr_cli.engines.base import Completion, Prompt, Sampling
+from rrr_cli.records import derive_seed
+
+if TYPE_CHECKING:
+    from httpx import Response
+
+FINISH = {"stop": "stop", "length": "length", "tool_calls": "stop", "function_call": "stop", "content_filter": "stop"}
+TOO_LONG = re.compile(r"context.{0,3}(length|size|window)|exceed_context", re.I)
+# How vLLM, SGLang and OpenAI say how long the window and the prompt are.
+CONTEXT = re.compile(r"maximum context length (?:is|of) (\d{1,9})")
+PROMPT = re.compile(r"(\d{1,9})(?: input tokens| tokens from the input| (?:tokens )?in the messages)")
+
+
+def body(model: str, prompt: Prompt, seed: int, sampling: Sampling) -> dict[str, Any]:
+    """One request of the chat completions API."""
+    request: dict[str, Any] = {
+        "model": model, "messages": [{"role": m.role, "content": m.content} for m in prompt.messages],
+        "temperature": sampling.temperature, "top_p": sampling.top_p, "max_tokens": sampling.max_tokens, "n": 1,
+        "seed": derive_seed("openai", seed) >> 32,  # 31 bits, which every server can hold
+    }
+    return request | ({"tools": json.loads(prompt.tools)} if prompt.tools else {})
+
+
+def completion(response: Response) -> Completion:
+    """What the model wrote. Calls that the server parsed become text again, for the task's verifier.
+
+    Raises ValueError: no chat completion, or one without token counts or with an end that isn't the model's.
+    """
+    try:
+        answer = response.json()
+        choice, usage = answer["choices"][0], answer["usage"]
+        calls = [tool_call(call["function"]) for call in choice["message"].get("tool_calls") or ()]
+        text = "\n".join([part for part in (choice["message"].get("content"), *calls) if part])
+        tokens, prompt_tokens = int(usage["completion_tokens"]), int(usage["prompt_tokens"])
+        finish = FINISH[choice["finish_reason"]]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"not with a chat completion of choices, finish_reason and usage ({type(error).__name__})"
+        ) from None
+    return Completion(text.encode("utf-8", "replace").decode(), tokens, finish, prompt_tokens)
+
+
+def tool_call(function: dict[str, Any]) -> str:
+    """`<tool_call>{"name": …, "arguments": …}</tool_call>`: the arguments as the model wrote them, valid or not."""
+    arguments = function.get("arguments") or "{}"
+    written = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return f'<tool_call>{{"name": {json.dumps(function["name"])}, "arguments": {written}}}</tool_call>'
+
+
+class Overflow(NamedTuple):
+    """A request that is longer than the window; 0 where the server doesn't say."""
+
+    prompt_tokens: int
+    room: int  # tokens that the window leaves for the answer
+
+
+def too_long(response: Response) -> Overflow | None:
+    """How a 400 says that prompt and answer are longer than the window; None where it says something else."""
+    said = response.text
+    if not TOO_LONG.search(said):
+        return None
+    context, prompt = CONTEXT.search(said), PROMPT.search(said)
+    prompt_tokens = int(prompt[1]) if prompt else 0
+    return Overflow(prompt_tokens, int(context[1]) - prompt_tokens if context and prompt else 0)
+
+
+def words(response: Response) -> str:
+    """An error's message, in whichever place servers put it, or else the whole text."""
+    try:
+        found = response.json()
+        found = found.get("error", found)
+        return found if isinstance(found, str) else str(found.get("message") or found.get("detail") or found)
+    except (ValueError, AttributeError, RecursionError):
+        return response.text
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds that a Retry-After header asks for, as a number or as a date; None where it holds neither."""
+    if value is None:
+        return None
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,146 @@
+"""The SQL behind every number of `rrr report`, as it stands on the page: each statement runs in `rrr sql` too.
+
+Nothing is put into the text, so that no model's name or words can change a query: what a statement can't know (which
+model is the first) is chosen from its rows.
+"""
+
+MINED = """\
+select task, split, difficulty, model, count(distinct problem_id) as problems,
+    count(distinct problem_id) filter (not success) as problems_failed,
+    count(*) as tries, count(*) filter (not success) as tries_failed
+from attempts where phase = 'first' group by all order by all"""
+
+MINED_ERRORS = """\
+select error_type, count(*) as n from failures group by all order by n desc, error_type"""
+
+REPAIRS = """\
+select reflector, phase, count(*) as retries, count(*) filter (success) as passed,
+    avg(reflection_tokens) as mean_tokens
+from repairs group by all order by all"""
+
+RATES = """\
+select model, count(*) as n, count(shared_success) as n_failures,
+    count(*) filter (first_success) as first_try,
+    count(*) filter (first_success or second_success) as second_try,
+    count(*) filter (shared_success) as second_try_on_failures,
+    count(*) filter (first_success or blind_success) as blind_second_try,
+    count(*) filter (first_success or plain_success) as retry_without_reflection,
+    any_value(temperature) as temperature, any_value(seed) as seed
+from evaluations group by model order by model"""
+
+BY_DIFFICULTY = RATES.replace("select model, count", "select model, task, difficulty, count").replace(
+    "group by model order by model", "group by all order by all")
+
+AGAINST_FIRST = """\
+with long as (
+    unpivot (
+        select model, problem_id, first_success as first_try,
+            first_success or coalesce(second_success, false) as second_try,
+            shared_success as second_try_on_failures,
+            first_success or coalesce(blind_success, false) as blind_second_try,
+            first_success or coalesce(plain_success, false) as retry_without_reflection
+        from evaluations
+    ) on first_try, second_try, second_try_on_failures, blind_second_try, retry_without_reflection
+    into name measure value passed
+)
+select a.model as a, b.model as b, measure, count(*) as n,
+    count(*) filter (b.passed and not a.passed) as won, count(*) filter (a.passed and not b.passed) as lost
+from long as a join long as b using (problem_id, measure)
+where a.model <> b.model group by all order by all"""
+
+AGAINST_CONTROLS = """\
+select model,
+    count(*) filter (second_success and not blind_success) as blind_second_try_won,
+    count(*) filter (blind_success and not second_success) as blind_second_try_lost,
+    count(*) filter (second_success and not plain_success) as retry_without_reflection_won,
+    count(*) filter (plain_success and not second_success) as retry_without_reflection_lost
+from evaluations group by model order by model"""
+
+ERRORS = """\
+select model, 'first' as which, first_error as error_type, count(*) as n
+from evaluations where first_error is not null group by all
+union all
+select model, 'second' as which, second_error as error_type, count(*) as n
+from evaluations where second_error is not null group by all
+order by all"""
+
+REFLECTIONS = r"""with reflected as (
+    select *, regexp_extract_all(reflection, '[^ \t\r\n]+') as words,
+        max(reflection_tokens) over (partition by model) as most
+    from evaluations where reflection is not null
+), four as (
+    select *, [words[i : i + 3] for i in range(1, len(words) - 2)] as grams from reflected
+)
+select model, count(*) as n, avg(reflection_tokens) as mean_tokens, median(reflection_tokens) as median_tokens,
+    quantile_cont(reflection_tokens, 0.9) as p90_tokens,
+    avg(1 - len(list_distinct(grams)) / len(grams)) filter (len(grams) > 0) as repetition,
+    count(*) filter (leaks_reference) as leaking, max(reflection_tokens) as longest,
+    count(*) filter (reflection_tokens = most) as at_longest
+from four group by model order by model"""
+
+MODELS = """\
+select distinct model, model_path, model_fingerprint from evaluations order by all"""
+
+STEPS = """\
+select step, coalesce(objective, 'reflection') as objective, reward_mean, dead_groups, kl, reflection_length,
+    retry_length, answer_length, clipped_reflections, clipped_tries
+from steps order by step"""
+
+TRUNCATED_TRIES = """\
+select phase, count(*) as n, count(*) filter (finish_reason = 'length') as truncated
+from attempts group by phase order by phase"""
+
+TRAINED_ON = """\
+select count(*) as n, count(*) filter (reflection_finish = 'length') as truncated,
+    count(*) filter (try_finish = 'length') as tries_truncated, count(*) filter (leaks_reference) as leaking,
+    count(*) filter (success is null) as unjudged
+from rollouts"""
+
+FORGETTING = """\
+select benchmark, model, count(*) as n, count(*) filter (score = 1) as passed, any_value(item_limit) as item_limit,
+    any_value(shots) as shots, any_value(metric) as metric, count(*) filter (prompt_cut) as prompts_cut
+from forgetting group by benchmark, model order by benchmark, model"""
+
+FORGOTTEN = """\
+select benchmark, a.model as a, b.model as b, count(*) as n,
+    count(*) filter (b.score = 1 and a.score <> 1) as won, count(*) filter (a.score = 1 and b.score <> 1) as lost
+from forgetting as a join forgetting as b using (benchmark, item_id)
+where a.model <> b.model group by all order by all"""
+
+# Galleries: the first four of each kind in the order of their problems' ids, which are hashes; none is picked by hand.
+
+STORIES_PAIRED = """\
+select a.model as before, b.model as after,
+    case when b.shared_success then 'fixed' when a.shared_success then 'broken' else 'not fixed' end as kind,
+    b.problem_id, b.difficulty, p.prompt[-1].content as problem, b.shared_attempt as failed,
+    a.shared_reflection as reflection_before, a.shared_retry as retry_before, a.shared_success as success_before,
+    b.shared_reflection as reflection, b.shared_retry as retry, b.shared_success as success
+from evaluations as a join evaluations as b on a.problem_id = b.problem_id
+left join problems as p on p.problem_id = b.problem_id
+where a.model <> b.model and a.shared_success is not null and not (a.shared_success and b.shared_success)
+qualify row_number() over (partition by a.model, b.model, kind order by b.problem_id) <= 4
+order by before, after, kind, b.problem_id"""
+
+STORIES_OF_ONE = """\
+select e.model as after, case when e.second_success then 'fixed' else 'not fixed' end as kind, e.problem_id,
+    e.difficulty, p.prompt[-1].content as problem, e.first as failed, e.reflection, e.second as retry,
+    e.second_success as success
+from evaluations as e left join problems as p on p.problem_id = e.problem_id
+where e.second_success is not null
+qualify row_number() over (partition by e.model, kind order by e.problem_id) <= 4
+order by after, kind, e.problem_id"""
+
+STORIES_OF_TRAINING = """\
+select 'step ' || r.step as after, case when r.success then 'fixed' else 'not fixed' end as kind, r.problem_id,
+    f.difficulty, f.problem, f.failed_text as failed, r.reflection, coalesce(r.retry, r.answer) as retry, r.success
+from rollouts as r join failures as f using (attempt_id)
+where r.step = (select max(step) from rollouts) and r.success is not null
+qualify row_number() over (partition by r.success order by r.problem_id, r.sample_index) <= 4
+order by kind, r.problem_id, r.sample_index"""
+
+STORIES_OF_REPAIRS = """\
+select reflector as after, case when success then 'fixed' else 'not fixed' end as kind, problem_id, difficulty,
+    problem, failed_text as failed, reflection, retry_text as retry, success
+from repairs where reflection is not null
+qualify row_number() over (partition by success order by problem_id, reflection_id, retry_id) <= 4
+order by kind, problem_id, reflection_id, retry_id"""

@@ -1,0 +1,144 @@
+"""The numbers of `rrr eval` once more, this time from SQL: the same keys, the same values, and the verdicts on them.
+
+Counts come from the statements of `queries.py`; intervals and p are functions of those counts (`metrics.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rrr_cli.metrics import difference, paired, rate
+from rrr_cli.report import queries
+from rrr_cli.stages.forgetting import verdict
+from rrr_cli.stages.summary import MEASURES
+
+Row = dict[str, Any]
+Ask = Callable[[str], list[Row]]
+CONTROLS = ("blind_second_try", "retry_without_reflection")
+
+
+def results(ask: Ask, names: Sequence[str]) -> Row:
+    """What `rrr eval --json` prints of the models `names`, the first of which the others are compared with."""
+    totals = {row["model"]: row for row in ask(queries.RATES)}
+    levels = ask(queries.BY_DIFFICULTY)
+    failed, told = ask(queries.ERRORS), {row["model"]: row for row in ask(queries.REFLECTIONS)}
+    models = []
+    for name in names:
+        row, own = totals[name], [level for level in levels if level["model"] == name]
+        reflections = told.get(name, {"n": 0, "mean_tokens": None, "repetition": None})
+        models.append({
+            "name": name, "n": row["n"], **rates(row), "n_failures": row["n_failures"],
+            "temperature": row["temperature"], "seed": row["seed"], "errors": errors(failed, name),
+            "reflections": {key: reflections[key] for key in ("n", "mean_tokens", "repetition")},
+            "by_difficulty": {level["difficulty"]: rates(level) for level in own if len(own) > 1},
+        })
+    return {"models": models, "comparisons": comparisons(ask, names)}
+
+
+def rates(counts: Row) -> Row:
+    """Each measure's share with its interval, from a row of counts."""
+    return {
+        measure: share(counts[measure], counts["n_failures" if measure == "second_try_on_failures" else "n"])
+        for measure in MEASURES
+    }
+
+
+def share(passed: int, n: int) -> Row | None:
+    """`passed` of `n` as {"value", "low", "high"}; None of none."""
+    found = rate([True] * passed + [False] * (n - passed))
+    return asdict(found) if found else None
+
+
+def errors(rows: Sequence[Row], name: str) -> Row:
+    """{"first": {error_type: n}, "second": {…}}, the most frequent first."""
+    ordered = sorted((row for row in rows if row["model"] == name), key=lambda row: (-row["n"], row["error_type"]))
+    return {
+        which: {row["error_type"]: row["n"] for row in ordered if row["which"] == which}
+        for which in ("first", "second")
+    }
+
+
+def comparisons(ask: Ask, names: Sequence[str]) -> list[Row]:
+    """Every model against the first by each measure; then each model's second try against its own controls."""
+    pairs = against_first(ask, names)
+    found = [
+        {"a": names[0], "b": name, "measure": measure, **asdict(paired(*pairs[name, measure][:2]))}
+        for name in names[1:] for measure in MEASURES
+    ]
+    own = {row["model"]: row for row in ask(queries.AGAINST_CONTROLS)}
+    for name in names:
+        for control in CONTROLS:
+            won, lost = own[name][f"{control}_won"], own[name][f"{control}_lost"]
+            found.append({
+                "a": name, "b": name, "measure": f"second_try over {control}", **asdict(paired(won, lost)),
+            })
+    return found
+
+
+def against_first(ask: Ask, names: Sequence[str]) -> dict[tuple[str, str], tuple[int, int, int]]:
+    """(model, measure) -> won, lost, and the number of problems that both were given."""
+    found = {(name, measure): (0, 0, 0) for name in names[1:] for measure in MEASURES}
+    for row in ask(queries.AGAINST_FIRST):
+        if row["a"] == names[0] and row["b"] in names[1:]:
+            found[row["b"], row["measure"]] = (row["won"], row["lost"], row["n"])
+    return found
+
+
+def verdicts(ask: Ask, result: Row) -> list[Row]:
+    """For each further model, what changed against the first: a sentence, and the figures by measure."""
+    first, *others = result["models"]
+    pairs = against_first(ask, [model["name"] for model in result["models"]])
+    found = []
+    for model in others:
+        changes = []
+        for measure in MEASURES:
+            won, lost, n = pairs[model["name"], measure]
+            if n and first[measure] and model[measure]:
+                changes.append({
+                    "measure": measure, "before": first[measure], "after": model[measure], "n": n,
+                    "difference": asdict(difference(won, lost, n)), **asdict(paired(won, lost)),
+                })
+        found.append({
+            "a": first["name"], "b": model["name"], "changes": changes,
+            "sentence": sentence(first["name"], model["name"], changes),
+        })
+    return found
+
+
+def forgotten(ask: Ask, names: Sequence[str]) -> list[Row]:
+    """A row a benchmark: every model's accuracy, and each further model's change against the first, item by item."""
+    found: dict[str, Row] = {}
+    for row in ask(queries.FORGETTING):
+        entry = found.setdefault(row["benchmark"], {**row, "accuracy": {}, "changes": {}})
+        entry["accuracy"][row["model"]] = share(row["passed"], row["n"])
+    for row in ask(queries.FORGOTTEN):
+        if row["a"] == names[0]:
+            change = difference(row["won"], row["lost"], row["n"])
+            found[row["benchmark"]]["changes"][row["b"]] = {
+                **asdict(change), **asdict(paired(row["won"], row["lost"])), "n": row["n"],
+                "under_one_point": verdict(change.low, change.high),
+            }
+    return list(found.values())
+
+
+def sentence(a: str, b: str, changes: Sequence[Row]) -> str:
+    """The verdict on two tries in one sentence. 0.05 two-sided, exact McNemar."""
+    change = next((c for c in changes if c["measure"] == "second_try"), None)
+    if change is None:
+        return f"{a} and {b} were given no problem in common."
+    word = "better" if change["won"] > change["lost"] else "worse"
+    if change["p"] >= 0.05:
+        word = "no significant difference"
+    signed = {key: points(value) for key, value in change["difference"].items()}
+    return (
+        f"{word.capitalize()}: {b} solves {100 * change['after']['value']:.1f} % of {change['n']} held-out problems in "
+        f"two tries, {a} {100 * change['before']['value']:.1f} % ({signed['value']} points "
+        f"[{signed['low']}, {signed['high']}], won {change['won']}, lost {change['lost']}, p = {change['p']:.2g})."
+    )
+
+
+def points(change: float) -> str:
+    """0.051 -> "+5.1", with a minus sign that is one."""
+    return f"{100 * change:+.1f}".replace("-", "−")

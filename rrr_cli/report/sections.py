@@ -1,0 +1,284 @@
+"""A run's sections: for each table that is there, the data that `page.html.j2` shows of it and the SQL that gave them.
+
+Reads a run through the connection of `rrr sql`. A section whose table isn't there is left out, and said so. Executes
+nothing that a run names: a problem's text comes from the run, or from a task that is built in.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from rrr_cli.artifacts import exists, provenance, read
+from rrr_cli.errors import RrrError
+from rrr_cli.query_child import DAMAGED, answer, connect
+from rrr_cli.records import TABLES
+from rrr_cli.report import charts, queries
+from rrr_cli.report.results import Row, forgotten, results, verdicts
+from rrr_cli.stages.summary import MEASURES, in_words
+from rrr_cli.tasks import TASKS, load_task
+
+MOST_TEXT = 2000  # characters of a text in the gallery
+
+
+class Ask:
+    """Runs statements on one run and keeps those of the current section for the page."""
+
+    def __init__(self, run: Path) -> None:
+        self.connection = connect([run])
+        self.asked: dict[str, list[Row]] = {}
+        self.section: list[str] = []
+
+    def __call__(self, sql: str) -> list[Row]:
+        """The rows, as dicts. Raises RrrError (exit 3): a damaged part."""
+        if sql not in self.section:
+            self.section.append(sql)
+        if sql not in self.asked:
+            try:
+                self.asked[sql] = answer(self.connection, sql).read_all().to_pylist()
+            except (duckdb.Error, pa.ArrowException) as error:
+                if DAMAGED:
+                    raise DAMAGED.pop() from error
+                raise
+        return self.asked[sql]
+
+
+@dataclass
+class Section:
+    """One section of the page: `name` picks its block in the template, `data` fills it."""
+
+    name: str
+    title: str
+    data: Row
+    sql: list[str]
+
+
+@dataclass
+class Story:
+    """What a run tells: its sections, what was left out and why, warnings, and where everything came from."""
+
+    name: str
+    path: str
+    sections: list[Section] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    result: Row | None = None  # as `rrr eval --json`
+    verdicts: list[Row] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    warnings_sql: list[str] = field(default_factory=list)
+    task: str = ""
+
+
+def tell(name: str, run: Path) -> Story:
+    """Every section of the run's report. Raises RrrError (exit 3): a damaged part."""
+    ask, story = Ask(run), Story(name, str(run))
+    for block, title, tables, command, build in SECTIONS:
+        ask.section, there = [], any(exists(run, table) for table in tables)
+        data = build(ask, run, story) if there else None
+        if data:
+            story.sections.append(Section(block, title, data, ask.section))
+        else:
+            why = "has nothing for it" if there else f"isn't there; rrr {command} writes it"
+            story.left_out.append(f"{title}: the table {tables[0]} {why}")
+    ask.section = []
+    story.warnings, story.warnings_sql = list(warnings(ask, run, story)), ask.section
+    ask.section = []
+    story.sections.append(Section("provenance", "Provenance", origins(ask, run), ask.section))
+    return story
+
+
+def evaluated(ask: Ask, run: Path, story: Story) -> Row | None:
+    """Rates by model, the bars by level, won and lost, whether reflecting beat its controls."""
+    names = list(dict.fromkeys(row["model"] for row in read(run, "evaluations", columns=["model"])))
+    result = story.result = results(ask, names)
+    story.verdicts = verdicts(ask, result)
+    counts = {(f"{row['task']} {row['difficulty']}", row["model"]): row for row in ask(queries.BY_DIFFICULTY)}
+    levels = list(dict.fromkeys(level for level, _ in counts))
+    by_name = {model["name"]: model for model in result["models"]}
+    shown = {
+        (level, name): by_name[name]["by_difficulty"].get(row["difficulty"], by_name[name])
+        for (level, name), row in counts.items()
+    }
+    if len(levels) > 1:
+        levels = ["all", *levels]
+        shown |= {("all", name): model for name, model in by_name.items()}
+    story.task = levels[-1].split(" ")[0]
+    return {
+        "result": result, "verdicts": story.verdicts, "words": in_words(result), "measures": MEASURES,
+        "chart": charts.bars(levels, names, shown, f"{story.name}: first and second tries by level"),
+    }
+
+
+def trained(ask: Ask, run: Path, story: Story) -> Row | None:
+    """The learning curves."""
+    steps = ask(queries.STEPS)
+    chart = charts.curves(steps, f"{story.name}: learning curves")
+    return {"steps": len(steps), "objective": steps[-1]["objective"], "chart": chart}
+
+
+def reflected(ask: Ask, run: Path, story: Story) -> Row | None:
+    """Length, repetition and leaks of reflections, a row a model."""
+    assert story.result is not None
+    rows = {row["model"]: row for row in ask(queries.REFLECTIONS)}
+    ordered = [rows[model["name"]] for model in story.result["models"] if model["name"] in rows]
+    return {"rows": ordered} if ordered else None
+
+
+def why_failed(ask: Ask, run: Path, story: Story) -> Row | None:
+    """Error types of try 1 against try 2."""
+    assert story.result is not None
+    ask(queries.ERRORS)
+    models = story.result["models"]
+    kinds = dict.fromkeys(k for model in models for which in ("first", "second") for k in model["errors"][which])
+    return {"models": models, "kinds": list(kinds)} if kinds else None
+
+
+def forgetting(ask: Ask, run: Path, story: Story) -> Row | None:
+    """What training cost on other benchmarks."""
+    names = list(dict.fromkeys(row["model"] for row in read(run, "forgetting", columns=["model"])))
+    return {"names": names, "rows": forgotten(ask, names)}
+
+
+def mined(ask: Ask, run: Path, story: Story) -> Row | None:
+    """What was tried and failed at, by level, and why."""
+    rows = ask(queries.MINED)
+    story.task = story.task or (rows[0]["task"] if rows else "")
+    return {"rows": rows, "errors": ask(queries.MINED_ERRORS)} if rows else None
+
+
+def repaired(ask: Ask, run: Path, story: Story) -> Row | None:
+    """Retries of mined failures, by reflector."""
+    rows = ask(queries.REPAIRS)
+    return {"rows": rows} if rows else None
+
+
+def gallery(ask: Ask, run: Path, story: Story) -> Row | None:
+    """A handful of stories of each kind: of the evaluation, else of the last step of training, else of `reflect`."""
+    if story.result is not None and len(story.result["models"]) > 1:
+        sql, (before, after) = queries.STORIES_PAIRED, (model["name"] for model in story.result["models"][:2])
+        told = [row for row in ask(sql) if (row["before"], row["after"]) == (before, after)]
+        kinds = {
+            "fixed": f"Fixed: {after} repairs what {before} doesn't",
+            "broken": f"Broken: {before} repairs what {after} doesn't", "not fixed": "Not fixed by either",
+        }
+    else:
+        sql = queries.STORIES_OF_ONE if story.result is not None else queries.STORIES_OF_TRAINING
+        if story.result is None and not exists(run, "rollouts"):
+            sql = queries.STORIES_OF_REPAIRS
+        told = ask(sql)
+        kinds = {"fixed": "Fixed: the retry passes", "not fixed": "Not fixed: the retry fails"}
+    questions = asked_in(run, {row["problem_id"] for row in told if row["problem"] is None})
+    told = [{**row, "problem": row["problem"] or questions.get(row["problem_id"])} for row in told]
+    found = [(title, [row for row in told if row["kind"] == kind]) for kind, title in kinds.items()]
+    objective = ask(queries.STEPS)[-1]["objective"] if exists(run, "steps") else None
+    return {
+        "kinds": [entry for entry in found if entry[1]], "most": MOST_TEXT, "objective": objective,
+        "marked": trained_texts(objective, sql == queries.STORIES_OF_TRAINING),
+    } if told else None
+
+
+def trained_texts(objective: str | None, in_training: bool) -> list[str]:
+    """Which of a story's texts hold the tokens that GRPO trains; an answer stands in the retry's place in training."""
+    if objective == "answer":
+        return ["retry"] if in_training else []
+    return ["reflection", "retry"] if objective == "reflection+answer" else ["reflection"]
+
+
+def asked_in(run: Path, wanted: set[str]) -> dict[str, str]:
+    """problem_id -> its text, made again by the evaluation's task; empty where that isn't built in or needs the hub."""
+    config: Row = next((p["config"] for p in provenance(run, "evaluations")), {})
+    data = config.get("data")
+    if not wanted or config.get("task") not in TASKS or (data is not None and not Path(data).is_file()):
+        return {}
+    try:
+        found = {}
+        for problem in load_task(config["task"], config.get("level"), data).problems("test"):
+            if problem.problem_id in wanted:
+                found[problem.problem_id] = problem.prompt[-1].content
+                if len(found) == len(wanted):
+                    break
+        return found
+    except RrrError:  # its data have changed or gone since
+        return {}
+
+
+def warnings(ask: Ask, run: Path, story: Story) -> Iterator[str]:
+    """What a reader should know before believing the figures."""
+    origin = {entry["stage"]: entry for table in TABLES for entry in provenance(run, table)}
+    seeds = [f"{stage} with seed {entry['seed']}" for stage, entry in origin.items() if entry["seed"] is not None]
+    if seeds:
+        yield f"1 seed: {', '.join(seeds)}. Another seed may say otherwise."
+    limited = [s for s, e in origin.items() if any(word.partition("=")[0] == "--limit" for word in e["argv"])]
+    if limited:
+        yield f"limit: {', '.join(limited)} took the first problems only (--limit)."
+    if story.result is not None:
+        yield from evaluation_warnings(ask, story.result, origin["eval"]["config"])
+    if exists(run, "attempts"):
+        for row in ask(queries.TRUNCATED_TRIES):
+            if row["truncated"]:
+                yield f"truncation: {of(row['truncated'], row['n'])} tries of phase {row['phase']} hit the token limit."
+    if exists(run, "forgetting"):
+        for row in ask(queries.FORGETTING):
+            if row["prompts_cut"]:
+                yield (f"truncation: {of(row['prompts_cut'], row['n'])} prompts of {row['benchmark']} lost their "
+                       f"beginning before {row['model']}.")
+    if exists(run, "rollouts"):
+        row = ask(queries.TRAINED_ON)[0]
+        for column, text in (("truncated", "truncation: {} reflections of the training hit the token limit."),
+                             ("tries_truncated", "truncation: {} tries of the training hit the token limit."),
+                             ("leaking", "leaks: {} reflections of the training hold the reference answer."),
+                             ("unjudged", "judge: {} tries of the training could not be judged.")):
+            if row[column]:
+                yield text.format(of(row[column], row["n"]))
+
+
+def evaluation_warnings(ask: Ask, result: Row, config: Row) -> Iterator[str]:
+    """Unequal numbers of problems, leaks, reflections at the limit, and a model that is a demonstration."""
+    if len({model["n"] for model in result["models"]}) > 1:
+        counts = ", ".join(f"{model['name']} {model['n']}" for model in result["models"])
+        yield f"unfinished: the models were given unequal numbers of problems ({counts}); type rrr eval again."
+    for row in ask(queries.REFLECTIONS):
+        if row["leaking"]:
+            yield f"leaks: {of(row['leaking'], row['n'])} reflections of {row['model']} hold the reference answer."
+        if row["longest"] >= config.get("reflection_tokens", row["longest"] + 1):
+            yield (f"truncation: {of(row['at_longest'], row['n'])} reflections of {row['model']} are "
+                   f"{row['longest']} tokens long, the limit.")
+    for row in ask(queries.MODELS):
+        if row["model_path"] == "tiny":
+            yield f"demonstration: {row['model']} is rrr's embedded tiny model, not a pretrained one."
+
+
+def of(part: int, whole: int) -> str:
+    """ "3 of 40 (7.5 %)"."""
+    return f"{part} of {whole} ({100 * part / whole:.1f} %)"
+
+
+def origins(ask: Ask, run: Path) -> Row:
+    """What wrote the run: one entry a stage with the tables it wrote, and the weights behind each model's name."""
+    stages: dict[str, Row] = {}
+    for table in TABLES:
+        for entry in provenance(run, table):
+            stage = stages.setdefault(entry["stage"], {**entry, "tables": []})
+            stage["tables"].append(f"{table} ({entry['rows']:,} rows)")
+            stage["command"] = shlex.join(["rrr", *entry["argv"][1:]])
+    models = ask(queries.MODELS) if exists(run, "evaluations") else []
+    return {"stages": sorted(stages.values(), key=lambda stage: stage["time"]), "models": models}
+
+
+Build = Callable[[Ask, Path, Story], Row | None]
+#: block of the template, title, tables of which it needs one, the command that writes the first, and who builds it.
+#: The evaluation comes first: other sections need its result.
+SECTIONS: list[tuple[str, str, tuple[str, ...], str, Build]] = [
+    ("evaluated", "First and second tries", ("evaluations",), "eval", evaluated),
+    ("trained", "Learning curves", ("steps",), "grpo", trained),
+    ("reflected", "Reflections, before and after", ("evaluations",), "eval", reflected),
+    ("why_failed", "Why tries failed", ("evaluations",), "eval", why_failed),
+    ("forgetting", "Forgetting", ("forgetting",), "forgetting", forgetting),
+    ("mined", "What was mined", ("attempts",), "mine-failures", mined),
+    ("repaired", "Retries of mined failures", ("reflections",), "reflect", repaired),
+    ("gallery", "Stories", ("evaluations", "rollouts", "reflections"), "eval", gallery),
+]

@@ -1,0 +1,190 @@
+"""`rrr forgetting`: what training cost elsewhere. Models on MMLU-Pro, GSM8K, HellaSwag and MATH-500, item by item.
+
+Reads models and benchmarks, from the hub or from local files; writes `forgetting`, a row an item and model. lm-eval
+asks and scores (greedily, or by log-likelihood); every model is put before the same items with the same worked
+examples, and compared with the first. A benchmark of one model is one part: a rerun goes on with those that are owed.
+Refuses other options, data or weights than the table's rows were made with, and a model that can't hold the answers.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rrr_cli.benchmarks import BENCHMARKS
+from rrr_cli.benchmarks.harness import Harness, Loaded, load, quiet
+from rrr_cli.errors import NOTHING, USAGE, RrrError
+from rrr_cli.options import option
+from rrr_cli.progress import Work
+from rrr_cli.records import Forgetting, content_id
+from rrr_cli.stages.evaluate import parse_models
+from rrr_cli.stages.mined import mining
+
+EXAMPLE = "rrr forgetting --limit 100 --dry-run"
+PAPER_LINE = 0.01  # "mostly under 1 %": arXiv 2505.24726
+
+
+@dataclass(frozen=True)
+class Options:
+    """Flags of `rrr forgetting`."""
+
+    run: Path = option(Path("runs/default"), "Folder of the run: one folder a table.")
+    model: tuple[str, ...] = option(
+        (), "NAME=MODEL, once a model; the first is compared with.  [default: base=what was mined with, "
+        "trained=RUN/models/policy]")
+    benchmark: tuple[str, ...] = option(tuple(BENCHMARKS), f"Once a benchmark: {', '.join(BENCHMARKS)}.")
+    data_dir: Path | None = option(None, "Folder of the data as JSON Lines, in place of the hub.")
+    apply_chat_template: bool = option(False, "Ask in the model's chat format. Off, as in lm-eval's published figures.")
+    max_tokens: int | None = option(
+        None, "Most tokens of an answer.  [default: lm-eval's: 2048 MMLU-Pro, 256 GSM8K and MATH]", least=1)
+    max_drop: float | None = option(None, "POINTS: exit 5 when a benchmark drops by more.", least=0, most=100)
+    limit: int | None = option(None, "At most this many items of each benchmark.", least=1)
+    seed: int = option(1234, "Draws the worked examples; 1234 is lm-eval's.", least=0, most=2**32 - 1)
+    batch_size: int = option(16, "Texts at once; changes speed and memory.", least=1)
+    dtype: str = option(
+        "auto", "auto, float32, bfloat16 or float16.", choices=("auto", "float32", "bfloat16", "float16"))
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, …")
+    overwrite: bool = option(False, "Replace what this stage wrote before.")
+    dry_run: bool = option(False, "Say what would be done, and do nothing.")
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Put every model before every benchmark, and return what `--json` prints."""
+    models = parse_models(options.model) or trained_and_base(options.run)
+    names = list(dict.fromkeys(options.benchmark))
+    for name in names:
+        if name not in BENCHMARKS:
+            raise RrrError(f"--benchmark {name}: it must be one of {', '.join(BENCHMARKS)}", USAGE)
+    if options.max_drop is not None and len(models) < 2:
+        raise RrrError("--max-drop compares: give the base and a trained model, --model NAME=MODEL twice", USAGE)
+    if options.dry_run:
+        return {"benchmarks": names, "limit": options.limit, "models": models}
+    from importlib.metadata import version
+
+    from rrr_cli.artifacts import Writer, read
+    from rrr_cli.engines.models import require, resolve
+
+    require("eval", "lm_eval", "math_verify", "antlr4", "torch", "transformers", "scipy")
+    weights = {name: resolve(path).fingerprint for name, path in models.items()}
+    config = {
+        "limit": options.limit, "apply_chat_template": options.apply_chat_template, "max_tokens": options.max_tokens,
+        "dtype": options.dtype, "lm-eval": version("lm_eval"),
+    }
+    table = Writer(options.run, "forgetting", "forgetting", config, overwrite=options.overwrite, seed=options.seed)
+    with table as writer, tempfile.TemporaryDirectory(prefix="rrr-benchmarks-") as work, quiet():
+        loaded = {
+            name: load(name, options.data_dir, Path(work), options.limit, options.seed, options.max_tokens)
+            for name in names
+        }
+        check_rows(options.run, weights, loaded)
+        done = writer.done("forgetting_id")
+        items = sum(len(benchmark.items) for benchmark in loaded.values())
+        with Work("forgetting", items * len(models), quiet=True) as progress:  # lm-eval draws its own bars
+            for name, path in models.items():
+                stamp = {"model": name, "model_path": path, "model_fingerprint": weights[name]}
+                owed = [b for b in loaded.values() if row_id(b.items[0].item_id, stamp) not in done]
+                progress.count(items - sum(len(b.items) for b in owed))
+                for rows in judged(path, stamp, owed, options):
+                    writer.append(rows)
+                    progress.advance(len(rows))
+        kept = [r for r in read(options.run, "forgetting") if r.benchmark in loaded and r.model in models]
+    return {"lm_eval": config["lm-eval"], "apply_chat_template": options.apply_chat_template, "limit": options.limit,
+            **summarise(kept, names, list(models))}
+
+
+def judged(
+    path: str, stamp: dict[str, Any], owed: Sequence[Loaded], options: Options
+) -> Iterator[list[Forgetting]]:
+    """One model's rows, a benchmark at a time; its memory is given back after the last."""
+    if not owed:
+        return
+    harness = Harness(path, options.dtype, options.device, options.batch_size, options.apply_chat_template)
+    try:
+        for loaded in owed:
+            alike = {
+                "benchmark": loaded.name, "metric": f"{loaded.benchmark.metric},{loaded.benchmark.filter}",
+                "shots": loaded.shots, "apply_chat_template": options.apply_chat_template,
+                "item_limit": options.limit, "source": loaded.source, "data_fingerprint": loaded.fingerprint, **stamp,
+            }
+            yield [
+                Forgetting(forgetting_id=row_id(row["item_id"], stamp), **alike, **row)
+                for row in harness.ask(loaded, options.seed)
+            ]
+    finally:
+        harness.close()
+
+
+def trained_and_base(run: Path) -> dict[str, str]:
+    """The model that the run was mined with, and its policy. Raises RrrError (exit 2) where either isn't there."""
+    mined, policy = mining(run).get("model"), run / "models" / "policy"
+    if not mined or not policy.is_dir():
+        raise RrrError(f"{run} holds no mined model and policy; type --model base=MODEL --model trained=MODEL", USAGE)
+    return {"base": mined, "trained": str(policy)}
+
+
+def row_id(item_id: str, stamp: dict[str, str]) -> str:
+    """A row's id: the item before one model under one name."""
+    return content_id("forgetting", item_id, stamp["model"], stamp["model_fingerprint"])
+
+
+def check_rows(run: Path, weights: dict[str, str], loaded: dict[str, Loaded]) -> None:
+    """Raise RrrError (exit 3): a name stands for other weights, or a benchmark for other data, than in the table."""
+    from rrr_cli.artifacts import read
+
+    for row in read(run, "forgetting", columns=["model", "model_fingerprint", "benchmark", "data_fingerprint"]):
+        if weights.get(row["model"], row["model_fingerprint"]) != row["model_fingerprint"]:
+            raise RrrError(
+                f"the model that was tested as {row['model']} had other weights; give this one another NAME, type "
+                "--overwrite to test anew, or --run NAME for another run"
+            )
+        benchmark = row["benchmark"]
+        if benchmark in loaded and loaded[benchmark].fingerprint != row["data_fingerprint"]:
+            raise RrrError(
+                f"{benchmark} had other data when it was tested in {run}: it is now {loaded[benchmark].source}; name "
+                "the same data, type --overwrite to test anew, or --run NAME for another run"
+            )
+
+
+def summarise(rows: Sequence[Forgetting], benchmarks: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
+    """Accuracy of every model on every benchmark, and each against the first, in points, item by item."""
+    from rrr_cli.metrics import difference, mcnemar, rate
+
+    told, comparisons = [], []
+    for name in benchmarks:
+        of = {model: {r.item_id: r for r in rows if r.benchmark == name and r.model == model} for model in models}
+        first = next(iter(of[models[0]].values()))
+        scores = {model: [bool(row.score) for _, row in sorted(by_id.items())] for model, by_id in of.items()}
+        told.append({
+            "benchmark": name, "n": len(of[models[0]]), "limit": first.item_limit, "metric": first.metric,
+            "shots": first.shots, "source": first.source,
+            "accuracy": {model: asdict(rate(s)) for model, s in scores.items()},  # type: ignore[arg-type]
+            "prompts_cut": {model: sum(r.prompt_cut for r in by_id.values()) for model, by_id in of.items()},
+        })
+        for model in models[1:]:
+            test = mcnemar(scores[models[0]], scores[model])
+            change = difference(test.won, test.lost, len(scores[model]))
+            comparisons.append({
+                "benchmark": name, "a": models[0], "b": model, "n": len(scores[model]), "limit": first.item_limit,
+                "change": asdict(change), **asdict(test),
+                "under_one_point": verdict(change.low, change.high),
+            })
+    return {"models": list(models), "benchmarks": told, "comparisons": comparisons}
+
+
+def verdict(low: float, high: float) -> str:
+    """Whether the loss is under the paper's 1 %, as far as the interval of the change tells: yes, no or open."""
+    return "yes" if low > -PAPER_LINE else "no" if high < -PAPER_LINE else "open"
+
+
+def check_gate(result: dict[str, Any], options: Options) -> None:
+    """Raise RrrError (exit 5) when a benchmark dropped by more than --max-drop points."""
+    if options.max_drop is None or options.dry_run:
+        return
+    over = [c for c in result["comparisons"] if -100 * c["change"]["value"] > options.max_drop]
+    if over:
+        shown = ", ".join(
+            f"{c['benchmark']} by {-100 * c['change']['value']:.1f} ({c['b']}, n = {c['n']})" for c in over)
+        raise RrrError(f"dropped by more than the {options.max_drop:g} points of --max-drop: {shown}", NOTHING)

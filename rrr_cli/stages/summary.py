@@ -1,0 +1,97 @@
+"""What `rrr eval` concludes from the rows of `evaluations`: rates, paired tests, error types, reflections, sentences.
+
+Reads rows that are in memory; writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rrr_cli.records import Evaluation
+
+MEASURES = ("first_try", "second_try", "second_try_on_failures", "blind_second_try", "retry_without_reflection")
+
+
+def outcomes(rows: Sequence[Evaluation], measure: str) -> dict[str, bool]:
+    """problem_id -> success by `measure`, over the problems that it counts."""
+    tries: dict[str, Callable[[Evaluation], bool | None]] = {
+        "first_try": lambda r: r.first_success,
+        "second_try": lambda r: r.first_success or bool(r.second_success),
+        "second_try_on_failures": lambda r: r.shared_success,
+        "blind_second_try": lambda r: r.first_success or bool(r.blind_success),
+        "retry_without_reflection": lambda r: r.first_success or bool(r.plain_success),
+    }
+    return {r.problem_id: bool(v) for r in rows if (v := tries[measure](r)) is not None}
+
+
+def summarise(rows: Sequence[Evaluation], names: Sequence[str]) -> dict[str, Any]:
+    """Rates with intervals a model, paired tests against the first model, and each second try against its controls."""
+    from rrr_cli.metrics import mcnemar, rate
+
+    by_model = {name: [r for r in rows if r.model == name] for name in names}
+
+    def rates(of: Sequence[Evaluation]) -> dict[str, Any]:
+        values = {m: rate(list(outcomes(of, m).values())) for m in MEASURES}
+        return {m: asdict(v) if v else None for m, v in values.items()}
+
+    models = []
+    for name, of in by_model.items():
+        levels = sorted({r.difficulty for r in of})
+        models.append({
+            "name": name, "n": len(of), **rates(of), "n_failures": len(outcomes(of, "second_try_on_failures")),
+            "temperature": of[0].temperature, "seed": of[0].seed, "errors": errors(of), "reflections": reflections(of),
+            "by_difficulty": {d: rates([r for r in of if r.difficulty == d]) for d in levels if len(levels) > 1},
+        })
+    comparisons = []
+
+    def compare(a: str, b: str, label: str, x: dict[str, bool], y: dict[str, bool]) -> None:
+        both = [k for k in x if k in y]
+        test = mcnemar([x[k] for k in both], [y[k] for k in both])
+        comparisons.append({"a": a, "b": b, "measure": label, **asdict(test)})
+
+    for name in names[1:]:
+        for measure in MEASURES:
+            compare(names[0], name, measure, outcomes(by_model[names[0]], measure), outcomes(by_model[name], measure))
+    for name, of in by_model.items():
+        for control in ("blind_second_try", "retry_without_reflection"):
+            compare(name, name, f"second_try over {control}", outcomes(of, control), outcomes(of, "second_try"))
+    return {"models": models, "comparisons": comparisons}
+
+
+def errors(rows: Sequence[Evaluation]) -> dict[str, dict[str, int]]:
+    """{"first": {error_type: n}, "second": {…}}, the most frequent first: why each of the own two tries failed."""
+    counted = {"first": Counter(r.first_error for r in rows), "second": Counter(r.second_error for r in rows)}
+    return {
+        which: {kind: n for kind, n in sorted(counts.items(), key=lambda c: (-c[1], c[0] or "")) if kind is not None}
+        for which, counts in counted.items()
+    }
+
+
+def reflections(rows: Sequence[Evaluation]) -> dict[str, Any]:
+    """How many reflections on own failures, their mean length in tokens, and how much they repeat themselves."""
+    from rrr_cli.metrics import repetition
+
+    tokens = [r.reflection_tokens for r in rows if r.reflection_tokens is not None]
+    return {
+        "n": len(tokens), "mean_tokens": sum(tokens) / len(tokens) if tokens else None,
+        "repetition": repetition([r.reflection for r in rows if r.reflection is not None]),
+    }
+
+
+def in_words(result: dict[str, Any]) -> list[str]:
+    """One sentence for each model and control: whether reflecting beat it. 0.05 two-sided, exact McNemar."""
+    sentences = []
+    names = {"blind_second_try": "a blind resample", "retry_without_reflection": "a retry without a reflection"}
+    for c in result["comparisons"]:
+        control = c["measure"].partition(" over ")[2]
+        if control:
+            verdict = "beats" if c["won"] > c["lost"] else "does WORSE than"
+            if c["p"] >= 0.05:
+                verdict = "does NOT beat"
+            sentences.append(
+                f"{c['a']}: a second try after a reflection {verdict} {names[control]} "
+                f"(won {c['won']}, lost {c['lost']}, p = {c['p']:.2g})")
+    return sentences
