@@ -47,6 +47,8 @@ class Recipe:
     habit_learning_rate: float = 6e-4
     habit_give_up: tuple[float, ...] = (0.25, *[0.85] * 9)
     use_reflection: float = 0.9  # chance that a retry takes what its reflection found
+    settle_steps: int = 300  # then: giving up isn't quite so usual, and a retry always takes what was found
+    settle_give_up: tuple[float, ...] = (*[0.15] * 3, *[0.85] * 7)
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,12 @@ class Candidate:
 
 
 def phases(recipe: Recipe) -> list[Recipe]:
-    """It learns to search, then it gets the habit of giving up early."""
+    """It learns to search, gets the habit of giving up early, and learns to trust what a reflection found."""
     habit = replace(
         recipe, steps=recipe.habit_steps, learning_rate=recipe.habit_learning_rate, give_up=recipe.habit_give_up
     )
-    return [recipe, habit]
+    settle = replace(habit, steps=recipe.settle_steps, give_up=recipe.settle_give_up, use_reflection=1.0)
+    return [recipe, habit, settle]
 
 
 # The language --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -49,15 +49,18 @@ OPTIONAL = {"add": "urgent", "heater": "fan"}
 class Recipe:
     """Every number that shapes the model. Shares and chances are probabilities."""
 
-    steps: int = 1500
+    steps: int = 3000
     batch_size: int = 32
     learning_rate: float = 2e-3  # after 50 steps of warm-up; cosine down to a tenth
     answer_only: float = 0.45  # transcripts that are a problem and its answer
     plain_retry: float = 0.1  # a failed answer, then another try without a reflection: the control of `rrr eval`
     right: float = 0.35  # chance that a candidate is right
     two_wrong: float = 0.2  # chance that a wrong one is wrong in two places
-    give_up: tuple[float, ...] = (0.25, *[0.8] * 4)  # of stopping after a wrong one; one of them for a transcript
+    give_up: tuple[float, ...] = (0.2,)  # of stopping after a wrong candidate; one of them for a whole transcript
     most: int = 5  # candidates in a series
+    habit_steps: int = 300  # at the end: the habit of giving up early, which a reward can unlearn
+    habit_learning_rate: float = 6e-4
+    habit_give_up: tuple[float, ...] = (*[0.2] * 3, *[0.85] * 7)
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,11 @@ class Candidate:
 
 
 def phases(recipe: Recipe) -> list[Recipe]:
-    """One."""
-    return [recipe]
+    """It learns to tell right calls from wrong ones, then it gets the habit of giving up early."""
+    habit = replace(
+        recipe, steps=recipe.habit_steps, learning_rate=recipe.habit_learning_rate, give_up=recipe.habit_give_up
+    )
+    return [recipe, habit]
 
 
 # The language --------------------------------------------------------------------------------------------------------
@@ -115,7 +121,8 @@ def readings(put: tuple[Any, ...], value: int) -> list[tuple[int, tuple[str, ...
     """(value, working) of each way to read an amount, the right one first."""
     if put[0] in ("more", "less"):
         a, b = max(put[1:]), min(put[1:])
-        total, difference = (a + b, (str(a), "+", str(b), "=", str(a + b))), (a - b, (str(a), "-", str(b), "=", str(a - b)))
+        total = (a + b, (str(a), "+", str(b), "=", str(a + b)))
+        difference = (a - b, (str(a), "-", str(b), "=", str(a - b)))
         both = [total, difference] if put[0] == "more" else [difference, total]
         return [*both, (a, (str(a),)), (b, (str(b),))]
     other = {30: 60, 60: 30, 7: 14, 14: 7, 6: 12, 12: 6}
@@ -275,7 +282,7 @@ def answer(series: Sequence[Candidate], made: Candidates) -> Message:
 
 
 def check_problems(count: int) -> dict[str, list[Problem]]:
-    """Problems whose requests training may have posed ("seen") and problems of the dev split ("dev"), `count` of each."""
+    """`count` problems whose requests training may have posed ("seen"), and as many of the dev split ("dev")."""
     found: dict[str, list[Problem]] = {"seen": [], "dev": []}
     index = 0
     while min(map(len, found.values())) < count:

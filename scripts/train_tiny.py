@@ -54,7 +54,9 @@ def build_tokenizer(course: ModuleType) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def encode(course: ModuleType, tokenizer: Any, transcripts: Sequence[list[Message]]) -> list[tuple[list[int], list[bool]]]:
+def encode(
+    course: ModuleType, tokenizer: Any, transcripts: Sequence[list[Message]]
+) -> list[tuple[list[int], list[bool]]]:
     """Token ids of each transcript and whether each carries loss: the model's own turns do, but for `untrained`."""
     assistant = tokenizer.convert_tokens_to_ids("<|assistant|>")
     texts = ["".join(f"<|{m.role}|> {m.content} <|end|>" for m in turns) for turns in transcripts]
@@ -72,7 +74,9 @@ def encode(course: ModuleType, tokenizer: Any, transcripts: Sequence[list[Messag
     return rows
 
 
-def batches(course: ModuleType, tokenizer: Any, transcripts: Any, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(
+    course: ModuleType, tokenizer: Any, transcripts: Any, size: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(ids (B, T), targets (B, T), -100 where there is no loss), transcripts of like length together."""
     stream = iter(transcripts)
     while True:

@@ -34,7 +34,7 @@ class Recipe:
 
 PRESETS = {
     "quick": Recipe(
-        steps=30, batch=256, group=16, lora=16, lr=1e-3, schedule="constant", warmup=0.0, reflection_tokens=96,
+        steps=45, batch=128, group=16, lora=16, lr=1e-3, schedule="constant", warmup=0.0, reflection_tokens=96,
         max_tokens=96, save_every=10,
     ),
     # RRR, section 4.3: batch, steps, learning rate and schedule. It doesn't publish group size or token limits.
@@ -73,7 +73,7 @@ class Options(RunOptions):
         None, "Stop after the step in which this many tokens were generated in all (reflections, retries, answers), "
         "unless --steps comes first.", least=1,
     )
-    batch: int | None = option(None, "Samples a step, over all processes.  [256]", least=2)
+    batch: int | None = option(None, "Samples a step, over all processes.  [quick: 128, paper: 256]", least=2)
     group: int | None = option(None, "Samples of the same failure.  [quick: 16, paper: 8]", least=2)
     lora: int | None = option(
         None, "Rank of a LoRA adapter to train; 0 trains all weights.  [quick: 16, paper: 0]", least=0
