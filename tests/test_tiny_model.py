@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import re
 import sys
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -14,10 +15,12 @@ from typing import Any
 import pytest
 
 from rrr_cli.engines.base import Sampling
+from rrr_cli.engines.render import render as render_with_tools
 from rrr_cli.prompts import retry_chat
 from rrr_cli.records import Message, Problem
 from rrr_cli.rollout import Loop
 from rrr_cli.tasks.countdown import Countdown, judge, problem_key
+from rrr_cli.tasks.function_calling import FunctionCalling
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -27,13 +30,15 @@ FOLDER = ROOT / "rrr_cli" / "models" / "tiny"
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_tiny", ROOT / "scripts" / "train_tiny.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+def script() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(ROOT / "scripts"))
+    yield importlib.import_module("train_tiny")
+    sys.path.remove(str(ROOT / "scripts"))
+
+
+@pytest.fixture(scope="module")
+def course(script: ModuleType) -> ModuleType:
+    module: ModuleType = script.tiny_countdown
     return module
 
 
@@ -43,8 +48,8 @@ def tokenizer() -> Any:
 
 
 @pytest.fixture(scope="module")
-def transcripts(script: ModuleType) -> list[list[Message]]:
-    return list(islice(script.Transcripts(script.Recipe(), seed=123), 3000))
+def transcripts(course: ModuleType) -> list[list[Message]]:
+    return list(islice(course.Transcripts(course.Recipe(), seed=123), 3000))
 
 
 def posed(transcript: list[Message]) -> tuple[list[int], int]:
@@ -84,8 +89,10 @@ def test_folder_is_small_and_loads_as_a_llama_with_safe_weights() -> None:
     assert model.generation_config.eos_token_id == model.config.eos_token_id
 
 
-def test_shipped_tokenizer_and_shape_are_those_of_the_script(script: ModuleType, tokenizer: Any) -> None:
-    built = script.build_tokenizer()
+def test_shipped_tokenizer_and_shape_are_those_of_the_script(
+    script: ModuleType, course: ModuleType, tokenizer: Any
+) -> None:
+    built = script.build_tokenizer(course)
     assert tokenizer.get_vocab() == built.get_vocab()
     assert tokenizer.chat_template == built.chat_template
     shipped = transformers.AutoModelForCausalLM.from_pretrained(FOLDER).state_dict()
@@ -145,12 +152,12 @@ def test_marks_and_answers_of_the_transcripts_are_what_the_verifier_says(transcr
 
 
 def test_only_the_models_turns_carry_loss_and_of_a_wrong_candidate_only_values_and_mark(
-    script: ModuleType, tokenizer: Any
+    script: ModuleType, course: ModuleType, tokenizer: Any
 ) -> None:
     problem, request = Message("user", "Using the numbers [3, 8, 7]"), Message("user", Countdown.retry_request)
     wrong = Message("assistant", "<think> 8 * 7 = 56 - 3 = 53 no . </think> <answer> ( 8 * 7 ) - 3 </answer>")
     mixed = Message("assistant", "<think> 8 - ( 7 - 3 = 4 ) = 4 no , 7 * 3 = 21 + 8 = 29 yes . </think>")
-    [(ids, trained)] = script.encode(tokenizer, [[problem, wrong, request, mixed]])
+    [(ids, trained)] = script.encode(course, tokenizer, [[problem, wrong, request, mixed]])
     assert ids == render(tokenizer, [problem, wrong, request, mixed], generate=False)
     assert tokenizer.decode([i for i, on in zip(ids, trained, strict=True) if on]) == (
         "<think> 56 53 no . </think> <answer> ( 8 * 7 ) - 3 </answer> <|end|> "
@@ -158,9 +165,9 @@ def test_only_the_models_turns_carry_loss_and_of_a_wrong_candidate_only_values_a
     )
 
 
-def test_the_same_seed_trains_the_same_model(script: ModuleType) -> None:
-    recipe = script.Recipe(steps=2, batch_size=2)
-    once, again, other = (script.train(recipe, seed)[0].state_dict() for seed in (1, 1, 2))
+def test_the_same_seed_trains_the_same_model(script: ModuleType, course: ModuleType) -> None:
+    recipe = course.Recipe(steps=2, batch_size=2, habit_steps=1, settle_steps=1)
+    once, again, other = (script.train(course, recipe, seed)[0].state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(once[name], again[name]) for name in once)
     assert any(not torch.equal(once[name], other[name]) for name in once)
 
@@ -173,3 +180,54 @@ def test_the_model_answers_in_the_tasks_form_and_fails_often_but_not_always() ->
     attempts = [rows[0] for rows in loop.attempt(problems, range(1))]
     assert 0.15 <= sum(a.success for a in attempts) / len(attempts) <= 0.65
     assert sum(a.answer is not None for a in attempts) / len(attempts) >= 0.9
+
+
+# tiny-tools ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tools_course(script: ModuleType) -> ModuleType:
+    module: ModuleType = script.tiny_tools
+    return module
+
+
+@pytest.fixture(scope="module")
+def tools_tokenizer(script: ModuleType, tools_course: ModuleType) -> Any:
+    return script.build_tokenizer(tools_course)
+
+
+def test_tools_reach_the_model_as_the_transcripts_show_them_and_every_word_of_training_is_known(
+    tools_course: ModuleType, tools_tokenizer: Any
+) -> None:
+    for problem in islice(FunctionCalling().problems("train"), 100):
+        ids = render_with_tools(tools_tokenizer, problem.prompt, problem.tools)
+        assert tools_tokenizer.unk_token_id not in ids
+        turns = [tools_course.tools_turn(problem.tools), *problem.prompt]
+        text = "".join(f"<|{m.role}|> {m.content} <|end|>" for m in turns) + "<|assistant|>"
+        assert ids == tools_tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_no_tools_transcript_asks_for_what_the_test_split_asks_for(tools_course: ModuleType) -> None:
+    held_out = {problem.prompt[-1].content for problem in FunctionCalling().problems("test")}
+    asked = [t[1].content for t in islice(tools_course.Transcripts(tools_course.Recipe(), seed=1), 3000)]
+    assert len(set(asked)) > 1000
+    assert not held_out & set(asked)
+
+
+def test_marks_of_tools_transcripts_are_what_the_verifier_says(
+    tools_course: ModuleType, tools_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posed: list[Problem] = []
+    pose = tools_course.tools.pose
+    monkeypatch.setattr(tools_course.tools, "pose", lambda *a: posed.append(pose(*a)) or posed[-1])
+    outcomes = []
+    for transcript in islice(tools_course.Transcripts(tools_course.Recipe(), seed=2), 1000):
+        for message in transcript:
+            if message.role == "assistant" and "<tool_call>" in message.content:
+                ids = tools_tokenizer.encode(message.content, add_special_tokens=False)
+                said = Message("assistant", tools_tokenizer.decode(ids, skip_special_tokens=True))
+                verdict = FunctionCalling().verify(posed[-1], [said])
+                assert verdict.success == (" yes . </think>" in message.content), message.content
+                assert verdict.error_type not in ("format", "no_call")
+                outcomes.append(verdict.success)
+    assert 300 < sum(outcomes) < len(outcomes) - 300
