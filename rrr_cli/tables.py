@@ -98,7 +98,7 @@ def forgetting_table(result: dict[str, Any], console: Console) -> None:
     table.add_column("n", justify="right")
     table.add_column(Text(safe_text(first)), justify="right")
     for name in others:
-        for heading in (name, "change", "won/lost", "lost under 1 point?"):
+        for heading in (name, "change", "won/lost", "under 1?"):
             table.add_column(Text(safe_text(heading)), justify="right")
     paired = {(c["b"], c["benchmark"]): c for c in result["comparisons"]}
     for row in result["benchmarks"]:
@@ -112,7 +112,7 @@ def forgetting_table(result: dict[str, Any], console: Console) -> None:
         table.add_row(*cells)
     console.print(table)
     if others:
-        console.print("lost under 1 point, the paper's line: yes or no where the interval says so, else open")
+        console.print("under 1?: lost less than 1 point, the paper's line; open where the interval doesn't tell")
     for row in result["benchmarks"]:
         for name, cut in row["prompts_cut"].items():
             if cut:
