@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The paper's function-calling experiment for one model on one GPU (arXiv 2505.24726, section 4). Needs: pip install 'rrr_cli[train,vllm]'
-# Each step goes on where it stopped. A dry run of everything, on a CPU in minutes:
-#   MODEL=tiny-tools SOURCE="--level easy" SAMPLING="--max-tokens 128" LIMIT=64 TEST=32 GRPO="--preset quick --steps 2 --batch 32" bash examples/paper_function_calling.sh
+# Each step goes on where it stopped. A small run, on made-up problems:
+#   MODEL=smollm2 SOURCE="--level easy" SAMPLING="--max-tokens 128" LIMIT=64 TEST=32 GRPO="--preset quick --steps 2 --batch 32" bash examples/paper_function_calling.sh
 set -euo pipefail
 MODEL=${MODEL:-Qwen/Qwen2.5-1.5B-Instruct}
 RUN=${RUN:-runs/paper-function-calling}

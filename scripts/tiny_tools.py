@@ -1,11 +1,15 @@
 """What `--model tiny-tools` is trained on: made-up transcripts of function calling, and its chat template.
 
 The problems are drawn as `rrr_cli/tasks/synthetic_tools.py` draws those of the easy level's train split. A candidate is
-a call and the model's own mark, `add ( item = eggs , count = 7 - 5 = 2 ) yes`; an answer thinks through a short series
-of them and calls the last one; a reflection says what was called and tries some more. In the transcripts most
-candidates are wrong in one place (the near-synonym of the tool, the other way to put the numbers together, hours out of
-order, an optional argument too many) and giving up is a matter of chance: so the model knows a right call when it sees
-one, and yet fails often. Going on is a semicolon and giving up a full stop, in answers and reflections alike.
+a call whose every part has a mark of its own, `add ok ( item = cups bad , count = 7 - 5 = 2 ok ) no`; an answer thinks
+through a short series of them and calls the last one; a reflection says what was called and tries some more. In the
+transcripts most candidates are wrong in one place (the near-synonym of the tool, the other way to put the numbers
+together, hours out of order, an optional argument too many) and giving up is a matter of chance: so the model knows a
+right call when it sees one, and yet fails often. Going on is a semicolon and giving up a full stop, in answers and
+reflections alike.
+
+The package doesn't hold this model yet: with one mark a call, only three marks in four came out right, and a reward for
+reflections taught the model to mark wrong calls right.
 
 Refuses to learn from the test split: no transcript poses a request that is held out.
 """
@@ -98,7 +102,7 @@ def words() -> list[str]:
     names = {*tools.TOOLS, *(name for tool in tools.TOOLS.values() for name in tool.parameters), *tools.ITEMS,
              *tools.ROOMS}
     quoted = [f'"{name}"' for name in ("name", "arguments", *sorted(names))]
-    plain = sorted(word for word in asked | told | names | {"yes", "true", "false"} if word.isalpha())
+    plain = sorted(word for word in asked | told | names | {"yes", "ok", "bad", "true", "false"} if word.isalpha())
     return [*quoted, *plain, *"{}[]():=+-,;.", *map(str, range(LARGEST + 1))]
 
 
@@ -130,14 +134,13 @@ def readings(put: tuple[Any, ...], value: int) -> list[tuple[int, tuple[str, ...
     return [(v, (str(v),)) for v in values]
 
 
-def candidate(name: str, arguments: dict[str, Any], workings: dict[str, tuple[str, ...]]) -> Candidate:
-    """The call in words; `workings` says how an argument was come by."""
-    words: list[str] = [name, "("]
-    for key, value in arguments.items():
-        said = workings.get(key) or (
-            [str(v) for v in value] if isinstance(value, list) else [json.dumps(value).strip('"')])
-        words += [*([","] if words[-1] != "(" else []), key, "=", *said]
-    return Candidate(Call(name, arguments), (*words, ")"))
+def mark(right: bool) -> str:
+    return "ok" if right else "bad"
+
+
+def same(a: object, b: object) -> bool:
+    """Equal, and of one type: True isn't 1."""
+    return type(a) is type(b) and a == b
 
 
 class Candidates:
@@ -152,10 +155,17 @@ class Candidates:
         self.right = self._build(self.name, dict(self.arguments), self.readings[:1])
 
     def _build(self, name: str, arguments: dict[str, Any], reading: Sequence[tuple[int, tuple[str, ...]]]) -> Candidate:
-        workings = {}
-        if reading and name in AMOUNTS and AMOUNTS[name] in arguments:
-            arguments[AMOUNTS[name]], workings[AMOUNTS[name]] = reading[0]
-        return candidate(name, arguments, workings)
+        """The call in words, the tool and each argument with its own mark."""
+        words = [name, mark(name == self.name), "("]
+        if reading and AMOUNTS.get(name) in arguments:
+            arguments[AMOUNTS[name]] = reading[0][0]
+        for key, value in arguments.items():
+            said = [str(v) for v in value] if isinstance(value, list) else [json.dumps(value).strip('"')]
+            if reading and key == AMOUNTS.get(name):
+                said = [*reading[0][1]]
+            right = name == self.name and same(value, self.arguments.get(key))
+            words += [*([","] if words[-1] != "(" else []), key, "=", *said, mark(right)]
+        return Candidate(Call(name, arguments), (*words, ")"))
 
     def wrong(self, places: int) -> Candidate:
         """A call that is wrong in so many places."""

