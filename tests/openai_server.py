@@ -4,7 +4,8 @@
 
 POST /trouble queues what the next chat requests get instead of an answer: a status such as 429, [429, HEADERS] or
 [400, HEADERS, BODY], "hang", "drop", or {"answer": BODY}. GET /seen returns the chat requests
-and their headers. Prompts are counted in words; CONTEXT of them are the window. The messages are those of vLLM.
+and their headers. Prompts are counted in words; CONTEXT of them are the window.
+The messages are those of vLLM: 0.31's, or, of a model that is called older, those before it.
 """
 
 from __future__ import annotations
@@ -76,6 +77,10 @@ class Handler(BaseHTTPRequestHandler):
         words = sum(len(m.content.split()) + 1 for m in messages)
         most = request["max_tokens"]
         window = f"This model's maximum context length is {CONTEXT} tokens"
+        if words + most > CONTEXT and request["model"] != "older":  # vLLM 0.31, which reads no further than it must
+            seen = CONTEXT - most + 1
+            return self.refuse(f"{window}. However, you requested {most} output tokens and your prompt contains at "
+                               f"least {seen} input tokens, for a total of at least {seen + most} tokens.")
         if words >= CONTEXT:
             return self.refuse(f"{window}. However, your request has {words} input tokens. Please reduce the length of "
                                "the input messages.")

@@ -61,10 +61,11 @@ def tool_call(function: dict[str, Any]) -> str:
 
 
 class Overflow(NamedTuple):
-    """A request that is longer than the window; 0 where the server doesn't say."""
+    """A request, prompt and answer together, that is longer than the window; 0 where the server doesn't say."""
 
+    context: int  # length of the window in tokens
     prompt_tokens: int
-    room: int  # tokens that the window leaves for the answer
+    exact: bool  # else the prompt has at least so many
 
 
 def too_long(response: Response) -> Overflow | None:
@@ -73,8 +74,8 @@ def too_long(response: Response) -> Overflow | None:
     if not TOO_LONG.search(said):
         return None
     context, prompt = CONTEXT.search(said), PROMPT.search(said)
-    prompt_tokens = int(prompt[1]) if prompt else 0
-    return Overflow(prompt_tokens, int(context[1]) - prompt_tokens if context and prompt else 0)
+    exact = bool(prompt) and not re.search("at least", said)  # vLLM counts no further than it must
+    return Overflow(int(context[1]) if context else 0, int(prompt[1]) if prompt else 0, exact)
 
 
 def words(response: Response) -> str:

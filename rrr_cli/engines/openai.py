@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
-from rrr_cli.engines.chat_completions import body, completion, retry_after, too_long, words
+from rrr_cli.engines.chat_completions import Overflow, body, completion, retry_after, too_long, words
 from rrr_cli.engines.models import require
 from rrr_cli.errors import NO_BACKEND, USAGE, RrrError
 from rrr_cli.records import content_id
@@ -32,6 +32,12 @@ FIRST_WAIT = 1.0  # seconds; doubles from try to try, up to
 LONGEST_WAIT = 60.0
 MOST_PATIENCE = 300.0  # seconds: a server that asks for a longer wait ends the command
 TIMEOUT = 600.0  # seconds that an answer may take
+
+
+class _TooLongError(Exception):
+    def __init__(self, overflow: Overflow) -> None:
+        super().__init__()
+        self.overflow = overflow
 
 
 class OpenaiEngine:
@@ -102,22 +108,36 @@ class OpenaiEngine:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _complete(self, client: AsyncClient, request: dict[str, Any]) -> Completion:
-        room: int | None = None  # tokens that the window leaves for the answer, where the server said so
-        while True:
-            most = request["max_tokens"] if room is None else room
-            field = self._limit_field
-            response = await self._post(client, {k: v for k, v in request.items() if k != "max_tokens"} | {field: most})
-            if response.status_code == 200:
-                return self._completion(response)
-            said = self._said(response)
-            if response.status_code == 400 and field == "max_tokens" and "max_completion_tokens' instead" in said:
-                self._limit_field = "max_completion_tokens"  # OpenAI's newer models
-            elif response.status_code in (400, 413) and (overflow := too_long(response)):
-                if not 0 < overflow.room < most:
-                    return no_room(overflow.prompt_tokens)
-                room = overflow.room
-            else:
-                raise RrrError(self._refusal(response.status_code, said))
+        """One completion, of fewer tokens than asked for where the window leaves fewer, as on the other engines."""
+        try:
+            return await self._ask(client, request, request["max_tokens"])
+        except _TooLongError as error:
+            overflow = error.overflow
+        try:
+            prompt_tokens = overflow.prompt_tokens
+            if not overflow.exact and overflow.context:  # an answer of one token tells how long the prompt is
+                one = await self._ask(client, request, 1)
+                prompt_tokens = one.prompt_tokens
+                if overflow.context - prompt_tokens == 1:
+                    return one
+            room = min(overflow.context - prompt_tokens, request["max_tokens"])
+            return await self._ask(client, request, room) if room > 0 else no_room(prompt_tokens)
+        except _TooLongError as error:
+            return no_room(max(error.overflow.prompt_tokens, overflow.context))
+
+    async def _ask(self, client: AsyncClient, request: dict[str, Any], most: int) -> Completion:
+        """The server's completion of at most `most` tokens. Raises _TooLongError, or RrrError (exit 3)."""
+        field = self._limit_field
+        response = await self._post(client, {k: v for k, v in request.items() if k != "max_tokens"} | {field: most})
+        if response.status_code == 200:
+            return self._completion(response)
+        if response.status_code in (400, 413) and (overflow := too_long(response)):
+            raise _TooLongError(overflow)
+        said = self._said(response)
+        if response.status_code == 400 and field == "max_tokens" and "max_completion_tokens' instead" in said:
+            self._limit_field = "max_completion_tokens"  # OpenAI's newer models
+            return await self._ask(client, request, most)
+        raise RrrError(self._refusal(response.status_code, said))
 
     async def _post(self, client: AsyncClient, request: dict[str, Any]) -> Response:
         """The server's answer, once it is neither 429 nor 5xx. Waits twice as long from try to try, or as told."""
