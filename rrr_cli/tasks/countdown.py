@@ -22,6 +22,7 @@ from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message, Problem, content_id
 from rrr_cli.tasks.arithmetic import Refused, evaluate, parse
 from rrr_cli.tasks.base import Verdict
+from rrr_cli.tasks.rows import chosen_level
 from rrr_cli.tasks.solver import solutions, values
 
 EASY_TEST_SHARE = 0.23
@@ -43,17 +44,10 @@ class Countdown:
     retry_request = prompts.COUNTDOWN_RETRY
 
     def __init__(self, level: str | None = None, data: str | None = None) -> None:
-        if level is not None and level not in self.levels:
-            raise RrrError(f"--level {level}: countdown has no such level. Known: {', '.join(self.levels)}", USAGE)
-        if level is not None and data is not None:
-            raise RrrError(f"--level {level} is for generated problems: leave it out, or leave out --data", USAGE)
-        self.level = level or self.levels[0]
-        self.data = data
-        if data is not None:
-            from rrr_cli.tasks.countdown_data import HUB_NAME
-            from rrr_cli.tasks.rows import check_source
+        from rrr_cli.tasks.countdown_data import HUB_NAME
 
-            check_source(data, HUB_NAME)
+        self.level = chosen_level(self.name, self.levels, level, data, HUB_NAME)
+        self.data = data
 
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"; the easy level has 2,915 in all, the paper level as many as RRR."""

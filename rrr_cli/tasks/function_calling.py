@@ -20,6 +20,7 @@ from rrr_cli import prompts
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message, Problem, content_id
 from rrr_cli.tasks.base import Verdict
+from rrr_cli.tasks.rows import chosen_level
 from rrr_cli.tasks.strict_json import Refused
 from rrr_cli.tasks.tool_calls import Call, calls_within, read_calls, write_calls
 from rrr_cli.tasks.tool_match import Wanted, differences, first_accepted, judge_calls, verdict, wanted_exactly
@@ -44,18 +45,10 @@ class FunctionCalling:
     retry_request = prompts.FUNCTION_CALLING_RETRY
 
     def __init__(self, level: str | None = None, data: str | None = None) -> None:
-        if level is not None and level not in self.levels:
-            known = ", ".join(self.levels)
-            raise RrrError(f"--level {level}: function_calling has no such level. Known: {known}", USAGE)
-        if level is not None and data is not None:
-            raise RrrError(f"--level {level} is for generated problems: leave it out, or leave out --data", USAGE)
-        self.level = level or self.levels[0]
-        self.data = data
-        if data is not None:
-            from rrr_cli.tasks.function_calling_data import HUB_NAME
-            from rrr_cli.tasks.rows import check_source
+        from rrr_cli.tasks.function_calling_data import HUB_NAME
 
-            check_source(data, HUB_NAME)
+        self.level = chosen_level(self.name, self.levels, level, data, HUB_NAME)
+        self.data = data
 
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"; the generator gives 4,000 and 1,000 at each level."""

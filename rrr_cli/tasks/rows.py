@@ -17,6 +17,21 @@ from rrr_cli.errors import BAD_INPUT, NO_BACKEND, USAGE, RrrError
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".json")
 
 
+def chosen_level(
+    name: str, levels: tuple[str, ...], level: str | None, data: str | None, hub_name: str
+) -> str:
+    """The level of task `name`: the one given, or the first. Raises RrrError: unknown, or with data (exit 2);
+    data that `check_source` refuses.
+    """
+    if level is not None and level not in levels:
+        raise RrrError(f"--level {level}: {name} has no such level. Known: {', '.join(levels)}", USAGE)
+    if level is not None and data is not None:
+        raise RrrError(f"--level {level} is for generated problems: leave it out, or leave out --data", USAGE)
+    if data is not None:
+        check_source(data, hub_name)
+    return level or levels[0]
+
+
 def check_source(data: str, hub_name: str) -> None:
     """Raises RrrError unless `data` is the hub's data set (exit 3) or a file of a known kind (exit 2)."""
     if data == hub_name:
