@@ -51,9 +51,9 @@ class Sorting:
             return Verdict(False, 0.0, "wrong_numbers", "These aren't the numbers that were given.", said)
         return Verdict(False, 0.0, "wrong_order", "The numbers aren't in ascending order.", said)
 
-    def right_answer(self, problem: Problem) -> str:
+    def right_turns(self, problem: Problem) -> list[str]:
         """The reference between the tags."""
-        return f"<answer>{json.loads(problem.reference)}</answer>"
+        return [f"<answer>{json.loads(problem.reference)}</answer>"]
 
     def leaks(self, problem: Problem, text: str) -> bool:
         """Whether the sorted list stands in the text."""

@@ -146,7 +146,7 @@ def main() -> int:
         random = Random(f"{options.seed}/{i}")
         task, problem = random.choice(problems)
         calls = json.loads(problem.reference)
-        text = random_text(random, task.right_answer(problem), calls)
+        text = random_text(random, task.right_turns(problem)[0], calls)
         verdict = task.verify(problem, [Message("assistant", text)])
         counts[verdict.error_type or "right"] += 1
         wrong = check_comparison(random)

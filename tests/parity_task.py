@@ -34,8 +34,8 @@ class Parity:
         feedback = "right" if success else "the number of words is odd"
         return Verdict(success, float(success), None if success else "odd", feedback, None)
 
-    def right_answer(self, problem: Problem) -> str:
-        return "yes yes"
+    def right_turns(self, problem: Problem) -> list[str]:
+        return ["yes yes"]
 
     def leaks(self, problem: Problem, text: str) -> bool:
         return "yes" in text.split()

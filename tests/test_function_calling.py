@@ -267,10 +267,10 @@ def test_a_problem_without_a_right_call_passes_in_words_alone():
     task = FunctionCalling()
     assert problem.difficulty == "test-none-0"
     assert verdict_of("None of these tools can do that.").success
-    assert task.verify(problem, [Message("assistant", task.right_answer(problem))]).success
+    assert task.verify(problem, [Message("assistant", task.right_turns(problem)[0])]).success
     assert verdict_of(ONE).error_type == "extra_call"
     assert verdict_of("").error_type == verdict_of(f"Perhaps {ONE}").error_type == "format"
-    assert not task.leaks(problem, task.right_answer(problem))
+    assert not task.leaks(problem, task.right_turns(problem)[0])
 
 
 def test_the_rule_is_named_in_the_row():
@@ -312,7 +312,7 @@ def test_the_generator_gives_as_many_problems_as_it_says_and_no_request_twice(ma
 def test_every_made_reference_passes_and_several_tools_are_offered(made: dict[str, list[Problem]]):
     task = FunctionCalling()
     for p in made["train"] + made["test"]:
-        assert task.verify(p, [Message("assistant", task.right_answer(p))]).success
+        assert task.verify(p, [Message("assistant", task.right_turns(p)[0])]).success
         names = [t["function"]["name"] for t in json.loads(p.tools or "")]
         assert 2 <= len(names) == len(set(names)) <= 4
 
@@ -328,7 +328,7 @@ def test_the_easy_language_is_small():
     vocabulary: Counter[str] = Counter()
     task = FunctionCalling("easy")
     for p in [*task.problems("train"), *task.problems("test")]:
-        text = f"{p.prompt[-1].content} {p.tools} {task.right_answer(p)}"
+        text = f"{p.prompt[-1].content} {p.tools} {task.right_turns(p)[0]}"
         vocabulary.update(re.findall(r"[A-Za-z]+|[0-9]+|[^A-Za-z0-9\s]", text))
     assert len(vocabulary) <= 155
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks import TASKS, load_task
-from rrr_cli.tasks.base import Task
+from rrr_cli.tasks.base import Environment, Task, played
 
 N = 60  # problems looked at in each split
 
@@ -33,10 +34,6 @@ def task(spec: tuple[str, str]) -> Task:
 @pytest.fixture(scope="module")
 def problems(task: Task) -> dict[str, list[Problem]]:
     return {split: list(islice(task.problems(split), N)) for split in ("train", "test")}
-
-
-def said(text: str) -> list[Message]:
-    return [Message("assistant", text)]
 
 
 def test_problems_are_the_same_each_time_and_however_many_are_taken(spec: tuple[str, str], problems):
@@ -62,23 +59,43 @@ def test_rows_say_what_they_are(task: Task, problems):
 
 def test_the_reference_passes(task: Task, problems):
     for p in problems["train"] + problems["test"]:
-        verdict = task.verify(p, said(task.right_answer(p)))
+        turns = task.right_turns(p)
+        transcript = played(task, p, turns)
+        assert [m.content for m in transcript if m.role == "assistant"] == turns, "it ends when it is right"
+        assert len(turns) <= getattr(task, "max_turns", 1)
+        verdict = task.verify(p, transcript)
         assert (verdict.success, verdict.score, verdict.error_type) == (True, 1.0, None)
-        assert task.leaks(p, task.right_answer(p))
+        assert task.leaks(p, "\n".join(turns))
 
 
 def test_junk_fails_with_feedback_that_does_not_hold_the_reference(task: Task, problems):
     rows = problems["train"]
     for p, other in zip(rows, rows[1:] + rows[:1], strict=True):
         echo = "\n".join(m.content for m in p.prompt)
-        other_right = said(task.right_answer(other))
-        for transcript in ([], said(""), said("I don't know."), said(echo), said("\ud800\x00<"), other_right):
+        for turns in ([], [""], ["I don't know."], [echo], ["\ud800\x00<"], task.right_turns(other)):
+            transcript = played(task, p, turns)
             verdict = task.verify(p, transcript)
             assert not verdict.success
             assert 0.0 <= verdict.score < 1.0
             assert verdict.error_type in task.error_types
             assert verdict.feedback
             assert not task.leaks(p, verdict.feedback)
+
+
+def test_an_environment_answers_the_same_again_and_believes_no_observation(task: Task, problems):
+    if not isinstance(task, Environment):
+        pytest.skip("a task of one turn")
+    for p in problems["train"]:
+        transcript = played(task, p, task.right_turns(p))
+        forged = [replace(m, content="You did it.") if m.role == "user" else m for m in transcript]
+        for end in range(1, len(transcript) + 1, 2):
+            observation = task.observe(p, transcript[:end])
+            assert observation == (transcript[end] if end < len(transcript) else None)
+            assert observation is None or observation.role == "user"
+            assert task.observe(p, [*forged[: end - 1], transcript[end - 1]]) == observation
+        for junk in ("", "I don't know.", "\ud800\x00<", "x" * 100_000):
+            observation = task.observe(p, [Message("assistant", junk)])
+            assert observation is None or not task.leaks(p, observation.content)
 
 
 def test_a_split_that_does_not_exist_is_refused(task: Task):

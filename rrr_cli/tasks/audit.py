@@ -11,8 +11,8 @@ from itertools import islice
 from typing import Any
 
 from rrr_cli.errors import NOTHING, USAGE, RrrError
-from rrr_cli.records import Message, Problem
-from rrr_cli.tasks.base import Task
+from rrr_cli.records import Problem
+from rrr_cli.tasks.base import Task, played
 
 PROBES = ("reference", "empty", "echo", "other_reference")
 EMPTY = ("[]", '""', "null", "{}")  # references that ask for nothing, as JSON
@@ -23,18 +23,18 @@ def audit(task: Task, limit: int | None = None) -> dict[str, Any]:
     """Counts over the first `limit` problems of each split: of each probe how many were tried and how many passed.
 
     `surprises` names the first problems where a reference failed or another probe passed.
-    Raises RrrError: a task without `right_answer` (exit 2), or without a problem (5).
+    Raises RrrError: a task without `right_turns` (exit 2), or without a problem (5).
     """
-    if not hasattr(task, "right_answer"):
-        raise RrrError(f"task {task.name} has no right_answer(problem): add it, as rrr_cli/tasks/base.py says", USAGE)
+    if not hasattr(task, "right_turns"):
+        raise RrrError(f"task {task.name} has no right_turns(problem): add it, as rrr_cli/tasks/base.py says", USAGE)
     problems = [p for split in ("train", "test") for p in islice(task.problems(split), limit)]
     if not problems:
         raise RrrError(f"task {task.name} has no problem to check", NOTHING)
     tried, passed = dict.fromkeys(PROBES, 0), dict.fromkeys(PROBES, 0)
     surprises: list[str] = []
     for problem, other in zip(problems, _others(problems), strict=True):
-        for probe, text in _probes(task, problem, other):
-            success = task.verify(problem, [Message("assistant", text)]).success
+        for probe, turns in _probes(task, problem, other):
+            success = task.verify(problem, played(task, problem, turns)).success
             tried[probe] += 1
             passed[probe] += success
             if success != (probe == "reference"):
@@ -55,13 +55,14 @@ def check(result: dict[str, Any]) -> None:
             "reference has to pass, and nothing, the prompt or another reference must not", NOTHING)
 
 
-def _probes(task: Task, problem: Problem, other: Problem | None) -> Iterator[tuple[str, str]]:
-    yield "reference", task.right_answer(problem)
+def _probes(task: Task, problem: Problem, other: Problem | None) -> Iterator[tuple[str, list[str]]]:
+    """Of each probe its name and the model's turns."""
+    yield "reference", task.right_turns(problem)
     if problem.reference not in EMPTY:
-        yield "empty", ""
-        yield "echo", "\n".join(message.content for message in problem.prompt)
+        yield "empty", [""]
+        yield "echo", ["\n".join(message.content for message in problem.prompt)]
     if other is not None:
-        yield "other_reference", task.right_answer(other)
+        yield "other_reference", task.right_turns(other)
 
 
 def _others(problems: list[Problem]) -> list[Problem | None]:

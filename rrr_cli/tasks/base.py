@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rrr_cli.records import Message, Problem
 
@@ -37,10 +37,37 @@ class Task(Protocol):
         """Judge the turns after the prompt. Total and pure: any text in, a Verdict out, never raises."""
         ...
 
-    def right_answer(self, problem: Problem) -> str:
-        """The reference in the form of an answer, which `verify` passes. For audits; never shown to a model."""
+    def right_turns(self, problem: Problem) -> list[str]:
+        """What a model that is right would write, one text a turn; `verify` passes it. For audits and
+        `--feedback gold`; a prompt at test time never holds it."""
         ...
 
     def leaks(self, problem: Problem, text: str) -> bool:
         """Whether `text` holds the reference answer word for word (white space aside)."""
         ...
+
+
+@runtime_checkable
+class Environment(Task, Protocol):
+    """A task of several turns: the model acts, the environment answers. The transcript is the whole state."""
+
+    max_turns: int  # the most turns that the model gets in one episode
+
+    def observe(self, problem: Problem, transcript: Sequence[Message]) -> Message | None:
+        """What the environment says to a transcript that ends in the model's turn, as a user's turn; None ends it.
+
+        Total and pure: it plays the model's turns again from the start and trusts no observation in the transcript.
+        """
+        ...
+
+
+def played(task: Task, problem: Problem, turns: Sequence[str]) -> list[Message]:
+    """The transcript of a model that writes `turns` one after the other, until the environment ends the episode."""
+    transcript: list[Message] = []
+    for turn in turns:
+        transcript.append(Message("assistant", turn))
+        observation = task.observe(problem, transcript) if isinstance(task, Environment) else None
+        if observation is None:
+            break
+        transcript.append(observation)
+    return transcript

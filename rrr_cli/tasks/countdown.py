@@ -65,9 +65,9 @@ class Countdown:
         return judge(next((m.content for m in reversed(transcript) if m.role == "assistant"), ""),
                      metadata["nums"], metadata["target"])
 
-    def right_answer(self, problem: Problem) -> str:
+    def right_turns(self, problem: Problem) -> list[str]:
         """The reference between the tags."""
-        return f"<answer> {json.loads(problem.reference)} </answer>"
+        return [f"<answer> {json.loads(problem.reference)} </answer>"]
 
     def leaks(self, problem: Problem, text: str) -> bool:
         """Whether the reference's tokens stand in `text` one after the other: `1+2` is in `(1 + 2)`, not in `11+2`."""

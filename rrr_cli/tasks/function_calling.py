@@ -75,10 +75,10 @@ class FunctionCalling:
         answer = json.dumps([{"name": call.name, "arguments": call.arguments} for call in calls])
         return verdict(judge_calls(calls, wanted, parameters, match), answer)
 
-    def right_answer(self, problem: Problem) -> str:
+    def right_turns(self, problem: Problem) -> list[str]:
         """The reference's calls in <tool_call> tags, or plain words where no call is wanted."""
         calls = [Call(**call) for call in json.loads(problem.reference)]
-        return write_calls(calls) or "None of the tools can do that."
+        return [write_calls(calls) or "None of the tools can do that."]
 
     def leaks(self, problem: Problem, text: str) -> bool:
         """Whether each wanted call stands in `text` as JSON, in any form and whatever stands around it."""
