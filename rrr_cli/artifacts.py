@@ -131,7 +131,7 @@ def read(
         for batch in _batches(part, schema, where, columns):
             for row in batch.to_pylist():
                 for name in turns:
-                    if name in row:
+                    if row.get(name) is not None:
                         row[name] = [Message(**turn) for turn in row[name]]
                 yield row if columns is not None else record(**row)
 

@@ -1,6 +1,7 @@
 """Every template that a model sees, verbatim where a paper gives it, and the chats built from them.
 
-Sources: RRR = Reflect, Retry, Reward (arXiv 2505.24726); TinyZero = the public code whose Countdown data RRR uses.
+Sources: RRR = Reflect, Retry, Reward (arXiv 2505.24726); TinyZero = the public code whose Countdown data RRR uses;
+Re-ReST (arXiv 2406.01495).
 `TEMPLATES` is hashed into the configuration of each table, so a changed wording is never mixed with an old one.
 """
 
@@ -41,6 +42,13 @@ TOOLS = (
 )
 # Ours: used with --retry-context reflection, where the failed attempt itself is left out.
 REFLECTION_ONLY = "Here is a reflection on an earlier failed attempt at this problem:\n{reflection}"
+# Ours, after Re-ReST (arXiv 2406.01495, section 3.2): reasoning and repaired output in one completion, in that order.
+REPAIR = (
+    "{feedback}\n\nReflect on what went wrong: write it between <reflection> and </reflection>. Then solve the problem "
+    "again from the start, in the form that it asks for."
+)
+FAILED = "Your attempt failed."  # --feedback binary
+GOLD = "{feedback}\n\nA right solution is:\n{gold}"  # --feedback gold
 
 TEMPLATES = {
     "countdown": COUNTDOWN,
@@ -50,6 +58,9 @@ TEMPLATES = {
     "function_calling_retry": FUNCTION_CALLING_RETRY,
     "tools": TOOLS,
     "reflection_only": REFLECTION_ONLY,
+    "repair": REPAIR,
+    "failed": FAILED,
+    "gold": GOLD,
 }
 
 
@@ -79,3 +90,16 @@ def retry_chat(
         return (*prompt[:-1], Message(prompt[-1].role, f"{prompt[-1].content}\n\n{told}"))
     asked = reflect_chat(prompt, failed, reflect_request)
     return (*asked, Message("assistant", reflection), Message("user", retry_request))
+
+
+def repair_chat(prompt: Sequence[Message], failed: Sequence[Message], feedback: str) -> tuple[Message, ...]:
+    """The chat that asks a reflector for a repaired output (Re-ReST section 3.2)."""
+    return (*prompt, *failed, Message("user", REPAIR.format(feedback=feedback)))
+
+
+def split_repair(text: str) -> tuple[str | None, str]:
+    """(reasoning, output): what stands up to the first </reflection>, and the rest; without one all is the output."""
+    reasoning, end, output = text.partition("</reflection>")
+    if not end:
+        return None, text
+    return reasoning.replace("<reflection>", "", 1).strip(), output.lstrip()

@@ -71,6 +71,7 @@ class Attempt:
     temperature: float  #: of this sample; 0 is greedy
     parent_id: str | None  #: the failed attempt that this one answers
     reflection_id: str | None  #: the reflection that it was given
+    reasoning: str | None  #: of a repair: what the reflector wrote before the repaired output; null in older rows
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,7 @@ class Evaluation:
     leaks_reference: bool | None  #: `reflection` holds the reference answer word for word
     temperature: float  #: the one temperature of every arm
     seed: int  #: of the whole evaluation
+    turns: list[Message] | None  #: the first try where it has several turns; null where `first` is all of it
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,20 @@
-"""The loop itself: attempt, reflect, retry. Shared by mine-failures, reflect and eval; GRPO uses its judge.
+"""The loop itself: attempt, reflect, retry, repair. Shared by mine-failures, reflect and eval.
 
-Prompts come from `prompts.py`, text from an engine, verdicts from the task; rows come out, nothing is written.
+Prompts come from `prompts.py`, text from an engine, verdicts from the task; rows come out, nothing is written. Where
+the task is an environment, a try is an episode: all open episodes take their turns together, one batch a turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from rrr_cli.engines.base import Completion, Engine, Prompt, Sampling
-from rrr_cli.prompts import reflect_chat, retry_chat
+from rrr_cli.engines.base import Engine, Prompt, Sampling
+from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.prompts import FAILED, GOLD, reflect_chat, repair_chat, retry_chat, split_repair
 from rrr_cli.records import Attempt, Message, Problem, Reflection, content_id, derive_seed
-from rrr_cli.tasks.base import Task
+from rrr_cli.tasks.base import Environment, Task, Verdict, verify_all
 
 
 class Failed(Protocol):
@@ -22,6 +24,24 @@ class Failed(Protocol):
     def attempt_id(self) -> str: ...
     @property
     def transcript(self) -> list[Message]: ...
+
+
+@dataclass
+class Episode:
+    """One try as it unfolds: a single turn, or the turns of model and environment."""
+
+    problem: Problem
+    chat: tuple[Message, ...]  # what was shown before it
+    sample_index: int
+    seed: int
+    parent_id: str | None = None
+    reflection_id: str | None = None
+    reasoning: str | None = None
+    transcript: list[Message] = field(default_factory=list)
+    turns: int = 0  # the model's
+    prompt_tokens: int = 0  # of the first turn
+    tokens: int = 0  # all that the model wrote
+    finish_reason: str = "stop"
 
 
 @dataclass(frozen=True)
@@ -39,15 +59,9 @@ class Loop:
         self, problems_B: Sequence[Problem], samples: range, phase: str = "first"
     ) -> list[list[Attempt]]:
         """Tries number `samples` at each problem: attempts_B_N."""
-        prompts = [
-            Prompt(tuple(p.prompt), tuple(self._seed(phase, p.problem_id, i) for i in samples), p.tools)
-            for p in problems_B
-        ]
-        completions_B_N = self.engine.generate(prompts, self.sampling)
-        return [
-            [self._judge(p, c, phase, i, s) for i, s, c in zip(samples, prompt.seeds, completions_N, strict=True)]
-            for p, prompt, completions_N in zip(problems_B, prompts, completions_B_N, strict=True)
-        ]
+        return self._tries(phase, [
+            [Episode(p, tuple(p.prompt), i, self._seed(phase, p.problem_id, i)) for i in samples] for p in problems_B
+        ])
 
     def reflect(
         self, problems_B: Sequence[Problem], failed_B: Sequence[Failed], samples: range
@@ -81,46 +95,101 @@ class Loop:
         samples: range,
     ) -> list[list[Attempt]]:
         """Retries number `samples` of each failed attempt after its reflection, or (None) without one: attempts_B_N."""
-        prompts = [
-            Prompt(
-                retry_chat(
-                    p.prompt, a.transcript, r.text if r else None, self.task.reflect_request,
-                    self.task.retry_request, self.retry_context,
-                ),
-                tuple(self._seed("retry", a.attempt_id, r.reflection_id if r else None, i) for i in samples),
-                p.tools,
+        episodes_B_N = []
+        for p, a, r in zip(problems_B, failed_B, reflections_B, strict=True):
+            chat = retry_chat(
+                p.prompt, a.transcript, r.text if r else None, self.task.reflect_request, self.task.retry_request,
+                self.retry_context,
             )
-            for p, a, r in zip(problems_B, failed_B, reflections_B, strict=True)
-        ]
-        completions_B_N = self.engine.generate(prompts, self.sampling)
-        return [
+            told = r.reflection_id if r else None
+            episodes_B_N.append([
+                Episode(p, chat, i, self._seed("retry", a.attempt_id, told, i), a.attempt_id, told) for i in samples
+            ])
+        return self._tries("retry", episodes_B_N)
+
+    def repair(
+        self, problems_B: Sequence[Problem], failed_B: Sequence[Attempt], feedback: str, samples: range
+    ) -> list[list[Attempt]]:
+        """Repairs number `samples` of each failed attempt, reasoning and output in one completion (Re-ReST section 3):
+        attempts_B_N. `feedback` is binary, verifier or gold."""
+        return self._tries("repair", [
             [
-                self._judge(p, c, "retry", i, s, a.attempt_id, r.reflection_id if r else None)
-                for i, s, c in zip(samples, prompt.seeds, completions_N, strict=True)
+                Episode(
+                    p, repair_chat(p.prompt, a.transcript, told(self.task, p, a, feedback)), i,
+                    self._seed("repair", a.attempt_id, feedback, i), a.attempt_id,
+                )
+                for i in samples
             ]
-            for p, a, r, prompt, completions_N in zip(
-                problems_B, failed_B, reflections_B, prompts, completions_B_N, strict=True
-            )
-        ]
+            for p, a in zip(problems_B, failed_B, strict=True)
+        ])
 
     def _seed(self, *parts: object) -> int:
         return derive_seed(self.seed, *parts)
 
-    def _judge(
-        self, problem: Problem, completion: Completion, phase: str, index: int, seed: int,
-        parent_id: str | None = None, reflection_id: str | None = None,
-    ) -> Attempt:
-        transcript = [Message("assistant", completion.text)]
-        verdict = self.task.verify(problem, transcript)
+    def _tries(self, phase: str, episodes_B_N: list[list[Episode]]) -> list[list[Attempt]]:
+        """Play the episodes to their ends, those of one prompt from one prefill, and judge them: attempts_B_N."""
+        prompts = [
+            Prompt(episodes_N[0].chat, tuple(e.seed for e in episodes_N), episodes_N[0].problem.tools)
+            for episodes_N in episodes_B_N if episodes_N
+        ]
+        episodes = [e for episodes_N in episodes_B_N for e in episodes_N]
+        going = self._turn(prompts, episodes, repairs=phase == "repair")
+        while going:
+            prompts = [
+                Prompt((*e.chat, *e.transcript), (derive_seed(e.seed, "turn", e.turns),), e.problem.tools)
+                for e in going
+            ]
+            going = self._turn(prompts, going)
+        verdicts = verify_all(self.task, [(e.problem, e.transcript) for e in episodes])
+        judged = iter([self._row(phase, e, v) for e, v in zip(episodes, verdicts, strict=True)])
+        return [[next(judged) for _ in episodes_N] for episodes_N in episodes_B_N]
+
+    def _turn(self, prompts: Sequence[Prompt], episodes: Sequence[Episode], repairs: bool = False) -> list[Episode]:
+        """Let the model write each episode's next turn, and the environment answer; those that go on."""
+        written = (c for completions_N in self.engine.generate(prompts, self.sampling) for c in completions_N)
+        going = []
+        for e, c in zip(episodes, written, strict=True):
+            text = c.text
+            if repairs:
+                e.reasoning, text = split_repair(text)
+            e.transcript.append(Message("assistant", text))
+            e.prompt_tokens = e.prompt_tokens or c.prompt_tokens
+            e.turns, e.tokens = e.turns + 1, e.tokens + c.tokens
+            if c.finish_reason != "stop":
+                e.finish_reason = c.finish_reason
+            if isinstance(self.task, Environment) and e.turns < self.task.max_turns and c.tokens:
+                observation = self.task.observe(e.problem, e.transcript)
+                if observation is not None:
+                    e.transcript.append(observation)
+                    going.append(e)
+        return going
+
+    def _row(self, phase: str, episode: Episode, verdict: Verdict) -> Attempt:
+        problem = episode.problem
         return Attempt(
             attempt_id=content_id(
-                phase, problem.problem_id, parent_id, reflection_id, self.engine.fingerprint, self.sampling,
-                self.retry_context, index, seed,
+                phase, problem.problem_id, episode.parent_id, episode.reflection_id, self.engine.fingerprint,
+                self.sampling, self.retry_context, episode.sample_index, episode.seed,
             ),
             problem_id=problem.problem_id, task=problem.task, split=problem.split, difficulty=problem.difficulty,
-            model=self.engine.model, phase=phase, sample_index=index, transcript=transcript,
+            model=self.engine.model, phase=phase, sample_index=episode.sample_index, transcript=episode.transcript,
             success=verdict.success, score=verdict.score, error_type=verdict.error_type, feedback=verdict.feedback,
-            answer=verdict.answer, prompt_tokens=completion.prompt_tokens, completion_tokens=completion.tokens,
-            finish_reason=completion.finish_reason, seed=seed, temperature=self.sampling.temperature,
-            parent_id=parent_id, reflection_id=reflection_id,
+            answer=verdict.answer, prompt_tokens=episode.prompt_tokens, completion_tokens=episode.tokens,
+            finish_reason=episode.finish_reason, seed=episode.seed, temperature=self.sampling.temperature,
+            parent_id=episode.parent_id, reflection_id=episode.reflection_id, reasoning=episode.reasoning,
         )
+
+
+def told(task: Task, problem: Problem, attempt: Attempt, feedback: str) -> str:
+    """What a reflector is told of a failed attempt: that it failed, the verifier's sentence, or the right answer too.
+
+    Raises RrrError (exit 2): the right answer of a problem that isn't of the train split.
+    """
+    if feedback == "binary":
+        return FAILED
+    if feedback == "verifier":
+        return attempt.feedback
+    if problem.split != "train":
+        raise RrrError(f"--feedback gold: {problem.problem_id} is of the {problem.split} split, whose answers no "
+                       "prompt may hold; use binary or verifier", USAGE)
+    return GOLD.format(feedback=attempt.feedback, gold="\n".join(task.right_turns(problem)))

@@ -36,7 +36,7 @@ def attempt(index: int) -> Attempt:
     return Attempt(
         content_id(index), content_id("p", index // 64), "countdown", "train", f"level-{index % 5}", "tiny", "first",
         index % 64, [Message("assistant", text)], success, float(success), None if success else "wrong_value",
-        "It equals 12, not 24.", "3 * 4", 60, 250, "stop", index, 1.0, None, None,
+        "It equals 12, not 24.", "3 * 4", 60, 250, "stop", index, 1.0, None, None, None,
     )
 
 

@@ -37,7 +37,7 @@ def mine(run: Path, task: str = PARITY, split: str = "train", samples: int = 2) 
             split=split, difficulty="only", model="test", phase="first", sample_index=index,
             transcript=[Message("assistant", f"answer {index}  no")], success=False, score=0.0, error_type="odd",
             feedback="the number of words is odd", answer=None, prompt_tokens=9, completion_tokens=3,
-            finish_reason="stop", seed=index, temperature=1.0, parent_id=None, reflection_id=None,
+            finish_reason="stop", seed=index, temperature=1.0, parent_id=None, reflection_id=None, reasoning=None,
         )
         for problem in problems
         for index in reversed(range(samples))

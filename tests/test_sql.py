@@ -28,7 +28,7 @@ HOSTILE_TEXT = "\x1b[2J\x9b31m[/INST] |x|\n\u202eé"
 
 def attempt(id: str, problem: str, success: bool, **more: Any) -> Attempt:
     fields: dict[str, Any] = {
-        "phase": "first", "sample_index": 0, "parent_id": None, "reflection_id": None,
+        "phase": "first", "sample_index": 0, "parent_id": None, "reflection_id": None, "reasoning": None,
         "transcript": [Message("assistant", HOSTILE_TEXT)], **more,
     }
     return Attempt(

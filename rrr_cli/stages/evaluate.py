@@ -135,6 +135,7 @@ def evaluate(loop: Loop, problems: Sequence[Problem], shared: dict[str, Evaluati
         row: dict[str, Any] = {
             "problem_id": p.problem_id, "task": p.task, "difficulty": p.difficulty,
             "first": said(first), "first_success": first.success, "first_error": first.error_type,
+            "turns": first.transcript if len(first.transcript) > 1 else None,
         }
         reflection, second = own_try or (None, None)
         row |= {
@@ -155,13 +156,15 @@ def evaluate(loop: Loop, problems: Sequence[Problem], shared: dict[str, Evaluati
 
 
 def said(attempt: Attempt) -> str:
-    """The text of an attempt's last turn."""
-    return attempt.transcript[-1].content
+    """The text of an attempt: its one turn, or the turns of model and environment one below the other."""
+    return "\n".join(m.content if m.role == "assistant" else f"< {m.content}" for m in attempt.transcript)
 
 
 def shared_failure(row: Evaluation) -> SharedFailure:
     """The failed first try that a row of the first model holds."""
-    return SharedFailure(content_id("shared", row.problem_id, row.first), [Message("assistant", row.first)])
+    return SharedFailure(
+        content_id("shared", row.problem_id, row.first), row.turns or [Message("assistant", row.first)]
+    )
 
 
 def parse_models(specs: Sequence[str]) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""`rrr reflect`: for each failed attempt, k reflections, and one or more retries after each.
+"""`rrr reflect`: for each failed attempt reflections, and retries after each; or, with `--mode repair`, repairs.
 
-Reads `problems` and failed `attempts`; writes `reflections` and `attempts` (phase retry). Nothing is trained. The
-unit of resume is the failed attempt: its reflections are written first, and a run that was killed before their retries
-takes the stored reflections up again.
+Reads `problems` and failed `attempts`; writes `reflections` and `attempts` (phase retry), or `attempts` alone (phase
+repair, see `repair.py`). Nothing is trained. The unit of resume is the failed attempt: its reflections are written
+first, and a run that was killed before their retries takes the stored reflections up again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rrr_cli.progress import Work
 from rrr_cli.records import Attempt, Problem, Reflection, content_id
 from rrr_cli.rollout import Loop
 from rrr_cli.stages.mined import as_mined, failures, mining
+from rrr_cli.stages.repair import repair
 from rrr_cli.stages.setup import SamplingOptions, configuration, open_loop
 from rrr_cli.tasks import load_task
 
@@ -30,12 +31,21 @@ EXAMPLE = "rrr reflect --model tiny --reflections 2 --limit 100 --max-tokens 64 
 class Options(SamplingOptions):
     """Flags of `rrr reflect`."""
 
-    model: str | None = option(None, "Reflects and retries: tiny, a folder, or a hub id.  [default: the one mined]")
+    mode: str = option(
+        "retry", "retry: reflections, and retries after them. repair: the reflector writes its reasoning and the "
+        "repaired output in one completion (Re-ReST).", choices=("retry", "repair"),
+    )
+    model: str | None = option(None, "Retries: tiny, a folder, or a hub id.  [default: the one mined]")
+    reflector: str | None = option(None, "Reflects, or repairs: likewise.  [default: --model]")
+    feedback: str = option(
+        "verifier", "What a reflector that repairs is told: binary (it failed), verifier (what the verifier says) or "
+        "gold (a right answer too; train split only).", choices=("binary", "verifier", "gold"),
+    )
     input: Path | None = option(
         None, "Another run to read failed attempts from; they and their problems are copied.  [default: --run]"
     )
     reflections: int = option(1, "Reflections on each failed attempt.", least=1)
-    retries: int = option(1, "Retries after each reflection.", least=1)
+    retries: int = option(1, "Retries after each reflection; repairs of each failed attempt.", least=1)
     per_problem: int = option(1, "Failed attempts of a problem to reflect on.", least=1)
     reflection_tokens: int = option(512, "Most tokens of a reflection.", least=1)
     retry_context: str = retry_context()
@@ -49,15 +59,19 @@ def run(options: Options) -> dict[str, Any]:
     source = options.input or options.run
     options = as_mined(options, source)
     model = options.model or "tiny"
+    reflector = options.reflector or model
     task = load_task(options.task, options.level, options.data)
     pairs = list(islice(failures(source, task.name, options.per_problem), options.limit))
     if not pairs:
         raise RrrError(f"{source} holds no failed attempt: there is nothing to reflect on. Mine more problems", NOTHING)
+    if options.mode == "repair":
+        return repair(options, task, reflector, pairs, source)
     if options.dry_run:
         planned = len(pairs) * options.reflections
         return {"failed_attempts": len(pairs), "reflections": planned, "retries": planned * options.retries}
     config = configuration(options, task) | {
         "model": model, "model_fingerprint": model_fingerprint(options.engine, model, options.base_url),
+        "reflector_fingerprint": model_fingerprint(options.engine, reflector, options.base_url),
         "reflections": options.reflections, "retries": options.retries, "per_problem": options.per_problem,
         "retry_context": options.retry_context, "reflection_tokens": options.reflection_tokens,
     }
@@ -76,7 +90,9 @@ def run(options: Options) -> dict[str, Any]:
         owed = [(p, a) for p, a in pairs if a.attempt_id not in retried]
         if not owed:
             return summarise(options, pairs)
-        loop = open_loop(options, task, model, options.retry_context, options.reflection_tokens)
+        loop = reflecting = open_loop(options, task, model, options.retry_context, options.reflection_tokens)
+        if reflector != model:
+            reflecting = open_loop(options, task, reflector, options.retry_context, options.reflection_tokens)
         begun: dict[str, list[Reflection]] = {}
         if reflection_rows.done("attempt_id") - retried:
             for r in read(options.run, "reflections"):
@@ -86,7 +102,7 @@ def run(options: Options) -> dict[str, Any]:
             for start in range(0, len(owed), options.part):
                 part = owed[start : start + options.part]
                 fresh = [(p, a) for p, a in part if a.attempt_id not in begun]
-                written = loop.reflect([p for p, _ in fresh], [a for _, a in fresh], range(options.reflections))
+                written = reflecting.reflect([p for p, _ in fresh], [a for _, a in fresh], range(options.reflections))
                 reflection_rows.append([r for rows in written for r in rows])
                 reflections = begun | {a.attempt_id: rows for (_, a), rows in zip(fresh, written, strict=True)}
                 triples = [(p, a, r) for p, a in part for r in reflections[a.attempt_id]]

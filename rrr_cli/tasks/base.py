@@ -71,3 +71,9 @@ def played(task: Task, problem: Problem, turns: Sequence[str]) -> list[Message]:
             break
         transcript.append(observation)
     return transcript
+
+
+def verify_all(task: Task, pairs: Sequence[tuple[Problem, Sequence[Message]]]) -> list[Verdict]:
+    """The verdicts in order: by the task's own `verify_many` where judging is slow and it has one."""
+    many = getattr(task, "verify_many", None)
+    return list(many(pairs)) if many is not None else [task.verify(p, transcript) for p, transcript in pairs]

@@ -1,0 +1,80 @@
+"""`rrr reflect --mode repair`: the reflector of Re-ReST repairs failed attempts (arXiv 2406.01495, section 3.2).
+
+Reads `problems` and failed `attempts`; writes `attempts` (phase repair), whose parent is the failed attempt. A verdict
+makes a repair of one: what passes is the paper's D_R. Each reflector's repairs are kept apart, as a stage of their own,
+so that an untrained and a trained reflector can repair the same failures in one run.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rrr_cli.engines import model_fingerprint
+from rrr_cli.progress import Work
+from rrr_cli.records import Attempt, Problem, content_id
+from rrr_cli.stages.mined import mining
+from rrr_cli.stages.setup import configuration, open_loop
+from rrr_cli.tasks.base import Task
+
+if TYPE_CHECKING:
+    from rrr_cli.stages.reflect import Options
+
+
+def repair(
+    options: Options, task: Task, reflector: str, pairs: list[tuple[Problem, Attempt]], source: Path
+) -> dict[str, Any]:
+    """Repair what is owed, and return the summary that `--json` prints."""
+    if options.dry_run:
+        return {"failed_attempts": len(pairs), "repairs": len(pairs) * options.retries}
+    from rrr_cli.artifacts import Writer
+
+    weights = model_fingerprint(options.engine, reflector, options.base_url)
+    config = configuration(options, task) | {
+        "reflector": reflector, "model_fingerprint": weights, "feedback": options.feedback,
+        "repairs": options.retries, "per_problem": options.per_problem,
+    }
+    inputs = {"attempts": content_id(mining(source))}
+
+    def writer(table: str) -> Writer:
+        stage = f"repair-{content_id(weights)[:8]}"
+        return Writer(options.run, table, stage, config, inputs, options.overwrite, options.seed)
+
+    copying = source != options.run
+    with writer("attempts") as attempt_rows, writer("problems") if copying else nullcontext() as problem_rows:
+        repaired = attempt_rows.done("parent_id")
+        owed = [(p, a) for p, a in pairs if a.attempt_id not in repaired]
+        if owed:
+            stored = problem_rows.done("problem_id") if problem_rows else set()
+            loop = open_loop(options, task, reflector)
+            with Work("repairing", len(pairs), len(pairs) - len(owed)) as work:
+                for start in range(0, len(owed), options.part):
+                    part = owed[start : start + options.part]
+                    problems, failed = zip(*part, strict=True)
+                    written = loop.repair(problems, failed, options.feedback, range(options.retries))
+                    repairs = [a for rows in written for a in rows]
+                    if problem_rows:
+                        missing = {p.problem_id: p for p in problems if p.problem_id not in stored}
+                        problem_rows.append(list(missing.values()))
+                        stored |= missing.keys()
+                    attempt_rows.append([*(failed if copying else ()), *repairs])
+                    work.advance(len(part), f"{sum(a.success for a in repairs)}/{len(repairs)} repairs passed")
+    return summarise(options, reflector, {a.attempt_id for _, a in pairs})
+
+
+def summarise(options: Options, reflector: str, wanted: set[str]) -> dict[str, Any]:
+    """Counts over the failed attempts asked for, of this reflector's repairs."""
+    from rrr_cli.artifacts import read
+
+    repairs = passed = 0
+    repaired: set[str] = set()
+    for row in read(options.run, "attempts", columns=["parent_id", "phase", "model", "success"]):
+        if row["phase"] == "repair" and row["model"] == reflector and row["parent_id"] in wanted:
+            repairs, passed = repairs + 1, passed + row["success"]
+            if row["success"]:
+                repaired.add(row["parent_id"])
+    return {
+        "failed_attempts": len(wanted), "reflector": reflector, "feedback": options.feedback, "repairs": repairs,
+        "repairs_passed": passed, "failed_attempts_repaired": len(repaired),
+    }
