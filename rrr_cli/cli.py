@@ -26,14 +26,17 @@ STAGES = {
     "mine-failures": ("rrr_cli.stages.mine_failures", "Try each training problem; keep every attempt and verdict."),
     "reflect": ("rrr_cli.stages.reflect", "Write reflections on failed attempts, and retry after each."),
     "grpo": ("rrr_cli.stages.grpo", "Train the reflections: reward is whether the retry passes (TRL's GRPO)."),
+    "train-reflector": ("rrr_cli.stages.train_reflector", "Teach a model to repair failed attempts (Re-ReST)."),
+    "self-train": ("rrr_cli.stages.self_train", "Train the agent on its passing tries and on repairs: SFT or DPO."),
     "eval": ("rrr_cli.stages.evaluate", "First and second tries on the test split, with controls, paired tests."),
     "forgetting": ("rrr_cli.stages.forgetting", "What training cost on MMLU-Pro, GSM8K, HellaSwag and MATH."),
 }
 
 SQL_HELP = """Ask a run's tables; nothing can be changed.
 
-Tables: problems, attempts, reflections, rollouts, steps, evaluations,
-forgetting. Views: failures, repairs, pass_at, reflection_lengths, grpo_health, forgotten.
+Tables: problems, attempts, reflections, rollouts, steps, losses, evaluations,
+forgetting. Views: failures, repairs, pass_at, reflection_lengths, grpo_health,
+reflector_pairs, agent_texts, forgotten.
 
 Example: `rrr sql "select error_type, count(*) from failures group by all"`
 """
@@ -44,8 +47,8 @@ def build_app(wanted: str | None) -> typer.Typer:
     app = typer.Typer(
         name="rrr", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
         help="Let a language model improve itself from nothing but a verifier's yes or no.\n\nStages read and write "
-        "Parquet in a run's folder: **mine-failures**, **reflect**, **grpo**, **eval**, **forgetting**. **rrr sql** "
-        "queries them all.",
+        "Parquet in a run's folder: **mine-failures**, **reflect**, **grpo**, **train-reflector**, **self-train**, "
+        "**eval**, **forgetting**. **rrr sql** queries them all.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(top)
@@ -301,7 +304,7 @@ def report(name: str, result: dict[str, Any], run: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result))
     else:
-        print(result.get("policy", run))
+        print(result.get("policy", result.get("model", run)))
 
 
 def main() -> None:

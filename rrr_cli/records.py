@@ -143,6 +143,19 @@ class TrainStep:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """One optimiser step of train-reflector or self-train."""
+
+    model: str  #: name of the model's folder under models/
+    step: int  #: 1-based
+    loss: float  #: mean over the trained tokens of the step (SFT), or over its pairs (DPO)
+    held_out_loss: float | None  #: the same over the held-out problems; null where it wasn't looked at after this step
+    learning_rate: float  #: of this step
+    grad_norm: float  #: before clipping
+    seconds: float  #: wall time of the step
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """One problem put before one model: its two tries, the shared failed attempt, and the controls.
 
@@ -210,6 +223,7 @@ TABLES: dict[str, type] = {
     "reflections": Reflection,
     "rollouts": Rollout,
     "steps": TrainStep,
+    "losses": Loss,
     "evaluations": Evaluation,
     "forgetting": Forgetting,
 }

@@ -25,6 +25,29 @@ FROM failures AS f
 JOIN attempts AS t ON t.run = f.run AND t.parent_id = f.attempt_id
 LEFT JOIN reflections AS r ON r.run = t.run AND r.reflection_id = t.reflection_id;
 
+-- What train-reflector can pair: a failed and a passing first try of one problem (source own), or a failed one and its
+-- successful repair (source repair). It takes at most --pairs of a problem and source.
+CREATE VIEW reflector_pairs AS
+SELECT
+    f.run, f.problem_id, 'own' AS source, f.attempt_id AS failed_id, g.attempt_id AS passed_id, f.model,
+    f.failed_text, f.feedback, g.transcript[-1].content AS passed_text
+FROM failures AS f
+JOIN attempts AS g ON g.run = f.run AND g.problem_id = f.problem_id AND g.phase = 'first' AND g.success
+UNION ALL
+SELECT
+    f.run, f.problem_id, 'repair', f.attempt_id, g.attempt_id, g.model,
+    f.failed_text, f.feedback, g.transcript[-1].content
+FROM failures AS f
+JOIN attempts AS g ON g.run = f.run AND g.parent_id = f.attempt_id AND g.phase = 'repair' AND g.success;
+
+-- What self-train can learn: passing first tries (D_M of Re-ReST) and successful repairs (D_R).
+CREATE VIEW agent_texts AS
+SELECT
+    run, problem_id, attempt_id, CASE phase WHEN 'first' THEN 'own' ELSE 'repair' END AS source, model, difficulty,
+    sample_index, score, transcript[-1].content AS text
+FROM attempts
+WHERE phase IN ('first', 'repair') AND success;
+
 -- First tries by problem: n, passes, and the unbiased pass@k (Chen et al. 2021, arXiv 2107.03374, equation 1)
 -- 1 - C(n - passes, k) / C(n, k), written as a product, for k = 1, 2, 4, … up to n: one row a problem and k.
 -- Biased where mining stopped early: with `--stop-at-failure` a problem's tries end at its failures, so `pass_rate`

@@ -1,10 +1,11 @@
 """The model that is trained, as text: its tokenizer, renderer and context window. Its weights are TRL's to load.
 
-Reads a model's folder. Refuses a LoRA adapter: GRPO trains a whole model, or a new adapter on one.
+Reads a model's folder. Refuses a LoRA adapter: what is trained is a whole model, or a new adapter on one.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 from transformers import AutoConfig
@@ -35,6 +36,26 @@ class Policy:
     def render(self, messages: tuple[Message, ...], tools: str | None) -> list[int]:
         """Token ids of a chat that the model is to go on with."""
         return render(self.tokenizer, messages, tools)
+
+    def write(self, text: str) -> list[int]:
+        """Token ids of a turn as the model would have written it, the end of the turn included."""
+        return [*self._plain(text), self.end_of_turn]
+
+    @cached_property
+    def end_of_turn(self) -> int:
+        """The token that ends the model's turn in its chat template; the tokenizer's own end where there is none."""
+        tokenizer, end = self.tokenizer, int(self.tokenizer.eos_token_id)
+        if not getattr(tokenizer, "chat_template", None):
+            return end
+        asked = {"role": "user", "content": "1"}
+        turns = [asked, {"role": "assistant", "content": "1"}]
+        whole = tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"]
+        before = self.render((Message("user", "1"),), None)
+        tail = whole[len(before) + len(self._plain("1")):] if whole[: len(before)] == before else []
+        return next((int(i) for i in tail if i in tokenizer.all_special_ids), end)
+
+    def _plain(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def decode(self, ids: list[int]) -> str:
         """The text of a completion."""

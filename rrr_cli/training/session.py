@@ -76,7 +76,7 @@ class Session:
 
     def configure(self) -> None:
         """Set TRL's arguments, which also joins the other processes of a torchrun. Raises RrrError (exit 2)."""
-        _quiet()
+        quiet()
         self.args = grpo_config(self.options, self.recipe, self.folder / checkpoints.PARTIAL, self.longest)
 
     def trainer(self) -> PolicyTrainer:
@@ -187,7 +187,7 @@ class Session:
         }
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """What transformers, TRL and datasets would print is said by the progress bar, the tables and our own errors."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""The options of `rrr grpo`, the two presets, and which of the options make a run another run.
+"""The options of `rrr grpo` with its two presets, those of supervised training, and which of them make another run.
 
 Standard library only: the command line imports it at start. Refuses values that aren't among an option's choices, and
 batches that aren't whole groups.
@@ -112,6 +112,35 @@ class Options(RunOptions):
     vllm_url: str | None = option(None, "Address of the server for --vllm server.  [TRL's: http://0.0.0.0:8000]")
 
 
+@dataclass(frozen=True)
+class Supervised(RunOptions):
+    """What train-reflector and self-train have in common; defaults are those of Re-ReST's code."""
+
+    input: Path | None = option(None, "Run whose attempts are learnt from.  [default: --run itself]")
+    model: str | None = option(None, "Model to train: tiny, a folder, or a hub id.  [default: the one mined]")
+    epochs: int = option(3, "Passes over the texts.", least=1)
+    batch: int = option(128, "Texts a step.", least=1)
+    lr: float | None = option(None, "Highest learning rate; cosine.  [SFT: 3e-4, DPO: 5e-5]", least=0)
+    warmup: float = option(0.03, "Share of the steps that warms up.", least=0, most=1)
+    lora: int = option(8, "Rank of a LoRA adapter, alpha twice the rank; 0 trains all weights.", least=0)
+    lora_targets: str = option("q_proj,v_proj", "Layers that the adapter is on, or all-linear.")
+    dropout: float = option(0.05, "Of the adapter.", least=0, most=1)
+    held_out: float = option(
+        0.05, "Share of the problems kept for the held-out loss; 0 looks at none.", least=0, most=0.5
+    )
+    patience: int = option(2, "Stop after this many epochs without a lower held-out loss.", least=1)
+    max_length: int | None = option(
+        None, "Longest text in tokens; longer ones are left out.  [default: the model's window]", least=2
+    )
+    micro_batch: int = option(16, "Texts a forward pass; less for less memory.", least=1)
+    dtype: str = option(
+        "auto", "Arithmetic: float32 or bfloat16; weights stay float32.  [auto: bfloat16 on a GPU]",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    device: str = option("auto", "auto or cpu; CUDA_VISIBLE_DEVICES chooses among GPUs.", choices=("auto", "cpu"))
+    gradient_checkpointing: bool = option(False, "Less memory, more time.")
+
+
 def recipe_of(options: Options) -> Recipe:
     """The preset, with the options that were given. Raises RrrError (exit 2) for values that can't be."""
     check_options(options)
@@ -140,7 +169,7 @@ def recipe_of(options: Options) -> Recipe:
     return recipe
 
 
-def configuration(options: Options, recipe: Recipe) -> dict[str, Any]:
+def configuration(options: Options | Supervised, recipe: Recipe | None = None) -> dict[str, Any]:
     """The options that define the weights and the rows; a run is gone on with only under the same ones."""
-    values = asdict(options) | asdict(recipe)
+    values = asdict(options) | (asdict(recipe) if recipe else {})
     return {name: value for name, value in values.items() if name not in NOT_CONFIGURATION}

@@ -1,0 +1,161 @@
+"""`rrr self-train`: train the agent on its own passing tries and on repairs of its failed ones (Re-ReST, section 3.4).
+
+Reads `problems` and `attempts`; writes `losses` and `models/agent`. `--texts own` is self-training alone (D_M of
+arXiv 2406.01495), `own+repairs` is Re-ReST (D_M and D_R), `more-samples` takes further first tries in place of the
+repairs, as many as repairs were made: the comparison at an equal number of samples. A repair's reasoning isn't learnt,
+as the agent answers without having failed before. With `--method dpo` each passing text is preferred to a failed try at
+the same problem. `--rounds N` mines, repairs and trains again (see `rounds.py`). Refuses attempts at the test split.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import TYPE_CHECKING, Any
+
+from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.options import check_options, option
+from rrr_cli.prompts import templates_fingerprint
+from rrr_cli.records import Attempt
+from rrr_cli.stages.learnt import Tried, distinct, some, tried
+from rrr_cli.stages.mined import as_mined
+from rrr_cli.tasks import load_task
+from rrr_cli.training.settings import Supervised, configuration
+
+if TYPE_CHECKING:
+    from rrr_cli.training.policy import Policy
+    from rrr_cli.training.texts import Preference, Text
+
+EXAMPLE = "rrr self-train --model tiny --texts own+repairs --epochs 1 --batch 32"
+OWN, REPAIRS, MORE = DATA = ("own", "own+repairs", "more-samples")
+
+
+@dataclass(frozen=True)
+class Options(Supervised):
+    """Flags of `rrr self-train`."""
+
+    texts: str = option(
+        REPAIRS, "own: the agent's own passing tries. own+repairs: and the successful repairs. more-samples: own, and "
+        "the passing ones among as many further tries as repairs were made.", choices=DATA,
+    )
+    method: str = option("sft", "sft: likelihood of the good texts. dpo: the good against the failed.",
+                         choices=("sft", "dpo"))
+    beta: float = option(0.1, "Of DPO.", least=0)
+    own_samples: int | None = option(
+        None, "First tries of each problem that are own; those after are for more-samples.  [default: all]", least=1)
+    repairs_by: str | None = option(None, "Only the repairs by this model, named as it was to reflect.  [default: all]")
+    min_score: float | None = option(
+        None, "Good is a try of at least this score, for graded tasks.  [default: one that passed]", least=0, most=1)
+    per_problem: int | None = option(None, "Most good texts of a problem.  [default: all]", least=1)
+    rounds: int = option(1, "Mine, repair and train so many times, each round in a folder of its own.", least=1)
+    name: str = option("agent", "Name of the folder under models/.")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What of one problem is learnt: good texts with where they come from, and failed first tries."""
+
+    tried: Tried
+    own: list[Attempt]
+    repairs: list[Attempt]
+    failed: list[Attempt]
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Train, and return the summary that `--json` prints.
+
+    Raises RrrError: bad options (exit 2), unfit attempts (3), missing extra (4), nothing good (5), stopped (130, 143).
+    """
+    from rrr_cli.engines.models import require
+
+    check_options(options)
+    require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
+    if options.rounds > 1:
+        from rrr_cli.stages.rounds import run_rounds
+
+        return run_rounds(options)
+    from rrr_cli.training.policy import Policy
+    from rrr_cli.training.supervised import Training
+    from rrr_cli.training.texts import fitting
+
+    source = options.input or options.run
+    options = as_mined(options, source)
+    task = load_task(options.task, options.level, options.data)
+    chosen, counts = choose(tried(source, task.name, options.limit, options.repairs_by), options)
+    policy = Policy(options.model or "tiny")
+    rows = preferences(chosen, policy) if options.method == "dpo" else good_texts(chosen, policy)
+    some(rows, "no problem has both a good and a failed try" if chosen else "no try is good",
+         "Mine with more --samples, or at an easier --level")
+    learnt, too_long = fitting(rows, options.max_length or policy.window)
+    counts |= {"texts_too_long": too_long}
+    if options.dry_run:
+        return {**counts, "texts": len(learnt)}
+    config = configuration(options) | {"model_fingerprint": policy.fingerprint, "templates": templates_fingerprint()}
+    made_of = {**counts, "own": [a.attempt_id for c in chosen for a in c.own],
+               "repairs": [a.attempt_id for c in chosen for a in c.repairs]}
+    training = Training("self-train", options.name, options, policy, learnt, config, made_of, options.beta)
+    return {**training.run(), **counts}
+
+
+def choose(rows: list[Tried], options: Options) -> tuple[list[Chosen], dict[str, int]]:
+    """What is learnt of each problem, and how many tries of each kind that took.
+
+    Raises RrrError (exit 2): fewer further tries than repairs for more-samples.
+    """
+    def good(attempt: Attempt) -> bool:
+        return attempt.success if options.min_score is None else attempt.score >= options.min_score
+
+    own = {one.problem.problem_id: one.first[: options.own_samples] for one in rows}
+    repairs = sum(len(one.repairs) for one in rows)
+    extra: dict[str, list[Attempt]] = {}
+    if options.texts == MORE:
+        waves = zip_longest(*(one.first[len(own[one.problem.problem_id]):] for one in rows))
+        further = [a for wave in waves for a in wave if a is not None][:repairs]
+        if not repairs or len(further) < repairs:
+            raise RrrError(
+                f"--texts {MORE}: the run has {repairs} repairs and {len(further)} first tries beyond --own-samples, "
+                "and an equal budget needs as many: repair first, mine more --samples, or lower --own-samples", USAGE)
+        for attempt in further:
+            extra.setdefault(attempt.problem_id, []).append(attempt)
+    chosen = []
+    for one in rows:
+        tries = [*own[one.problem.problem_id], *extra.get(one.problem.problem_id, [])]
+        repaired = [a for a in one.repairs if good(a)] if options.texts == REPAIRS else []
+        kept = distinct(chain((a for a in tries if good(a)), repaired))[: options.per_problem]
+        if kept:
+            chosen.append(Chosen(
+                one, [a for a in kept if a.phase == "first"], [a for a in kept if a.phase == "repair"],
+                distinct(a for a in tries if not good(a)),
+            ))
+    return chosen, {
+        "own_tries": sum(map(len, own.values())), "further_tries": sum(map(len, extra.values())),
+        "repairs_made": repairs if options.texts == REPAIRS else 0,
+        "own_texts": sum(len(c.own) for c in chosen), "texts_from_repairs": sum(len(c.repairs) for c in chosen),
+        "problems": len(chosen),
+    }
+
+
+def good_texts(chosen: list[Chosen], policy: Policy) -> list[Text]:
+    """D_M and D_R as sequences."""
+    from rrr_cli.training.texts import texts
+
+    return [
+        text for c in chosen for a in (*c.own, *c.repairs)
+        for text in texts(policy, c.tried.problem.prompt, a.transcript, c.tried.problem.tools, a.problem_id)
+    ]
+
+
+def preferences(chosen: list[Chosen], policy: Policy) -> list[Preference]:
+    """Each good text beside a failed try: a repair beside the one that it repairs, an own one beside each in turn."""
+    from rrr_cli.training.texts import preference
+
+    pairs: list[tuple[Chosen, Attempt, Attempt]] = []
+    for c in chosen:
+        parents = {a.attempt_id: a for a in c.tried.first}
+        pairs += [(c, a, c.failed[i % len(c.failed)]) for i, a in enumerate(c.own) if c.failed]
+        pairs += [(c, a, parents[str(a.parent_id)]) for a in c.repairs if a.parent_id in parents]
+    return [
+        preference(policy, c.tried.problem.prompt, good.transcript, bad.transcript, c.tried.problem.tools,
+                   good.problem_id)
+        for c, good, bad in pairs
+    ]

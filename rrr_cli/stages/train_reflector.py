@@ -1,0 +1,104 @@
+"""`rrr train-reflector`: teach a model to repair failed attempts (Re-ReST, arXiv 2406.01495, section 3.3).
+
+Reads `problems` and `attempts`; writes `losses` and `models/reflector`. It learns from pairs of a failed and a passing
+attempt of the same problem, both the agent's own first tries, and from the successful repairs that an untrained
+reflector has made (`rrr reflect --mode repair`). The loss is on the passing text alone. The view `reflector_pairs`
+shows what there is to pair. Refuses attempts at the test split.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rrr_cli.options import check_options, option
+from rrr_cli.prompts import repair_chat, templates_fingerprint
+from rrr_cli.records import Attempt, Message
+from rrr_cli.stages.learnt import Tried, distinct, some, tried
+from rrr_cli.stages.mined import as_mined
+from rrr_cli.tasks import load_task
+from rrr_cli.training.settings import Supervised, configuration
+
+EXAMPLE = "rrr train-reflector --model tiny --epochs 1 --batch 32 --feedback binary"
+
+
+@dataclass(frozen=True)
+class Options(Supervised):
+    """Flags of `rrr train-reflector`."""
+
+    feedback: str = option(
+        "verifier", "What the reflector is told of a failed attempt: binary, verifier or gold. Repair with the same.",
+        choices=("binary", "verifier", "gold"),
+    )
+    pairs: int = option(4, "Most pairs of a problem from the agent's own tries, and as many from repairs.", least=1)
+    repairs: bool = option(True, "Learn from the successful repairs in the run as well.")
+    name: str = option("reflector", "Name of the folder under models/.")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A failed attempt and one that passes, at the same problem."""
+
+    tried: Tried
+    failed: Attempt
+    passed: Attempt
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Train, and return the summary that `--json` prints.
+
+    Raises RrrError: bad options (exit 2), unfit attempts (3), a missing extra (4), no pairs (5), stopped (130, 143).
+    """
+    from rrr_cli.engines.models import require
+
+    check_options(options)
+    require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
+    from rrr_cli.rollout import told
+    from rrr_cli.training.policy import Policy
+    from rrr_cli.training.supervised import Training
+    from rrr_cli.training.texts import fitting, texts
+
+    source = options.input or options.run
+    options = as_mined(options, source)
+    task = load_task(options.task, options.level, options.data)
+    rows = tried(source, task.name, options.limit)
+    own = [pair for one in rows for pair in own_pairs(one, options.pairs)]
+    repaired = [pair for one in rows for pair in repair_pairs(one, options.pairs)] if options.repairs else []
+    some(own + repaired, "no problem has both a failed and a passing attempt",
+         "Mine with more --samples and --stop-at-failure 0")
+    policy = Policy(options.model or "tiny")
+    found = []
+    for pair in own + repaired:
+        problem = pair.tried.problem
+        chat = repair_chat(problem.prompt, pair.failed.transcript, told(task, problem, pair.failed, options.feedback))
+        found += texts(policy, chat, in_full(pair.passed), problem.tools, problem.problem_id)
+    learnt, too_long = fitting(found, options.max_length or policy.window)
+    counts = {"own_pairs": len(own), "pairs_from_repairs": len(repaired), "texts_too_long": too_long}
+    if options.dry_run:
+        return {**counts, "texts": len(learnt)}
+    config = configuration(options) | {"model_fingerprint": policy.fingerprint, "templates": templates_fingerprint()}
+    made_of = {"feedback": options.feedback, **counts,
+               "pairs": [[pair.failed.attempt_id, pair.passed.attempt_id] for pair in own + repaired]}
+    training = Training("train-reflector", options.name, options, policy, learnt, config, made_of)
+    return {**training.run(), **counts}
+
+
+def own_pairs(one: Tried, most: int) -> list[Pair]:
+    """Failed and passing first tries side by side, each failed one once, the passing ones in turn."""
+    failed, passed = (distinct(a for a in one.first if a.success is wanted) for wanted in (False, True))
+    return [Pair(one, bad, passed[i % len(passed)]) for i, bad in enumerate(failed[:most])] if passed else []
+
+
+def repair_pairs(one: Tried, most: int) -> list[Pair]:
+    """Failed first tries and their successful repairs."""
+    failed = {a.attempt_id: a for a in one.first}
+    good = distinct(a for a in one.repairs if a.success and a.parent_id in failed)
+    return [Pair(one, failed[str(a.parent_id)], a) for a in good[:most]]
+
+
+def in_full(attempt: Attempt) -> list[Message]:
+    """The transcript as it was written: with the reasoning before the repaired output."""
+    first, *others = attempt.transcript
+    if attempt.reasoning is None:
+        return attempt.transcript
+    return [Message(first.role, f"<reflection> {attempt.reasoning} </reflection> {first.content}"), *others]
