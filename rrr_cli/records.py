@@ -191,6 +191,11 @@ class Evaluation:
     temperature: float  #: the one temperature of every arm
     seed: int  #: of the whole evaluation
     turns: list[Message] | None  #: the first try where it has several turns; null where `first` is all of it
+    voted: str | None  #: the answer that most samples gave, with --self-consistency; null without
+    voted_success: bool | None  #: its verdict
+    reflected: str | None  #: the answer that most samples gave after a reflector repaired each, with --reflect-all
+    reflected_success: bool | None  #: its verdict
+    oracle_success: bool | None  #: the first try passed, or its repair did, with --oracle; null without
 
 
 @dataclass(frozen=True)

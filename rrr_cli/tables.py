@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rrr_cli.stages.summary import MEASURES, in_words
+from rrr_cli.stages.summary import MEASURES, VOTES, in_words
 from rrr_cli.text import safe_text
 
 
@@ -35,6 +35,8 @@ def evaluation_table(result: dict[str, Any], console: Console) -> None:
             label = Text(safe_text(f"  won/lost\n  vs {first['name']}"))
             table.add_row(label, *("{won}/{lost}\np={p:.2g}".format(**paired[model["name"], m]) for m in MEASURES))
     console.print(table)
+    if any(measure in first for measure in VOTES):
+        console.print(vote_table(result["models"], paired))
     console.print(error_table(result["models"]))
     console.print(reflection_table(result["models"]))
     for model in result["models"]:
@@ -43,6 +45,21 @@ def evaluation_table(result: dict[str, Any], console: Console) -> None:
             console.print(Text(safe_text(f"{model['name']}, {level}: {shown}")))
     for sentence in in_words(result):
         console.print(Text(safe_text(sentence)))
+
+
+def vote_table(models: Sequence[dict[str, Any]], paired: dict[tuple[str, str], dict[str, Any]]) -> Table:
+    """More than one sample a problem: votes, and what a reflector adds to them, beside the first try."""
+    table = Table(title="more samples a problem", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("model")
+    measures = ["first_try", *(m for m in VOTES if m in models[0])]
+    for measure in measures:
+        table.add_column(measure.replace("_", " "), justify="right")
+    for model in models:
+        table.add_row(name_of(model), *(stacked(model.get(m)) for m in measures))
+        if model is not models[0]:
+            label = Text(safe_text(f"  won/lost\n  vs {models[0]['name']}"))
+            table.add_row(label, *("{won}/{lost}\np={p:.2g}".format(**paired[model["name"], m]) for m in measures))
+    return table
 
 
 def heading(measure: str, first: dict[str, Any]) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from rrr_cli.artifacts import read
 from rrr_cli.prompts import split_repair
+from rrr_cli.stages.votes import vote
 
 TASK = f"{Path(__file__).parent / 'guessing_task.py'}:Guessing"
 # Halving needs three guesses at most; this player doesn't always halve.
@@ -116,6 +118,43 @@ def test_eval_shows_every_model_the_whole_shared_episode(rrr, player, tmp_path: 
         if r.shared_attempt is not None:
             assert r.shared_attempt == episodes[r.problem_id].first
             assert r.shared_attempt.count("<") == 2, "three guesses and what was said to two of them"
+
+
+def test_grpo_refuses_an_environment(rrr, player):
+    *options, _, _ = player
+    rrr("mine-failures", *player)
+    ran = rrr("grpo", *options[2:], "--model", "tiny")
+    assert ran.code == 2
+    assert "self-train" in ran.err
+
+
+def test_votes_count_answers_and_the_oracle_only_repairs_what_failed(rrr, player, tmp_path: Path):
+    *options, script = player
+    ran = rrr("eval", *options, f"base={script}", "--self-consistency", 5, "--reflect-all", "--oracle", "--json")
+    assert ran.code == 0, ran.err
+    (model,) = json.loads(ran.out)["models"]
+    assert {"self_consistency", "reflect_all", "oracle"} < model.keys()
+    rows = list(read(tmp_path / "run", "evaluations"))
+    assert sum(r.oracle_success for r in rows) >= sum(r.first_success for r in rows)
+    assert all(r.oracle_success for r in rows if r.first_success)
+    assert all(r.voted is not None and r.reflected is not None for r in rows)
+    measures = {c["measure"] for c in json.loads(ran.out)["comparisons"]}
+    assert {"self_consistency over first_try", "oracle over first_try"} < measures
+    assert "more samples a problem" in ran.err
+    ran = rrr("eval", *options, f"base={script}", "--reflect-all")
+    assert ran.code == 2
+    assert "--self-consistency" in ran.err
+
+
+def test_most_votes_win_and_the_earliest_of_equals():
+    def said(*answers: str | None) -> str | None:
+        rows = [SimpleNamespace(answer=a, n=i) for i, a in enumerate(answers)]
+        return f"{vote(rows).answer}{vote(rows).n}"  # type: ignore[arg-type]
+
+    assert said("a", "b", "b") == "b1"
+    assert said("a", "b", "b", "a") == "a0"
+    assert said(None, None, "b") == "b2"
+    assert said(None, None) == "None0"
 
 
 @pytest.mark.parametrize(("text", "wanted"), [

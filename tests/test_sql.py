@@ -136,7 +136,7 @@ def test_several_runs_answer_at_once_and_a_missing_table_is_empty(run: Path, tra
                "SELECT run, count(*) FROM steps GROUP BY run ORDER BY run")
     assert rows == [{"run": "first", "n": 10}, {"run": "second", "n": 1}]
     assert ask(trained, "SELECT * FROM attempts") == []
-    assert len(ask(trained, "DESCRIBE attempts")) == 22
+    assert len(ask(trained, "DESCRIBE attempts")) == 23
 
 
 def test_two_runs_with_the_same_ids_never_join_across(run: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from rrr_cli.rollout import Failed, Loop
 from rrr_cli.stages.mined import mining
 from rrr_cli.stages.setup import SamplingOptions, configuration, open_loop
 from rrr_cli.stages.summary import MEASURES, summarise
+from rrr_cli.stages.votes import vote_columns
 from rrr_cli.tasks import load_task
 
 EXAMPLE = "rrr eval --model base=tiny --limit 100 --max-tokens 64 --reflection-tokens 64"
@@ -34,6 +35,14 @@ class Options(SamplingOptions):
     model: tuple[str, ...] = option(("base=tiny",), "NAME=MODEL, once a model; the first is compared with.")
     reflection_tokens: int = option(512, "Most tokens of a reflection.", least=1)
     retry_context: str = retry_context()
+    self_consistency: int | None = option(
+        None, "Sample each problem so many times and take the answer that most give, the first try among them.", least=2
+    )
+    reflect_all: bool = option(
+        False, "Put every one of these samples to the reflector, as if it had failed, and vote on its repairs: no "
+        "ground truth is used.")
+    oracle: bool = option(False, "Repair the failed first tries alone: an upper bound, as it knows which they are.")
+    reflector: str | None = option(None, "The model that repairs.  [default: each model its own]")
     fail_under: str | None = option(None, "MEASURE=RATE: exit 5 when the last model is under it, as second_try=0.5.")
     part: int = option(256, "Problems written at a time: the most that a kill can lose.", least=1)
 
@@ -50,6 +59,10 @@ def run(options: Options) -> dict[str, Any]:
     """Evaluate every model, and return what `--json` prints."""
     models = parse_models(options.model)
     parse_gate(options.fail_under)
+    if options.reflect_all and options.self_consistency is None:
+        raise RrrError("--reflect-all votes on the samples of --self-consistency K: give that too", USAGE)
+    if options.reflector is not None and not (options.reflect_all or options.oracle):
+        raise RrrError("--reflector repairs with --reflect-all or --oracle: give one of them", USAGE)
     if options.level is None and options.data is None:
         mined = mining(options.run)
         options = replace(options, level=mined.get("level"), data=mined.get("data"))
@@ -68,6 +81,9 @@ def run(options: Options) -> dict[str, Any]:
     config = configuration(options, task) | {
         "reflection_tokens": options.reflection_tokens, "retry_context": options.retry_context,
         "first model": base, "weights of the first model": weights[base],
+        "self_consistency": options.self_consistency, "reflect_all": options.reflect_all, "oracle": options.oracle,
+        "weights of the reflector": options.reflector and model_fingerprint(
+            options.engine, options.reflector, options.base_url),
     }
     wanted = {p.problem_id for p in problems}
     with Writer(options.run, "evaluations", "eval", config, overwrite=options.overwrite, seed=options.seed) as writer:
@@ -81,14 +97,22 @@ def run(options: Options) -> dict[str, Any]:
             shared = None
             if name != base:
                 shared = {row.problem_id: row for row in read(options.run, "evaluations") if row.model == base}
-            loop = open_loop(options, task, path, options.retry_context, options.reflection_tokens)
+            loop = repairing = open_loop(options, task, path, options.retry_context, options.reflection_tokens)
+            if options.reflector is not None:
+                repairing = open_loop(options, task, options.reflector)
             with Work(f"evaluating {name}", len(problems), len(problems) - len(owed)) as work:
                 for start in range(0, len(owed), options.part):
                     part = owed[start : start + options.part]
                     stamp: dict[str, Any] = {"model": name, "model_path": path, "model_fingerprint": weights[name],
                                              "temperature": options.temperature, "seed": options.seed}
-                    rows = evaluate(loop, part, shared)
-                    writer.append([Evaluation(evaluation_id=ids[r["problem_id"]], **stamp, **r) for r in rows])
+                    firsts = {rows[0].problem_id: rows[0] for rows in loop.attempt(part, range(1))}
+                    votes = vote_columns(
+                        loop, repairing, part, firsts, options.self_consistency, options.reflect_all, options.oracle)
+                    rows = evaluate(loop, part, firsts, shared)
+                    writer.append([
+                        Evaluation(evaluation_id=ids[r["problem_id"]], **stamp, **r, **votes[r["problem_id"]])
+                        for r in rows
+                    ])
                     work.advance(len(part))
             loop.engine.close()
     kept = [row for row in read(options.run, "evaluations") if row.problem_id in wanted and row.model in models]
@@ -107,13 +131,15 @@ def check_names(run: Path, weights: dict[str, str]) -> None:
             )
 
 
-def evaluate(loop: Loop, problems: Sequence[Problem], shared: dict[str, Evaluation] | None) -> list[dict[str, Any]]:
-    """The columns of `Evaluation` that one model's texts fill, a dict a problem.
+def evaluate(
+    loop: Loop, problems: Sequence[Problem], firsts: dict[str, Attempt], shared: dict[str, Evaluation] | None
+) -> list[dict[str, Any]]:
+    """The columns of `Evaluation` that one model's texts fill but for its votes, a dict a problem.
 
-    `shared` holds the first model's rows by problem; None when this is the first model, whose own failures they are.
+    `firsts` are its first tries by problem. `shared` holds the first model's rows by problem; None when this is the
+    first model, whose own failures they are.
     All reflections go to the engine as one batch, then all retries, so that the arms share the machine fairly.
     """
-    firsts = {p.problem_id: rows[0] for p, rows in zip(problems, loop.attempt(problems, range(1)), strict=True)}
     own = [p for p in problems if not firsts[p.problem_id].success]
     common = [p for p in problems if shared is not None and not shared[p.problem_id].first_success]
     failed: list[Failed] = [firsts[p.problem_id] for p in own]

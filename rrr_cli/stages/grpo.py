@@ -5,8 +5,8 @@ in the same order, at as many generated tokens as `--token-budget` allows. `--ob
 reflection and the retry, but never the request between them nor the mined first answer.
 
 Reads mined failures (tables `problems`, `attempts`); writes `rollouts`, `steps` and `models/policy`. The same command
-typed again goes on from the newest whole checkpoint. Refuses failures of the test split, too few of them, and texts
-that don't fit the model's window.
+typed again goes on from the newest whole checkpoint. Refuses environments of several turns, failures of the test split,
+too few of them, and texts that don't fit the model's window.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.prompts import templates_fingerprint
 from rrr_cli.stages.mined import as_mined
 from rrr_cli.stages.mined import failures as failed_attempts
@@ -46,6 +47,7 @@ def prepare(options: Options) -> Session:
     recipe = recipe_of(options)
     require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
     from rrr_cli.tasks import load_task
+    from rrr_cli.tasks.base import Environment
     from rrr_cli.training.dataset import check_enough, check_window, training_set
     from rrr_cli.training.policy import Policy
     from rrr_cli.training.session import Session
@@ -53,6 +55,10 @@ def prepare(options: Options) -> Session:
     source = options.input or options.run
     options = as_mined(options, source)
     task = load_task(options.task, options.level, options.data)
+    if isinstance(task, Environment):
+        raise RrrError(
+            f"task {task.name} has several turns, and GRPO trains a text of one: use rrr train-reflector and rrr "
+            "self-train", USAGE)
     policy = Policy(options.model or "tiny")
     pairs = islice(failed_attempts(source, task.name), options.limit)
     failures = training_set(pairs, task, policy.render, options.objective)

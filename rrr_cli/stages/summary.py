@@ -12,6 +12,8 @@ from typing import Any
 
 from rrr_cli.records import Evaluation
 
+#: With more than one sample a problem; only what was asked for is there.
+VOTES = ("self_consistency", "reflect_all", "oracle")
 MEASURES = ("first_try", "second_try", "second_try_on_failures", "blind_second_try", "retry_without_reflection")
 
 
@@ -23,6 +25,9 @@ def outcomes(rows: Sequence[Evaluation], measure: str) -> dict[str, bool]:
         "second_try_on_failures": lambda r: r.shared_success,
         "blind_second_try": lambda r: r.first_success or bool(r.blind_success),
         "retry_without_reflection": lambda r: r.first_success or bool(r.plain_success),
+        "self_consistency": lambda r: r.voted_success,
+        "reflect_all": lambda r: r.reflected_success,
+        "oracle": lambda r: r.oracle_success,
     }
     return {r.problem_id: bool(v) for r in rows if (v := tries[measure](r)) is not None}
 
@@ -43,6 +48,7 @@ def summarise(rows: Sequence[Evaluation], names: Sequence[str]) -> dict[str, Any
         models.append({
             "name": name, "n": len(of), **rates(of), "n_failures": len(outcomes(of, "second_try_on_failures")),
             "temperature": of[0].temperature, "seed": of[0].seed, "errors": errors(of), "reflections": reflections(of),
+            **{m: asdict(voted) for m in VOTES if (voted := rate(list(outcomes(of, m).values())))},
             "by_difficulty": {d: rates([r for r in of if r.difficulty == d]) for d in levels if len(levels) > 1},
         })
     comparisons = []
@@ -58,6 +64,12 @@ def summarise(rows: Sequence[Evaluation], names: Sequence[str]) -> dict[str, Any
     for name, of in by_model.items():
         for control in ("blind_second_try", "retry_without_reflection"):
             compare(name, name, f"second_try over {control}", outcomes(of, control), outcomes(of, "second_try"))
+    for name, of in by_model.items():
+        for measure in VOTES:
+            if outcomes(of, measure):
+                if name != names[0]:
+                    compare(names[0], name, measure, outcomes(by_model[names[0]], measure), outcomes(of, measure))
+                compare(name, name, f"{measure} over first_try", outcomes(of, "first_try"), outcomes(of, measure))
     return {"models": models, "comparisons": comparisons}
 
 
@@ -87,7 +99,7 @@ def in_words(result: dict[str, Any]) -> list[str]:
     names = {"blind_second_try": "a blind resample", "retry_without_reflection": "a retry without a reflection"}
     for c in result["comparisons"]:
         control = c["measure"].partition(" over ")[2]
-        if control:
+        if control in names:
             verdict = "beats" if c["won"] > c["lost"] else "does WORSE than"
             if c["p"] >= 0.05:
                 verdict = "does NOT beat"

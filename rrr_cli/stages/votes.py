@@ -1,0 +1,58 @@
+"""Inference with more than one sample, as Re-ReST tries it (arXiv 2406.01495, section 4): columns of `evaluations`.
+
+self-consistency: K samples, the answer that most of them give. reflect-all: each sample goes to the reflector as if it
+had failed, and its repairs vote; no ground truth is used. oracle: only what failed goes to the reflector, which takes
+ground truth and is an upper bound. Reads and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rrr_cli.records import Attempt, Problem
+from rrr_cli.rollout import Loop
+
+FEEDBACK = "binary"  # says nothing of the sample: the same words for all of them
+
+
+def vote_columns(
+    loop: Loop, repairing: Loop, problems: Sequence[Problem], firsts: dict[str, Attempt], samples: int | None,
+    reflect_all: bool, oracle: bool,
+) -> dict[str, dict[str, Any]]:
+    """problem_id -> the columns; null where an arm wasn't asked for. `samples` is K, the first try included."""
+    columns: dict[str, dict[str, Any]] = {p.problem_id: dict.fromkeys(
+        ("voted", "voted_success", "reflected", "reflected_success", "oracle_success")) for p in problems}
+    if samples is not None:
+        more_B_N = loop.attempt(problems, range(1, samples), phase="vote")
+        tries = {p.problem_id: [firsts[p.problem_id], *more] for p, more in zip(problems, more_B_N, strict=True)}
+        for p in problems:
+            won = vote(tries[p.problem_id])
+            columns[p.problem_id] |= {"voted": won.answer, "voted_success": won.success}
+        if reflect_all:
+            flat = [(p, a) for p in problems for a in tries[p.problem_id]]
+            repaired = iter(repairs(repairing, flat))
+            for p in problems:
+                won = vote([next(repaired) for _ in tries[p.problem_id]])
+                columns[p.problem_id] |= {"reflected": won.answer, "reflected_success": won.success}
+    if oracle:
+        failed = [(p, firsts[p.problem_id]) for p in problems if not firsts[p.problem_id].success]
+        fixed = {a.problem_id: a.success for a in repairs(repairing, failed)}
+        for p in problems:
+            columns[p.problem_id]["oracle_success"] = fixed.get(p.problem_id, True)
+    return columns
+
+
+def repairs(loop: Loop, pairs: Sequence[tuple[Problem, Attempt]]) -> list[Attempt]:
+    """One repair of each attempt, in order."""
+    return [rows[0] for rows in loop.repair([p for p, _ in pairs], [a for _, a in pairs], FEEDBACK, range(1))]
+
+
+def vote(attempts: Sequence[Attempt]) -> Attempt:
+    """The first attempt whose answer, as the verifier parsed it, most attempts share; the earliest of equals.
+
+    Attempts without an answer have no vote; where none has one, the first attempt wins.
+    """
+    counts = Counter(a.answer for a in attempts if a.answer is not None)
+    return max(attempts, key=lambda a: counts[a.answer] if a.answer is not None else -1)
