@@ -25,6 +25,13 @@ def retry_context() -> Any:
     )
 
 
+def own_samples() -> Any:
+    """The option of every stage of Re-ReST that a fair comparison with more samples needs."""
+    return option(
+        None, "Only so many first tries of each problem are the agent's own; later ones are for self-train --texts "
+        "more-samples.  [default: all]", least=1)
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """Where a stage works, and on which task."""

@@ -24,6 +24,7 @@ from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.countdown import Countdown, problem_key, split_of
 
 TASK = "countdown"
+MAX_TOKENS = 96
 LARGEST = 120  # the largest number that is a word
 NEAREST = 8  # wrong candidates whose values lie nearest to the target
 HELD_OUT_SHARE = 0.30  # the test split, and above it the dev split on which the recipe was tuned

@@ -31,6 +31,7 @@ from rrr_cli.tasks.tool_calls import Call
 LARGEST = 60
 HELD_OUT_SHARE = 0.30  # the test split, and above it the dev split on which the recipe was tuned
 TASK = "function_calling"
+MAX_TOKENS = 128
 GO_ON, STOP = ";", "."
 CALLED, TRY = "I called", ". Try:"  # of a reflection
 

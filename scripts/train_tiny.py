@@ -1,8 +1,8 @@
-"""Rebuild an embedded demonstration model (`--model tiny`, `--model tiny-tools`) from nothing.
+"""Rebuild an embedded demonstration model (`--model tiny`, `tiny-tools`, `tiny-household`) from nothing.
 
 Data, tokenizer, training, check, provenance; writes a Hugging Face folder (rrr_cli/models/NAME by default). The model
-is a word-level Llama trained on made-up transcripts of attempts, reflections and retries, which `tiny_countdown.py` and
-`tiny_tools.py` draw. Reads only rrr's own prompts and generators.
+is a word-level Llama trained on made-up transcripts of attempts, reflections, retries and repairs, which
+`tiny_countdown.py`, `tiny_tools.py` and `tiny_household.py` draw. Reads only rrr's own prompts and generators.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 import tiny_countdown
+import tiny_household
 import tiny_tools
 import tokenizers
 import torch
@@ -33,7 +34,7 @@ from rrr_cli.records import Message
 
 MODELS = Path(__file__).parent.parent / "rrr_cli" / "models"
 #: name -> what it is trained on.
-COURSES: dict[str, ModuleType] = {"tiny": tiny_countdown, "tiny-tools": tiny_tools}
+COURSES: dict[str, ModuleType] = {"tiny": tiny_countdown, "tiny-tools": tiny_tools, "tiny-household": tiny_household}
 
 
 def build_tokenizer(course: ModuleType) -> PreTrainedTokenizerFast:
@@ -145,7 +146,7 @@ def save(model: LlamaForCausalLM, tokenizer: Any, out: Path) -> None:
 def success(course: ModuleType, out: Path, seed: int, count: int = 400) -> dict[str, Any]:
     """Success at temperature 1 on problems that training saw and on the dev split, through rrr's own loop.
 
-    The second try is counted over the failures: after a reflection, and without one.
+    The second try is counted over the failures: after a reflection, and without one; or a repair.
     """
     from rrr_cli.engines.base import Sampling
     from rrr_cli.engines.transformers import TransformersEngine
@@ -153,17 +154,23 @@ def success(course: ModuleType, out: Path, seed: int, count: int = 400) -> dict[
     from rrr_cli.tasks import load_task
 
     engine = TransformersEngine(str(out))
-    loop = Loop(load_task(course.TASK), engine, Sampling(1.0, 1.0, 96), seed, reflection_max_tokens=96)
+    tokens = course.MAX_TOKENS
+    loop = Loop(load_task(course.TASK), engine, Sampling(1.0, 1.0, tokens), seed, reflection_max_tokens=tokens)
     found: dict[str, Any] = {}
     for name, posed in course.check_problems(count).items():
         first = [attempts[0] for attempts in loop.attempt(posed, range(1), "first")]
         failed = [(p, a) for p, a in zip(posed, first, strict=True) if not a.success]
         problems_B, failed_B = [p for p, _ in failed], [a for _, a in failed]
+        found[name] = {"n": len(posed), "first_try": 1 - len(failed) / len(posed), "failures": len(failed)}
+        if getattr(course, "REPAIRS", False):
+            repaired = [rows[0].success for rows in loop.repair(problems_B, failed_B, "binary", range(1))]
+            blind = [rows[0].success for rows in loop.attempt(problems_B, range(1), "resample")]
+            found[name] |= {"repaired": sum(repaired) / len(repaired), "blind": sum(blind) / len(blind)}
+            continue
         reflections_B = [rows[0] for rows in loop.reflect(problems_B, failed_B, range(1))]
         after = [rows[0].success for rows in loop.retry(problems_B, failed_B, reflections_B, range(1))]
         plain = [rows[0].success for rows in loop.retry(problems_B, failed_B, [None] * len(failed), range(1))]
-        found[name] = {
-            "n": len(posed), "first_try": 1 - len(failed) / len(posed), "failures": len(failed),
+        found[name] |= {
             "second_try_on_failures": sum(after) / len(after), "retry_without_reflection": sum(plain) / len(plain),
         }
     return found

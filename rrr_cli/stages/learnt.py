@@ -15,15 +15,19 @@ from rrr_cli.records import Attempt, Problem
 
 @dataclass
 class Tried:
-    """A problem with its first tries, by their index, and the repairs of those that failed."""
+    """A problem with the agent's own first tries, by their index, the repairs of those that failed, and later tries."""
 
     problem: Problem
     first: list[Attempt] = field(default_factory=list)
+    later: list[Attempt] = field(default_factory=list)
     repairs: list[Attempt] = field(default_factory=list)
 
 
-def tried(run: Path, task: str, limit: int | None, repairs_by: str | None = None) -> list[Tried]:
-    """The run's problems, ordered by id. Only the repairs by the model `repairs_by`, where one is named.
+def tried(
+    run: Path, task: str, limit: int | None, own_samples: int | None, repairs_by: str | None = None
+) -> list[Tried]:
+    """The run's problems, ordered by id. Only the repairs by the model `repairs_by`, where one is named; never those of
+    tries after the first `own_samples`.
 
     Raises RrrError (exit 3): no attempts, another task's, or the test split's.
     """
@@ -41,11 +45,16 @@ def tried(run: Path, task: str, limit: int | None, repairs_by: str | None = None
             raise RrrError(f"{run} holds attempts at the {attempt.split} split, and training on it would spoil the "
                            "test: mine the train split in a run of its own, and name it with --input")
         if attempt.phase == "first":
-            found[attempt.problem_id].first.append(attempt)
+            one = found[attempt.problem_id]
+            own = own_samples is None or attempt.sample_index < own_samples
+            (one.first if own else one.later).append(attempt)
         elif repairs_by is None or attempt.model == repairs_by:
             found[attempt.problem_id].repairs.append(attempt)
     for one in found.values():
         one.first.sort(key=lambda a: a.sample_index)
+        one.later.sort(key=lambda a: a.sample_index)
+        own_ids = {a.attempt_id for a in one.first}
+        one.repairs = [a for a in one.repairs if a.parent_id in own_ids]
     return sorted(found.values(), key=lambda one: one.problem.problem_id)[:limit]
 
 

@@ -14,8 +14,11 @@ from rrr_cli.records import Attempt, Problem
 Chosen = TypeVar("Chosen", bound=RunOptions)
 
 
-def failures(run: Path, task: str, per_problem: int = 1) -> Iterator[tuple[Problem, Attempt]]:
-    """The first `per_problem` failed first tries of each problem, in the order they were mined.
+def failures(
+    run: Path, task: str, per_problem: int = 1, own_samples: int | None = None
+) -> Iterator[tuple[Problem, Attempt]]:
+    """The first `per_problem` failed first tries of each problem, in the order they were mined; with `own_samples`,
+    those among so many first tries.
 
     Raises RrrError (exit 3) when the run holds no attempts, or those of another task.
     """
@@ -31,6 +34,8 @@ def failures(run: Path, task: str, per_problem: int = 1) -> Iterator[tuple[Probl
         if attempt.task != task:
             raise RrrError(f"{run} holds attempts at {attempt.task}, not {task}. Type: --task {attempt.task}, or --run")
         if taken.get(attempt.problem_id, 0) >= per_problem:
+            continue
+        if own_samples is not None and attempt.sample_index >= own_samples:
             continue
         problems = problems or {p.problem_id: p for p in read(run, "problems")}
         taken[attempt.problem_id] = taken.get(attempt.problem_id, 0) + 1

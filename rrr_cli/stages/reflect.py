@@ -15,7 +15,7 @@ from typing import Any
 
 from rrr_cli.engines import model_fingerprint
 from rrr_cli.errors import NOTHING, RrrError
-from rrr_cli.options import option, retry_context
+from rrr_cli.options import option, own_samples, retry_context
 from rrr_cli.progress import Work
 from rrr_cli.records import Attempt, Problem, Reflection, content_id
 from rrr_cli.rollout import Loop
@@ -47,6 +47,7 @@ class Options(SamplingOptions):
     reflections: int = option(1, "Reflections on each failed attempt.", least=1)
     retries: int = option(1, "Retries after each reflection; repairs of each failed attempt.", least=1)
     per_problem: int = option(1, "Failed attempts of a problem to reflect on.", least=1)
+    own_samples: int | None = own_samples()
     reflection_tokens: int = option(512, "Most tokens of a reflection.", least=1)
     retry_context: str = retry_context()
     part: int = option(256, "Failed attempts written at a time: the most that a kill can lose.", least=1)
@@ -61,7 +62,8 @@ def run(options: Options) -> dict[str, Any]:
     model = options.model or "tiny"
     reflector = options.reflector or model
     task = load_task(options.task, options.level, options.data)
-    pairs = list(islice(failures(source, task.name, options.per_problem), options.limit))
+    found = failures(source, task.name, options.per_problem, options.own_samples)
+    pairs = list(islice(found, options.limit))
     if not pairs:
         raise RrrError(f"{source} holds no failed attempt: there is nothing to reflect on. Mine more problems", NOTHING)
     if options.mode == "repair":
@@ -73,7 +75,8 @@ def run(options: Options) -> dict[str, Any]:
         "model": model, "model_fingerprint": model_fingerprint(options.engine, model, options.base_url),
         "reflector_fingerprint": model_fingerprint(options.engine, reflector, options.base_url),
         "reflections": options.reflections, "retries": options.retries, "per_problem": options.per_problem,
-        "retry_context": options.retry_context, "reflection_tokens": options.reflection_tokens,
+        "own_samples": options.own_samples, "retry_context": options.retry_context,
+        "reflection_tokens": options.reflection_tokens,
     }
     inputs = {"attempts": content_id(mining(source))}
 

@@ -33,7 +33,7 @@ def repair(
     weights = model_fingerprint(options.engine, reflector, options.base_url)
     config = configuration(options, task) | {
         "reflector": reflector, "model_fingerprint": weights, "feedback": options.feedback,
-        "repairs": options.retries, "per_problem": options.per_problem,
+        "repairs": options.retries, "per_problem": options.per_problem, "own_samples": options.own_samples,
     }
     inputs = {"attempts": content_id(mining(source))}
 

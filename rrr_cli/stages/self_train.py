@@ -41,8 +41,6 @@ class Options(Supervised):
     method: str = option("sft", "sft: likelihood of the good texts. dpo: the good against the failed.",
                          choices=("sft", "dpo"))
     beta: float = option(0.1, "Of DPO.", least=0)
-    own_samples: int | None = option(
-        None, "First tries of each problem that are own; those after are for more-samples.  [default: all]", least=1)
     repairs_by: str | None = option(None, "Only the repairs by this model, named as it was to reflect.  [default: all]")
     min_score: float | None = option(
         None, "Good is a try of at least this score, for graded tasks.  [default: one that passed]", least=0, most=1)
@@ -81,7 +79,8 @@ def run(options: Options) -> dict[str, Any]:
     source = options.input or options.run
     options = as_mined(options, source)
     task = load_task(options.task, options.level, options.data)
-    chosen, counts = choose(tried(source, task.name, options.limit, options.repairs_by), options)
+    chosen, counts = choose(
+        tried(source, task.name, options.limit, options.own_samples, options.repairs_by), options)
     policy = Policy(options.model or "tiny")
     rows = preferences(chosen, policy) if options.method == "dpo" else good_texts(chosen, policy)
     some(rows, "no problem has both a good and a failed try" if chosen else "no try is good",
@@ -105,11 +104,10 @@ def choose(rows: list[Tried], options: Options) -> tuple[list[Chosen], dict[str,
     def good(attempt: Attempt) -> bool:
         return attempt.success if options.min_score is None else attempt.score >= options.min_score
 
-    own = {one.problem.problem_id: one.first[: options.own_samples] for one in rows}
     repairs = sum(len(one.repairs) for one in rows)
     extra: dict[str, list[Attempt]] = {}
     if options.texts == MORE:
-        waves = zip_longest(*(one.first[len(own[one.problem.problem_id]):] for one in rows))
+        waves = zip_longest(*(one.later for one in rows))
         further = [a for wave in waves for a in wave if a is not None][:repairs]
         if not repairs or len(further) < repairs:
             raise RrrError(
@@ -119,7 +117,7 @@ def choose(rows: list[Tried], options: Options) -> tuple[list[Chosen], dict[str,
             extra.setdefault(attempt.problem_id, []).append(attempt)
     chosen = []
     for one in rows:
-        tries = [*own[one.problem.problem_id], *extra.get(one.problem.problem_id, [])]
+        tries = [*one.first, *extra.get(one.problem.problem_id, [])]
         repaired = [a for a in one.repairs if good(a)] if options.texts == REPAIRS else []
         kept = distinct(chain((a for a in tries if good(a)), repaired))[: options.per_problem]
         if kept:
@@ -128,7 +126,7 @@ def choose(rows: list[Tried], options: Options) -> tuple[list[Chosen], dict[str,
                 distinct(a for a in tries if not good(a)),
             ))
     return chosen, {
-        "own_tries": sum(map(len, own.values())), "further_tries": sum(map(len, extra.values())),
+        "own_tries": sum(len(one.first) for one in rows), "further_tries": sum(map(len, extra.values())),
         "repairs_made": repairs if options.texts == REPAIRS else 0,
         "own_texts": sum(len(c.own) for c in chosen), "texts_from_repairs": sum(len(c.repairs) for c in chosen),
         "problems": len(chosen),
@@ -153,7 +151,7 @@ def preferences(chosen: list[Chosen], policy: Policy) -> list[Preference]:
     for c in chosen:
         parents = {a.attempt_id: a for a in c.tried.first}
         pairs += [(c, a, c.failed[i % len(c.failed)]) for i, a in enumerate(c.own) if c.failed]
-        pairs += [(c, a, parents[str(a.parent_id)]) for a in c.repairs if a.parent_id in parents]
+        pairs += [(c, a, parents[str(a.parent_id)]) for a in c.repairs]
     return [
         preference(policy, c.tried.problem.prompt, good.transcript, bad.transcript, c.tried.problem.tools,
                    good.problem_id)

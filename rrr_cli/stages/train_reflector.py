@@ -61,7 +61,7 @@ def run(options: Options) -> dict[str, Any]:
     source = options.input or options.run
     options = as_mined(options, source)
     task = load_task(options.task, options.level, options.data)
-    rows = tried(source, task.name, options.limit)
+    rows = tried(source, task.name, options.limit, options.own_samples)
     own = [pair for one in rows for pair in own_pairs(one, options.pairs)]
     repaired = [pair for one in rows for pair in repair_pairs(one, options.pairs)] if options.repairs else []
     some(own + repaired, "no problem has both a failed and a passing attempt",
@@ -92,7 +92,7 @@ def own_pairs(one: Tried, most: int) -> list[Pair]:
 def repair_pairs(one: Tried, most: int) -> list[Pair]:
     """Failed first tries and their successful repairs."""
     failed = {a.attempt_id: a for a in one.first}
-    good = distinct(a for a in one.repairs if a.success and a.parent_id in failed)
+    good = distinct(a for a in one.repairs if a.success)
     return [Pair(one, failed[str(a.parent_id)], a) for a in good[:most]]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rrr_cli.errors import USAGE, RrrError
-from rrr_cli.options import RunOptions, check_options, option, retry_context
+from rrr_cli.options import RunOptions, check_options, option, own_samples, retry_context
 
 REFLECTION, ANSWER, BOTH = OBJECTIVES = ("reflection", "answer", "reflection+answer")
 
@@ -118,6 +118,7 @@ class Supervised(RunOptions):
 
     input: Path | None = option(None, "Run whose attempts are learnt from.  [default: --run itself]")
     model: str | None = option(None, "Model to train: tiny, a folder, or a hub id.  [default: the one mined]")
+    own_samples: int | None = own_samples()
     epochs: int = option(3, "Passes over the texts.", least=1)
     batch: int = option(128, "Texts a step.", least=1)
     lr: float | None = option(None, "Highest learning rate; cosine.  [SFT: 3e-4, DPO: 5e-5]", least=0)
