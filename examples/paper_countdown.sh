@@ -10,7 +10,7 @@ SAMPLING=${SAMPLING:---engine vllm --max-model-len 2048}
 LIMIT=${LIMIT:-20000}                 # training problems mined; the paper's Countdown has 450k
 TEST=${TEST:-2000}                    # test problems
 GRPO=${GRPO:---preset paper --vllm colocate}
-TASK="--task countdown --run $RUN"
+TASK="--task countdown --run $RUN --seed ${SEED:-0}"
 
 # shellcheck disable=SC2086  # these hold several options
 {

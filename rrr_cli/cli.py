@@ -60,6 +60,8 @@ def build_app(wanted: str | None) -> typer.Typer:
     app.command("sql", help=SQL_HELP)(sql)
     told = "Tell one story: problem, failed answer, reflection, retry."
     app.command("show", help=f"{told}\n\nExample: `rrr show 3f2a`")(show)
+    told = "Draw the boxes of an attempt at a layout."
+    app.command("draw", help=f"{told}\n\nExample: `rrr draw 3f2a -o layout.svg`")(draw)
     told = "Put runs on one page of HTML: verdicts, curves, stories, and the SQL behind each number."
     app.command("report", help=f"{told}\n\nExample: `rrr report runs/default -o report.html`")(report_runs)
     models = typer.Typer(no_args_is_help=True, help="The small models that rrr knows by name.")
@@ -162,6 +164,19 @@ def show(
         print(json.dumps(stories.story(run, id)))
     else:
         stories.show(run, id, Console(highlight=False))
+
+
+def draw(
+    id: Annotated[str, typer.Argument(help="An attempt's id, or the beginning of it.")],
+    run: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/default"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .svg or .png to write.")] = Path("layout.svg"),
+    renderer: Annotated[str | None, typer.Option(
+        help="path.py:function to draw with, called with caption, boxes and path.", show_default=False)] = None,
+) -> None:
+    from rrr_cli.tasks.layout_draw import draw_attempt
+
+    draw_attempt(run, id, output, renderer)
+    print(output)
 
 
 def report_runs(

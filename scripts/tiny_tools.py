@@ -8,8 +8,8 @@ together, hours out of order, an optional argument too many) and giving up is a 
 right call when it sees one, and yet fails often. Going on is a semicolon and giving up a full stop, in answers and
 reflections alike.
 
-The package doesn't hold this model yet: with one mark a call, only three marks in four came out right, and a reward for
-reflections taught the model to mark wrong calls right.
+Each part has its mark because one mark for a whole call came out right three times in four only, and a reward for
+reflections then taught the model to mark wrong calls right.
 
 Refuses to learn from the test split: no transcript poses a request that is held out.
 """

@@ -17,6 +17,7 @@ LAYERS = [
     {"schema", "provenance", "parts", "metrics"},
     {"artifacts"},
     {"sql", "query_child", "show"},
+    {"sandbox"},
     {"tasks", "engines", "benchmarks"},
     {"rollout"},
     {"training"},

@@ -28,7 +28,12 @@ def spec(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def task(spec: tuple[str, str]) -> Task:
-    return load_task(*spec)
+    task = load_task(*spec)
+    try:
+        getattr(task, "settings", dict)()
+    except RrrError as error:
+        pytest.skip(str(error))
+    return task
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from rrr_cli.engines.base import Sampling
+from rrr_cli.engines.models import EMBEDDED, NAMED
 from rrr_cli.engines.render import render as render_with_tools
 from rrr_cli.prompts import retry_chat
 from rrr_cli.records import Message, Problem
 from rrr_cli.rollout import Loop
+from rrr_cli.tasks.base import Task
 from rrr_cli.tasks.countdown import Countdown, judge, problem_key
 from rrr_cli.tasks.function_calling import FunctionCalling
 
@@ -81,24 +83,31 @@ def render(tokenizer: Any, messages: list[Message], generate: bool) -> list[int]
     return ids
 
 
-def test_folder_is_small_and_loads_as_a_llama_with_safe_weights() -> None:
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 6 * 10**6
-    assert not list(FOLDER.glob("*.bin"))
-    model = transformers.AutoModelForCausalLM.from_pretrained(FOLDER)
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_folder_is_small_and_loads_as_a_llama_with_safe_weights(name: str) -> None:
+    folder = FOLDER.with_name(name)
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 6 * 10**6
+    assert not list(folder.glob("*.bin"))
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     assert type(model).__name__ == "LlamaForCausalLM"
     assert model.generation_config.eos_token_id == model.config.eos_token_id
 
 
-def test_shipped_tokenizer_and_shape_are_those_of_the_script(
-    script: ModuleType, course: ModuleType, tokenizer: Any
-) -> None:
-    built = script.build_tokenizer(course)
-    assert tokenizer.get_vocab() == built.get_vocab()
-    assert tokenizer.chat_template == built.chat_template
-    shipped = transformers.AutoModelForCausalLM.from_pretrained(FOLDER).state_dict()
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_shipped_tokenizer_and_shape_are_those_of_the_script(script: ModuleType, name: str) -> None:
+    folder = FOLDER.with_name(name)
+    built, shipped = script.build_tokenizer(script.COURSES[name]), transformers.AutoTokenizer.from_pretrained(folder)
+    assert shipped.get_vocab() == built.get_vocab()
+    assert shipped.chat_template == built.chat_template
+    weights = transformers.AutoModelForCausalLM.from_pretrained(folder).state_dict()
     assert {k: v.shape for k, v in script.build_model(built).state_dict().items()} == {
-        k: v.shape for k, v in shipped.items()
+        k: v.shape for k, v in weights.items()
     }
+
+
+def test_every_embedded_model_has_a_course_and_a_line(script: ModuleType) -> None:
+    assert set(EMBEDDED) == set(script.COURSES) == {p.name for p in FOLDER.parent.iterdir() if p.is_dir()}
+    assert set(EMBEDDED) < NAMED.keys()
 
 
 def test_every_word_of_the_prompts_is_known(tokenizer: Any) -> None:
@@ -172,11 +181,16 @@ def test_the_same_seed_trains_the_same_model(script: ModuleType, course: ModuleT
     assert any(not torch.equal(once[name], other[name]) for name in once)
 
 
-def test_the_model_answers_in_the_tasks_form_and_fails_often_but_not_always() -> None:
+@pytest.mark.parametrize(("name", "task", "max_tokens"), [
+    ("tiny", Countdown(), 64), ("tiny-tools", FunctionCalling(), 128),
+])
+def test_the_model_answers_in_the_tasks_form_and_fails_often_but_not_always(
+    name: str, task: Task, max_tokens: int
+) -> None:
     from rrr_cli.engines.transformers import TransformersEngine
 
-    loop = Loop(Countdown(), TransformersEngine("tiny"), Sampling(temperature=1.0, max_tokens=64))
-    problems = list(islice(Countdown().problems("test"), 150))
+    loop = Loop(task, TransformersEngine(name), Sampling(temperature=1.0, max_tokens=max_tokens))
+    problems = list(islice(task.problems("test"), 150))
     attempts = [rows[0] for rows in loop.attempt(problems, range(1))]
     assert 0.15 <= sum(a.success for a in attempts) / len(attempts) <= 0.65
     assert sum(a.answer is not None for a in attempts) / len(attempts) >= 0.9

@@ -24,8 +24,10 @@ HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "voc
 #: The models that have a name here. All else is a folder or a hub id.
 NAMED = {
     "tiny": "a demonstration model of 0.7 million parameters, for Countdown only; embedded",
+    "tiny-tools": "likewise, for function_calling at its easy level",
     "smollm2": "SmolLM2-135M-Instruct, pretrained, Apache-2.0; 270 MB",
 }
+EMBEDDED = ("tiny", "tiny-tools")
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,8 @@ def fingerprint(folder: Path) -> str:
 
 
 def _folder(model: str) -> Path:
-    if model == "tiny":
-        return Path(str(importlib.resources.files("rrr_cli"))) / "models" / "tiny"
+    if model in EMBEDDED:
+        return Path(str(importlib.resources.files("rrr_cli"))) / "models" / model
     if model == "smollm2":
         from rrr_cli.engines.smollm2 import fetched
 

@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from rrr_cli.artifacts import exists, provenance, read
+from rrr_cli.engines.models import EMBEDDED
 from rrr_cli.errors import RrrError
 from rrr_cli.query_child import DAMAGED, answer, connect
 from rrr_cli.records import TABLES
@@ -248,8 +249,8 @@ def evaluation_warnings(ask: Ask, result: Row, config: Row) -> Iterator[str]:
             yield (f"truncation: {of(row['at_longest'], row['n'])} reflections of {row['model']} are "
                    f"{row['longest']} tokens long, the limit.")
     for row in ask(queries.MODELS):
-        if row["model_path"] == "tiny":
-            yield f"demonstration: {row['model']} is rrr's embedded tiny model, not a pretrained one."
+        if row["model_path"] in EMBEDDED:
+            yield f"demonstration: {row['model']} is rrr's embedded {row['model_path']} model, not a pretrained one."
 
 
 def of(part: int, whole: int) -> str:

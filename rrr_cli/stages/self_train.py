@@ -72,6 +72,7 @@ def run(options: Options) -> dict[str, Any]:
         from rrr_cli.stages.rounds import run_rounds
 
         return run_rounds(options)
+    from rrr_cli.training.dataset import check_no_test_prompt
     from rrr_cli.training.policy import Policy
     from rrr_cli.training.supervised import Training
     from rrr_cli.training.texts import fitting
@@ -81,6 +82,7 @@ def run(options: Options) -> dict[str, Any]:
     task = load_task(options.task, options.level, options.data)
     chosen, counts = choose(
         tried(source, task.name, options.limit, options.own_samples, options.repairs_by), options)
+    check_no_test_prompt((c.tried.problem for c in chosen), task)
     policy = Policy(options.model or "tiny")
     rows = preferences(chosen, policy) if options.method == "dpo" else good_texts(chosen, policy)
     some(rows, "no problem has both a good and a failed try" if chosen else "no try is good",

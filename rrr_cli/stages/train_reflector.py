@@ -54,6 +54,7 @@ def run(options: Options) -> dict[str, Any]:
     check_options(options)
     require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
     from rrr_cli.rollout import told
+    from rrr_cli.training.dataset import check_no_test_prompt
     from rrr_cli.training.policy import Policy
     from rrr_cli.training.supervised import Training
     from rrr_cli.training.texts import fitting, texts
@@ -66,6 +67,7 @@ def run(options: Options) -> dict[str, Any]:
     repaired = [pair for one in rows for pair in repair_pairs(one, options.pairs)] if options.repairs else []
     some(own + repaired, "no problem has both a failed and a passing attempt",
          "Mine with more --samples and --stop-at-failure 0")
+    check_no_test_prompt((pair.tried.problem for pair in own + repaired), task)
     policy = Policy(options.model or "tiny")
     found = []
     for pair in own + repaired:

@@ -13,6 +13,11 @@ from rrr_cli.tasks.base import Task
 TASKS = {
     "countdown": "rrr_cli.tasks.countdown:Countdown",
     "function_calling": "rrr_cli.tasks.function_calling:FunctionCalling",
+    "mbpp": "rrr_cli.tasks.mbpp:Mbpp",
+    "hotpotqa": "rrr_cli.tasks.hotpotqa:HotpotQA",
+    "household": "rrr_cli.tasks.household:Household",
+    "visual_programs": "rrr_cli.tasks.visual_programs:VisualPrograms",
+    "layout": "rrr_cli.tasks.layout:Layout",
 }
 
 

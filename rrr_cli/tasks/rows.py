@@ -42,13 +42,15 @@ def check_source(data: str, hub_name: str) -> None:
         raise RrrError(f"--data {data}: unknown kind of file; it should end in {', '.join(SUFFIXES)}", USAGE)
 
 
-def read_rows(data: str, hub_name: str, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """The rows in their order, as objects. Of a Parquet file only `columns` are read.
+def read_rows(
+    data: str, hub_name: str, columns: tuple[str, ...], hub_split: str = "train"
+) -> Iterator[dict[str, Any]]:
+    """The rows in their order, as objects. Of a Parquet file only `columns` are read, of the hub's only `hub_split`.
 
     Raises RrrError: not readable (exit 3), or the hub's data set without the `datasets` package (exit 4).
     """
     if data == hub_name:
-        return _hub_rows(hub_name)
+        return _hub_rows(hub_name, hub_split)
     if data.endswith(".parquet"):
         return _parquet_rows(data, columns)
     return _json_list_rows(data, columns) if data.endswith(".json") else _json_lines_rows(data, columns)
@@ -60,14 +62,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _hub_rows(hub_name: str) -> Iterator[dict[str, Any]]:
+def _hub_rows(hub_name: str, split: str) -> Iterator[dict[str, Any]]:
     try:
         import datasets
     except ImportError:
         message = f"--data {hub_name} needs the datasets package: pip install 'rrr_cli[train]'"
         raise RrrError(message, NO_BACKEND) from None
     try:
-        rows = datasets.load_dataset(hub_name, split="train")
+        rows = datasets.load_dataset(hub_name, split=split)
     except (OSError, ValueError, RuntimeError) as error:  # its own errors for a missing or unreachable data set
         message = f"--data {hub_name}: the hub didn't give it ({shown(str(error))}); give a local file instead"
         raise RrrError(message, BAD_INPUT) from None

@@ -82,19 +82,19 @@ def check_enough(failures: list[Failure], groups: int, run: Path) -> None:
         )
 
 
-def check_no_test_prompt(failures: list[Failure], task: Task) -> None:
-    """Raise RrrError where a failure is one of the test split's problems, by its id or word for word.
+def check_no_test_prompt(problems: Iterable[Problem], task: Task) -> None:
+    """Raise RrrError where one of `problems`, to be trained on, is of the test split, by its id or word for word.
 
     Countdown's id is (sorted numbers, target). The first `TEST_PROMPTS_COMPARED` test problems are compared.
     """
     def words(problem: Problem) -> str:
         return " ".join(" ".join(message.content for message in problem.prompt).lower().split())
 
-    trained = {words(failure.problem) for failure in failures} | {failure.problem.problem_id for failure in failures}
+    trained = {key for problem in problems for key in (words(problem), problem.problem_id)}
     for problem in islice(task.problems("test"), TEST_PROMPTS_COMPARED):
         if problem.problem_id in trained or words(problem) in trained:
             raise RrrError(
-                f"test problem {problem.problem_id} is among the mined failures, and training on it would spoil the "
+                f"test problem {problem.problem_id} is among the mined problems, and training on it would spoil the "
                 f"test. Remove it from the training data and mine again"
             )
 

@@ -66,7 +66,7 @@ class Session:
                 raise RrrError(f"{self.folder} holds no whole checkpoint to resume from; leave out --resume to start")
             if not self.target.exists() and not self._is_complete(done):
                 if ledger is not None and start is None:
-                    check_no_test_prompt(self.failures, self.task)
+                    check_no_test_prompt((failure.problem for failure in self.failures), self.task)
                 done = self._train(start, done, ledger)
             state.wait_for_everyone()
             if ledger is not None:

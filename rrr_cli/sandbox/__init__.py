@@ -1,0 +1,31 @@
+"""Model-written Python, run where it can do no harm. `execute(jobs)` gives the values of expressions, as plain data.
+
+It is never this process that runs it, and no exit code says that it is right: the caller compares the values.
+See `ladder.py` for what holds it, `inside.py` for what runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rrr_cli.errors import NO_BACKEND, RrrError
+from rrr_cli.sandbox.ladder import UNSAFE_VARIABLE, chosen
+from rrr_cli.sandbox.pool import Job, Other, Outcome, shared_pool
+
+__all__ = ["UNSAFE_VARIABLE", "Job", "Other", "Outcome", "execute", "kind"]
+
+
+def execute(jobs: Sequence[Job]) -> list[Outcome]:
+    """Run every job in a process of its own, as many at once as there are CPUs; outcomes in the jobs' order.
+
+    Raises RrrError (exit 4): no sandbox works here, or it has stopped working.
+    """
+    try:
+        return shared_pool(chosen()).run(jobs)
+    except OSError as error:
+        raise RrrError(f"the sandbox for model-written Python has stopped working: {error}", NO_BACKEND) from error
+
+
+def kind() -> str:
+    """What holds the programs: bubblewrap, landlock or unsafe. Raises RrrError (exit 4) where nothing does."""
+    return chosen().name

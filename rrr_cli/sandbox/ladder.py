@@ -1,0 +1,157 @@
+"""The rungs of the sandbox, safest first, and the self-test that a rung has to pass in this process before it is used.
+
+1. bubblewrap: namespaces of its own (no network, no other process, a file system of the interpreter's files, read-only,
+   and a private /tmp of 16 MB), a uid that isn't the user's, and all that rung 2 has but Landlock.
+   As root, bubblewrap needs no user namespace; the program inside then gives up root for uid 65534.
+2. Landlock and seccomp: no file but the interpreter's can be opened, none written; nothing off the list in seccomp.py.
+3. Nothing: refused with exit code 4, unless RRR_UNSAFE_EXEC=1 is set; then limits on memory, CPU and files alone.
+
+Everywhere: one process for each program, killed at the end; an empty environment; 512 MB of address space, files of
+1 MB, 5 s of CPU, 10 s of wall clock (60 for what is at work all along), 64 KB of results; what it prints goes nowhere.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from rrr_cli.errors import NO_BACKEND, RrrError
+from rrr_cli.sandbox import seccomp
+
+UNSAFE_VARIABLE = "RRR_UNSAFE_EXEC"
+UID = 65534
+SECONDS, CPU_SECONDS = 10, 5
+LIMITS = {
+    "RLIMIT_AS": 512 << 20, "RLIMIT_FSIZE": 1 << 20, "RLIMIT_CPU": CPU_SECONDS, "RLIMIT_NPROC": 32,
+    "RLIMIT_NOFILE": 64, "RLIMIT_CORE": 0,
+}
+
+
+@dataclass(frozen=True)
+class Rung:
+    """How one kind of sandbox is started."""
+
+    name: str
+    prefix: tuple[str, ...]  # the command that the interpreter's is appended to
+    config: dict[str, Any]  # for inside.py
+
+
+BLOCKED = ("PermissionError", "FileNotFoundError")
+#: Name -> expression, and whether its outcome is that of a sandbox that holds. CANARY is a file of this process's.
+PROBES: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "works": ("len(__import__('colorsys').rgb_to_hsv(1, 0, 0)) + __import__('heapq').nsmallest(1, [2, 1])[0]",
+              lambda value: value == 4),
+    "network": ("__import__('socket').socket().connect(('127.0.0.1', 9))", lambda value: value in BLOCKED),
+    "files": ("open(CANARY).read()", lambda value: value in BLOCKED),
+    "processes": ("__import__('os').fork()", lambda value: value in BLOCKED),
+    "environment": ("dict(__import__('os').environ)", lambda value: value == {}),
+    "memory": ("len(bytearray(1 << 30))", lambda value: value == "resources"),
+}
+
+
+def rungs() -> tuple[dict[str, Rung], dict[str, str]]:
+    """The rungs that this machine might have, safest first, and why the others are left out."""
+    found, missing = {}, {}
+    filter = seccomp.program()
+    base = {"uid": UID, "seconds": SECONDS, "cpu": CPU_SECONDS, "limits": LIMITS, "folder": None, "readable": None,
+            "seccomp": filter.hex() if filter else None}
+    bwrap = shutil.which("bwrap")
+    if filter is None:
+        missing = dict.fromkeys(("bubblewrap", "landlock"), "this kind of machine isn't known to seccomp.py")
+    else:
+        if bwrap:
+            found["bubblewrap"] = Rung("bubblewrap", bubblewrap(bwrap), base | {"folder": "/tmp"})
+        else:
+            missing["bubblewrap"] = "bwrap isn't installed"
+        found["landlock"] = Rung("landlock", (), base | {"readable": [*readable(), *libraries()]})
+    return found, missing
+
+
+def bubblewrap(bwrap: str) -> tuple[str, ...]:
+    """The command line of rung 1. Raises nothing: what bwrap refuses shows in the self-test."""
+    if os.geteuid() == 0:
+        own = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
+               "--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    else:
+        own = ["--unshare-all", "--unshare-user", "--disable-userns", "--uid", str(UID), "--gid", str(UID)]
+    paths = [p for p in dict.fromkeys([*libraries(), *readable(), os.path.realpath(sys.executable)])
+             if os.path.exists(p)]
+    above = sorted({str(parent) for path in [*paths, "/dev/null"] for parent in list(Path(path).parents)[:-1]})
+    # bwrap would make them for their owner alone.
+    mounts = [word for folder in above for word in ("--perms", "0755", "--dir", folder)]
+    mounts += [word for path in paths for word in ("--ro-bind", path, path)]
+    return (bwrap, *own, *mounts, "--dev-bind", "/dev/null", "/dev/null", "--perms", "1777", "--size", str(16 << 20),
+            "--tmpfs", "/tmp", "--remount-ro", "/", "--clearenv", "--setenv", "PYTHONHASHSEED", "0",
+            "--chdir", "/tmp", "--")
+
+
+def readable() -> list[str]:
+    """The interpreter's own folders: its library and what its binary is linked with."""
+    paths = sysconfig.get_paths()
+    folders = [paths["stdlib"], paths["platstdlib"], f"{sys.base_prefix}/lib", sysconfig.get_config_var("LIBDIR") or ""]
+    return list(dict.fromkeys(os.path.realpath(folder) for folder in folders if os.path.isdir(folder)))
+
+
+def libraries() -> list[str]:
+    """The system's shared libraries."""
+    return ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache"]
+
+
+@lru_cache(maxsize=1)
+def chosen() -> Rung:
+    """The safest rung that passes its self-test; run once a process.
+
+    Raises RrrError (exit 4): none does, and the unsafe one wasn't asked for.
+    """
+    found, missing = rungs()
+    for name, rung in found.items():
+        failed = self_test(rung)
+        if not failed:
+            return rung
+        missing[name] = f"it failed its self-test: {failed}"
+    if os.environ.get(UNSAFE_VARIABLE) == "1":
+        return unsafe()
+    why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+    raise RrrError(
+        f"no sandbox for model-written Python works here ({why}). Type apt-get install bubblewrap; or, where whatever "
+        f"the model writes may run with your rights, {UNSAFE_VARIABLE}=1 before the command", NO_BACKEND)
+
+
+def unsafe() -> Rung:
+    """The rung without a sandbox: limits alone."""
+    return Rung("unsafe", (), {"uid": 0, "seconds": SECONDS, "cpu": CPU_SECONDS, "limits": LIMITS, "folder": None,
+                               "readable": None, "seccomp": None})
+
+
+def self_test(rung: Rung) -> str:
+    """What is wrong with the rung: "" where all six probes end as they have to."""
+    from rrr_cli.sandbox.pool import Job, Worker
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        canary = Path(folder, "canary")
+        canary.write_text("read")
+        try:
+            worker = Worker(rung)
+        except OSError as error:
+            return f"it doesn't start ({error})"
+        with worker:
+            for name, (expression, holds) in PROBES.items():
+                try:
+                    outcome = worker.run(Job("", f"CANARY = {str(canary)!r}", "", (expression,)))
+                except OSError as error:
+                    return f"{name} ({error})"
+                seen = outcome.values[0] if outcome.values else outcome.message.split(":")[0] or outcome.status
+                if name == "works" and seen == "ModuleNotFoundError":
+                    return f"as uid {UID}, which root becomes there, it can't read {sys.base_prefix}"
+                if not holds(seen):
+                    return f"{name} ({ascii(seen)[:80]})"
+    return ""
