@@ -39,8 +39,8 @@ class RunOptions:
     run: Path = option(Path("runs/default"), "Folder of the run: one folder a table.")
     task: str = option("countdown", "Task by name, or path/to/file.py:Class.")
     level: str | None = option(
-        None, "The task's level; countdown: easy, paper; function_calling: easy, hard.  [default: the first]")
-    data: str | None = option(None, "A data set in place of generated problems: a local file or a hub id.")
+        None, "The task's level, such as countdown's easy and paper; a wrong one names them all.  [default: the first]")
+    data: str | None = option(None, "A data set in place of generated problems: a local file or folder, or a hub id.")
     limit: int | None = option(None, "At most this many problems.", least=1)
     seed: int = option(0, "Fixes every sample, whatever the batch size.", least=0, most=2**32 - 1)
     overwrite: bool = option(False, "Replace what this stage wrote before.")

@@ -32,12 +32,12 @@ def configuration(options: SamplingOptions, task: Task) -> dict[str, Any]:
         server = {"base_url": address(options.base_url)}
     elif options.base_url is not None or options.api_key_env != "OPENAI_API_KEY":
         raise RrrError("--base-url and --api-key-env are for --engine openai", USAGE)
-    corpus = {"corpus": task.corpus().fingerprint} if hasattr(task, "corpus") else {}  # what its problems search in
+    own = task.settings() if hasattr(task, "settings") else {}
     return {
         "task": task.name, "level": level, "data": options.data, "engine": options.engine,
         "temperature": options.temperature, "top_p": options.top_p, "max_tokens": options.max_tokens,
         "max_model_len": options.max_model_len, "dtype": options.dtype, "templates": templates_fingerprint(),
-    } | server | corpus
+    } | server | own
 
 
 def open_loop(

@@ -64,6 +64,10 @@ class HotpotQA:
         self._sources = sources(data) if data is not None else None
         self.level = chosen_level(self.name, self.levels, level, self._sources and self._sources[0], "")
 
+    def settings(self) -> dict[str, str]:
+        """What decides a verdict beside the problem: the pages."""
+        return {"corpus": self.corpus().fingerprint}
+
     def corpus(self) -> Corpus:
         """The pages of this level or data; read or made once a process."""
         if self._sources is not None:
