@@ -115,7 +115,7 @@ LAYOUT_REFLECT = (
     "will help you do better next time."
 )
 LAYOUT_RETRY = "Please plan the picture again. Put the boxes between <layout> and </layout>."
-# MBPP (Program Synthesis with Large Language Models, arXiv 2108.07732, section 3), as we recall it; the last line is ours.
+# MBPP (arXiv 2108.07732, section 3), as we recall it: not checked word for word. The last line is ours.
 MBPP = (
     "You are an expert Python programmer, and here is your task: {text} Your code should pass these tests:\n\n{tests}"
     "\n\nWrite the code in a ```python block."

@@ -23,8 +23,8 @@ class Verdict:
 class Task(Protocol):
     """One file and one line in `TASKS`; built as `cls(level=None | str, data=None | path)`.
 
-    Two methods are optional: `verify_many(pairs)`, all verdicts at once, where judging is slow; and `settings()`, a flat
-    dict of what decides a verdict beside the problem (a corpus, a sandbox), which goes into each table's configuration.
+    Two methods are optional: `verify_many(pairs)`, all verdicts at once, where judging is slow; and `settings()`, a
+    flat dict of what decides a verdict beside the problem (a corpus, a sandbox), kept in each table's configuration.
     """
 
     name: str
