@@ -1,12 +1,12 @@
 """Kill each stage with SIGKILL at random moments and prove that nothing is lost, doubled or unreadable.
 
-    python scripts/kill.py --times 50 --stages mine-failures,reflect,eval,grpo
+    python scripts/kill.py --times 50 --stages mine-failures,reflect,repair,self-train,eval,grpo
 
 A stage runs once undisturbed (the reference), then again and again on a second folder, killed at a random moment of
 the reference's duration and started anew, until it was killed `--times` times; a folder that got finished is compared
 with the reference and a new one begun. After every kill: each table reads back, no key stands twice, and every part
-that was there before is there still, byte for byte. After every finish: the same rows as the reference, and for grpo
-the same weights, bit for bit.
+that was there before is there still, byte for byte. After every finish: the same rows as the reference, and where the
+stage trains the same weights, bit for bit.
 """
 
 from __future__ import annotations
@@ -28,14 +28,20 @@ from rrr_cli.artifacts import exists, read
 KEYS = {
     "problems": ("problem_id",), "attempts": ("attempt_id",), "reflections": ("reflection_id",),
     "evaluations": ("evaluation_id",), "rollouts": ("step", "group", "sample_index"), "steps": ("step",),
+    "losses": ("model", "step"),
 }
 # Measured times differ from run to run; everything else is compared.
-UNCOMPARED = {"steps": {"seconds", "seconds_reflect", "seconds_retry", "seconds_update"}}
+UNCOMPARED = {
+    "steps": {"seconds", "seconds_reflect", "seconds_retry", "seconds_update"}, "losses": {"seconds"},
+}
 
 SHORT = ["--max-tokens", "48"]
 COMMANDS = {
     "mine-failures": ["mine-failures", "--limit", "160", "--part", "16", *SHORT],
     "reflect": ["reflect", "--part", "8", "--reflection-tokens", "48", *SHORT],
+    "repair": ["reflect", "--mode", "repair", "--part", "8", *SHORT],
+    "self-train": ["self-train", "--texts", "own", "--epochs", "4", "--batch", "16", "--held-out", "0.2",
+                   "--patience", "4"],
     "eval": ["eval", "--limit", "96", "--part", "8", "--reflection-tokens", "48", *SHORT],
     "grpo": ["grpo", "--steps", "6", "--save-every", "1", "--batch", "32", "--group", "8",
              "--reflection-tokens", "48", "--max-tokens", "48"],
@@ -64,8 +70,8 @@ def parts(run: Path) -> dict[str, str]:
 
 
 def weights(run: Path) -> str:
-    """A hash of the trained policy's weights; empty before there is one."""
-    found = sorted((run / "models" / "policy").glob("*.safetensors"))
+    """A hash of the trained model's weights; empty before there is one."""
+    found = sorted(p for name in ("policy", "agent") for p in (run / "models" / name).glob("*.safetensors"))
     return hashlib.sha256(b"".join(p.read_bytes() for p in found)).hexdigest() if found else ""
 
 
@@ -122,7 +128,7 @@ def check_stage(stage: str, prepared: Path, work: Path, times: int, chance: rand
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=50)
-    parser.add_argument("--stages", default="mine-failures,reflect,eval,grpo")
+    parser.add_argument("--stages", default=",".join(COMMANDS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help="a folder to make and work in  [default: a temporary one]")
     arguments = parser.parse_args()
@@ -133,7 +139,7 @@ def main() -> None:
     if start(COMMANDS["mine-failures"], mined).wait() != 0:
         raise SystemExit(Path(f"{mined}.log").read_text())
     for stage in arguments.stages.split(","):
-        check_stage(stage, mined if stage in ("reflect", "grpo") else empty, work, arguments.times, chance)
+        check_stage(stage, empty if stage in ("mine-failures", "eval") else mined, work, arguments.times, chance)
 
 
 if __name__ == "__main__":

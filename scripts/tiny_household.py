@@ -1,10 +1,13 @@
 """What `--model tiny-household` is trained on: made-up episodes of household's easy level, and its chat template.
 
 Games are drawn as `rrr_cli/tasks/household_games.py` draws those of the train split. A player searches, takes, treats
-and puts down. Some episodes are careful: likely places first, closed ones opened, nothing forgotten. Most are sloppy:
-any place next, closed ones left closed, the wrong thing taken, the treatment skipped. So the model can play well and
-mostly doesn't. After a failed episode comes a repair: another episode, which sometimes goes straight to where the first
-one saw the thing, and mostly starts over as if it had seen nothing.
+and puts down. Careful episodes try likely places first, open closed ones and forget nothing. Sloppy ones go to any
+place next, leave closed ones closed, take the wrong thing, skip the treatment. Most are careful at first, so that the
+game is learnt, and sloppy at the end, so that the model can play well and mostly doesn't. After a failed episode comes
+a repair: another episode, which sometimes goes straight to where the first one saw the thing, and mostly starts over as
+if it had seen nothing.
+
+The package doesn't hold this model yet.
 
 Refuses to learn from the test split: no transcript plays a game that is held out.
 """
@@ -12,7 +15,7 @@ Refuses to learn from the test split: no transcript plays a game that is held ou
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -44,11 +47,14 @@ WORD = r"\d+|[A-Za-z]+|[^\dA-Za-z]"
 class Recipe:
     """Every number that shapes the model. Shares and chances are probabilities."""
 
-    steps: int = 1500
+    steps: int = 2000
     batch_size: int = 32
     learning_rate: float = 2e-3  # after 50 steps of warm-up; cosine down to a tenth
-    one_try: float = 0.55  # transcripts that are a game and one episode; the others go on with a repair
-    careful: float = 0.2  # episodes that are careful from beginning to end
+    one_try: float = 0.65  # transcripts that are a game and one episode; the others go on with a repair
+    careful: float = 0.8  # episodes that are careful from beginning to end
+    habit_steps: int = 300  # at the end: the habit of being sloppy, which training can unlearn
+    habit_learning_rate: float = 6e-4
+    habit_careful: float = 0.15
     remembers: float = 0.3  # repairs that use what the failed episode saw
     idle: float = 0.06  # of a sloppy player, each turn: look, inventory or examine
     any_place: float = 0.8  # likewise, each search: a place that isn't the likeliest
@@ -58,8 +64,10 @@ class Recipe:
 
 
 def phases(recipe: Recipe) -> list[Recipe]:
-    """One phase."""
-    return [recipe]
+    """It learns to play, then it gets the habit of being sloppy."""
+    habit = replace(
+        recipe, steps=recipe.habit_steps, learning_rate=recipe.habit_learning_rate, careful=recipe.habit_careful)
+    return [recipe, habit]
 
 
 # The language --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Each stage that samples, killed with SIGKILL at random moments (`scripts/kill.py`; GRPO has tests of its own)."""
+"""Each stage that samples, killed with SIGKILL at random moments by `scripts/kill.py`. Trainings have their own tests."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ pytest.importorskip("torch")
 
 def test_a_kill_at_any_moment_loses_doubles_and_tears_nothing(tmp_path):
     script = Path(__file__).parent.parent / "scripts" / "kill.py"
-    stages = "mine-failures,reflect,eval"
+    stages = "mine-failures,reflect,repair,eval"
     command = [sys.executable, script, "--times", "2", "--stages", stages, "--work", tmp_path / "work"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stdout.count("0 rows lost, doubled or unreadable") == 3
+    assert result.stdout.count("0 rows lost, doubled or unreadable") == 4
