@@ -1,4 +1,4 @@
-"""Each stage that samples, killed with SIGKILL at random moments by `scripts/kill.py`. Trainings have their own tests."""
+"""Each stage that samples, killed with SIGKILL at random moments by `scripts/kill.py`; trainings have own tests."""
 
 from __future__ import annotations
 
