@@ -5,7 +5,7 @@ set -euo pipefail
 RUN=${RUN:-runs/rerest-countdown} SEED=${SEED:-0}
 MODEL=${MODEL:-tiny}
 SAMPLING=${SAMPLING:---max-tokens 96}
-LIMIT=${LIMIT:-1000}   # training problems
+LIMIT=${LIMIT:-600}    # training problems
 TEST=${TEST:-701}      # test problems
 TRAIN=${TRAIN---epochs 3 --batch 64 --micro-batch 64 --lora 16 --lora-targets all-linear --lr 1e-3}
 TASK="--task countdown --run $RUN --seed $SEED"

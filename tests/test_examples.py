@@ -36,3 +36,15 @@ def test_a_papers_script_ends_in_the_json_of_eval(tmp_path: Path, script: str, m
     result = json.loads(done.stdout.splitlines()[-1])
     assert [m["name"] for m in result["models"]] == ["base", "trained"]
     assert all(m["n"] == 16 for m in result["models"])
+
+
+def test_re_rest_ends_in_the_json_of_eval_with_every_baseline(tmp_path: Path):
+    settings = {"MODEL": "tiny", "RUN": str(tmp_path / "run"), "LIMIT": "40", "TEST": "16",
+                "TRAIN": "--epochs 1 --batch 32", "SAMPLING": "--max-tokens 64",
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", str(ROOT / "examples" / "rerest_countdown.sh")], env=os.environ | settings,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert [m["name"] for m in result["models"]] == [
+        "base", "self-train", "more-samples", "re-rest-untrained", "re-rest"]
