@@ -14,15 +14,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import combinations_with_replacement
 from random import Random
 
 from rrr_cli import prompts
-from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message, Problem, content_id
 from rrr_cli.tasks.arithmetic import Refused, evaluate, parse
 from rrr_cli.tasks.base import Verdict
-from rrr_cli.tasks.rows import chosen_level
+from rrr_cli.tasks.rows import check_source, check_split, chosen_level
 from rrr_cli.tasks.solver import solutions, values
 
 EASY_TEST_SHARE = 0.23
@@ -46,13 +46,12 @@ class Countdown:
     def __init__(self, level: str | None = None, data: str | None = None) -> None:
         from rrr_cli.tasks.countdown_data import HUB_NAME
 
-        self.level = chosen_level(self.name, self.levels, level, data, HUB_NAME)
+        self.level = chosen_level(self.name, self.levels, level, data, partial(check_source, hub_name=HUB_NAME))
         self.data = data
 
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"; the easy level has 2,915 in all, the paper level as many as RRR."""
-        if split not in PAPER_LIMITS:
-            raise RrrError(f"split {split}: countdown has train and test", USAGE)
+        check_split(self.name, split)
         if self.data is not None:
             from rrr_cli.tasks.countdown_data import data_problems
 

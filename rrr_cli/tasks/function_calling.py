@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from rrr_cli import prompts
-from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message, Problem, content_id
 from rrr_cli.tasks.base import Verdict
-from rrr_cli.tasks.rows import chosen_level
+from rrr_cli.tasks.rows import check_source, check_split, chosen_level
 from rrr_cli.tasks.strict_json import Refused
 from rrr_cli.tasks.tool_calls import Call, calls_within, read_calls, write_calls
 from rrr_cli.tasks.tool_match import Wanted, differences, first_accepted, judge_calls, verdict, wanted_exactly
@@ -47,13 +47,12 @@ class FunctionCalling:
     def __init__(self, level: str | None = None, data: str | None = None) -> None:
         from rrr_cli.tasks.function_calling_data import HUB_NAME
 
-        self.level = chosen_level(self.name, self.levels, level, data, HUB_NAME)
+        self.level = chosen_level(self.name, self.levels, level, data, partial(check_source, hub_name=HUB_NAME))
         self.data = data
 
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"; the generator gives 4,000 and 1,000 at each level."""
-        if split not in ("train", "test"):
-            raise RrrError(f"split {split}: function_calling has train and test", USAGE)
+        check_split(self.name, split)
         if self.data is not None:
             from rrr_cli.tasks.function_calling_data import data_problems
 

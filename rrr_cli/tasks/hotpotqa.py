@@ -28,11 +28,11 @@ from collections.abc import Iterator, Sequence
 
 from rrr_cli import prompts
 from rrr_cli.engines.models import require
-from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
+from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Message, Problem, content_id
 from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.hotpotqa_corpus import Corpus, Page, fold, lookup, one_line
-from rrr_cli.tasks.rows import chosen_level
+from rrr_cli.tasks.rows import check_source, check_split, chosen_level
 
 MAX_TURN = 20_000  # characters of a turn that are looked at, from its end
 MAX_ANSWER = 500  # characters of an answer
@@ -61,8 +61,9 @@ class HotpotQA:
         from rrr_cli.tasks.hotpotqa_data import sources
 
         require("qa", "bm25s")
+        self.level = chosen_level(
+            self.name, self.levels, level, data, lambda found: check_source(sources(found)[0], ""))
         self._sources = sources(data) if data is not None else None
-        self.level = chosen_level(self.name, self.levels, level, self._sources and self._sources[0], "")
 
     def settings(self) -> dict[str, str]:
         """What decides a verdict beside the problem: the pages."""
@@ -80,8 +81,7 @@ class HotpotQA:
 
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"; the generator gives 1,200 and 500 (easy), 4,000 and 1,000."""
-        if split not in ("train", "test"):
-            raise RrrError(f"split {split}: hotpotqa has train and test", USAGE)
+        check_split(self.name, split)
         if self._sources is not None:
             from rrr_cli.tasks.hotpotqa_data import data_problems
 

@@ -18,12 +18,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rrr_cli import prompts
-from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.household_games import game_key, made_up_games
 from rrr_cli.tasks.household_sim import NOTHING, House
-from rrr_cli.tasks.rows import chosen_level
+from rrr_cli.tasks.rows import check_split, chosen_level
 
 #: The shortest way takes up to 8 and 10 turns. Who searches likely places first has turns enough in most games, who
 #: searches places in the order in which the room names them in about half of them. `data`: ALFWorld's own limit.
@@ -48,20 +47,15 @@ class Household:
     retry_request = prompts.HOUSEHOLD_RETRY
 
     def __init__(self, level: str | None = None, data: str | None = None) -> None:
-        self.level = chosen_level(self.name, self.levels, level, None, "")
-        if level is not None and data is not None:
-            raise RrrError(f"--level {level} is for generated problems: leave it out, or leave out --data", USAGE)
-        if data is not None:
-            from rrr_cli.tasks.household_data import check_data
+        from rrr_cli.tasks.household_data import check_data
 
-            check_data(data)
+        self.level = chosen_level(self.name, self.levels, level, data, check_data)
         self.data = data
         self.max_turns = MAX_TURNS[self.level if data is None else "data"]
 
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"; the generator gives 4,000 and 1,000 at each level."""
-        if split not in ("train", "test"):
-            raise RrrError(f"split {split}: household has train and test", USAGE)
+        check_split(self.name, split)
         if self.data is not None:
             from rrr_cli.tasks.household_data import data_games
 

@@ -22,11 +22,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from rrr_cli import prompts
-from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message, Problem, content_id
 from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.nouns import plural, with_article
-from rrr_cli.tasks.rows import chosen_level, shown
+from rrr_cli.tasks.rows import check_split, chosen_level, shown
 
 MAX_CHARACTERS, MAX_BOXES = 4000, 64
 SIDE = 100  # hundredths
@@ -82,19 +81,14 @@ class Layout:
     retry_request = prompts.LAYOUT_RETRY
 
     def __init__(self, level: str | None = None, data: str | None = None) -> None:
-        self.level = chosen_level(self.name, self.levels, level, None, "")
-        self.data = data
-        if data is not None:
-            from rrr_cli.tasks.layout_data import check_file
+        from rrr_cli.tasks.layout_data import check_file
 
-            if level is not None:
-                raise RrrError(f"--level {level} is for generated problems: leave it out, or leave out --data", USAGE)
-            check_file(data)
+        self.level = chosen_level(self.name, self.levels, level, data, check_file)
+        self.data = data
 
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"."""
-        if split not in ("train", "test"):
-            raise RrrError(f"split {split}: layout has train and test", USAGE)
+        check_split(self.name, split)
         if self.data is not None:
             from rrr_cli.tasks.layout_data import data_problems
 

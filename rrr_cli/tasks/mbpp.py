@@ -18,14 +18,14 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from rrr_cli import prompts, sandbox
-from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message, Problem, content_id
 from rrr_cli.sandbox import Job, Outcome
 from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.mbpp_tests import UnitTest, read_test
-from rrr_cli.tasks.rows import chosen_level
+from rrr_cli.tasks.rows import check_source, check_split, chosen_level
 from rrr_cli.text import safe_text
 
 MAX_TEXT, MAX_CODE, MAX_SHOWN = 100_000, 20_000, 300  # characters
@@ -52,13 +52,12 @@ class Mbpp:
     def __init__(self, level: str | None = None, data: str | None = None) -> None:
         from rrr_cli.tasks.mbpp_data import HUB_NAME
 
-        self.level = chosen_level(self.name, self.levels, level, data, HUB_NAME)
+        self.level = chosen_level(self.name, self.levels, level, data, partial(check_source, hub_name=HUB_NAME))
         self.data = data
 
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"; the generator gives 2,000 and 500 at each level."""
-        if split not in SPLITS:
-            raise RrrError(f"split {split}: mbpp has train and test", USAGE)
+        check_split(self.name, split)
         if self.data is not None:
             from rrr_cli.tasks.mbpp_data import data_problems
 

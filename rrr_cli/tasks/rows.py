@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,24 @@ SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".json")
 
 
 def chosen_level(
-    name: str, levels: tuple[str, ...], level: str | None, data: str | None, hub_name: str
+    name: str, levels: tuple[str, ...], level: str | None, data: str | None, check: Callable[[str], object]
 ) -> str:
-    """The level of task `name`: the one given, or the first. Raises RrrError: unknown, or with data (exit 2);
-    data that `check_source` refuses.
+    """The level of task `name`: the one given, or the first. Raises RrrError: unknown, or with data (exit 2), or as
+    `check` does, which looks at the data.
     """
     if level is not None and level not in levels:
         raise RrrError(f"--level {level}: {name} has no such level. Known: {', '.join(levels)}", USAGE)
     if level is not None and data is not None:
         raise RrrError(f"--level {level} is for generated problems: leave it out, or leave out --data", USAGE)
     if data is not None:
-        check_source(data, hub_name)
+        check(data)
     return level or levels[0]
+
+
+def check_split(name: str, split: str) -> None:
+    """Raises RrrError (exit 2) unless it is train or test."""
+    if split not in ("train", "test"):
+        raise RrrError(f"split {split}: {name} has train and test", USAGE)
 
 
 def check_source(data: str, hub_name: str) -> None:

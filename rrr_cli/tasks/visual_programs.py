@@ -18,10 +18,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from rrr_cli import prompts
-from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message, Problem, content_id
 from rrr_cli.tasks.base import Verdict
-from rrr_cli.tasks.rows import chosen_level
+from rrr_cli.tasks.rows import check_split, chosen_level
 from rrr_cli.tasks.scene_graphs import Scene, fold, from_json, to_json
 from rrr_cli.tasks.visual_programs_language import Wrong, parse, tokens_of
 from rrr_cli.tasks.visual_programs_run import run
@@ -43,19 +42,14 @@ class VisualPrograms:
     retry_request = prompts.VISUAL_PROGRAMS_RETRY
 
     def __init__(self, level: str | None = None, data: str | None = None) -> None:
-        self.level = chosen_level(self.name, self.levels, level, None, "")
-        self.data = data
-        if data is not None:
-            from rrr_cli.tasks.visual_programs_gqa import check_folder
+        from rrr_cli.tasks.visual_programs_gqa import check_folder
 
-            if level is not None:
-                raise RrrError(f"--level {level} is for generated problems: leave it out, or leave out --data", USAGE)
-            check_folder(data)
+        self.level = chosen_level(self.name, self.levels, level, data, check_folder)
+        self.data = data
 
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"."""
-        if split not in ("train", "test"):
-            raise RrrError(f"split {split}: visual_programs has train and test", USAGE)
+        check_split(self.name, split)
         if self.data is not None:
             from rrr_cli.tasks.visual_programs_gqa import gqa_problems
 
