@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The paper's function-calling experiment for one model on one GPU (arXiv 2505.24726, section 4). Needs: pip install 'rrr_cli[train,vllm]'
 # Each step goes on where it stopped. A small run, on made-up problems:
-#   MODEL=tiny-tools SOURCE="--level easy" SAMPLING="--max-tokens 128" LIMIT=1200 TEST=1000 GRPO="--preset quick --steps 60 --max-tokens 128 --reflection-tokens 128" bash examples/paper_function_calling.sh
+#   MODEL=tiny-tools SOURCE="--level easy" SAMPLING="--max-tokens 128" LIMIT=1200 TEST=1000 GRPO="--preset quick --steps 50 --batch 256 --max-tokens 128 --reflection-tokens 128" bash examples/paper_function_calling.sh
 set -euo pipefail
 MODEL=${MODEL:-Qwen/Qwen2.5-1.5B-Instruct}
 RUN=${RUN:-runs/paper-function-calling}
