@@ -17,7 +17,8 @@ WHERE a.phase = 'first' AND NOT a.success;
 CREATE VIEW repairs AS
 SELECT
     f.run, f.problem_id, f.attempt_id, t.reflection_id, t.attempt_id AS retry_id,
-    f.task, f.split, f.difficulty, f.model, r.reflector, t.phase, t.sample_index,
+    f.task, f.split, f.difficulty, f.model,
+    coalesce(r.reflector, CASE t.phase WHEN 'repair' THEN t.model END) AS reflector, t.phase, t.sample_index,
     f.problem, f.failed_text, f.feedback, r.text AS reflection, t.transcript[-1].content AS retry_text,
     t.success, t.score, t.error_type, t.feedback AS retry_feedback,
     r.tokens AS reflection_tokens, t.completion_tokens AS retry_tokens, r.leaks_reference
@@ -45,8 +46,9 @@ CREATE VIEW agent_texts AS
 SELECT
     run, problem_id, attempt_id, CASE phase WHEN 'first' THEN 'own' ELSE 'repair' END AS source, model, difficulty,
     sample_index, score, transcript[-1].content AS text
-FROM attempts
-WHERE phase IN ('first', 'repair') AND success;
+FROM attempts AS a
+WHERE success AND (phase = 'first' OR phase = 'repair' AND EXISTS (
+    FROM attempts AS f WHERE f.run = a.run AND f.attempt_id = a.parent_id));
 
 -- First tries by problem: n, passes, and the unbiased pass@k (Chen et al. 2021, arXiv 2107.03374, equation 1)
 -- 1 - C(n - passes, k) / C(n, k), written as a product, for k = 1, 2, 4, … up to n: one row a problem and k.

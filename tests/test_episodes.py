@@ -139,7 +139,7 @@ def test_votes_count_answers_and_the_oracle_only_repairs_what_failed(rrr, player
     assert all(r.oracle_success for r in rows if r.first_success)
     assert all(r.voted is not None and r.reflected is not None for r in rows)
     measures = {c["measure"] for c in json.loads(ran.out)["comparisons"]}
-    assert {"self_consistency over first_try", "oracle over first_try"} < measures
+    assert {"self_consistency over first_try", "oracle over blind_second_try"} < measures
     assert "more samples a problem" in ran.err
     ran = rrr("eval", *options, f"base={script}", "--reflect-all")
     assert ran.code == 2

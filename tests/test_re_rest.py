@@ -75,6 +75,46 @@ def test_a_trained_reflector_repairs_beside_the_untrained_one(rrr, mined: Path):
     assert [a.attempt_id for a in after[: len(before)]] == before
     assert {a.model for a in after[len(before):]} == {reflector}
     assert len(after) - len(before) == told["repairs"] == told["failed_attempts"]
+    again = rrr("train-reflector", "--run", mined, "--task", PARITY, *SMALL, "--feedback", "binary", "--json")
+    assert result(again)["model"] == reflector, "its own repairs are nothing new to learn from"
+    ran = rrr("reflect", "--mode", "repair", "--reflector", reflector, "--run", mined, "--task", PARITY, *SHORT)
+    assert ran.code == 2
+    assert "trained with --feedback binary" in ran.err
+    ran = rrr("self-train", "--run", mined, "--task", PARITY, *SMALL, "--dry-run")
+    assert ran.code == 2
+    assert "--repairs-by" in ran.err
+    ran = rrr("self-train", "--run", mined, "--task", PARITY, *SMALL, "--dry-run", "--repairs-by", "nobody")
+    assert ran.code == 5
+    assert reflector in ran.err
+
+
+def test_a_name_of_another_command_and_a_batch_that_does_not_divide_replace_nothing(rrr, mined: Path):
+    common = ["--run", mined, "--task", PARITY, *SMALL, "--texts", "own", "--overwrite"]
+    before = (mined / "models/reflector/rrr.json").read_bytes()
+    for more in (["--name", "reflector"], ["--name", "reflector", "--micro-batch", 3], ["--name", "a/b"]):
+        assert rrr("self-train", *common, *more).code in (2, 3)
+    assert (mined / "models/reflector/rrr.json").read_bytes() == before
+    ran = rrr("self-train", *common, "--name", "typo", "--lora-targets", "nope")
+    assert ran.code == 2
+    assert "no such layers" in ran.err
+
+
+def test_a_retrained_reflector_of_the_same_name_is_refused_and_overwrite_replaces_its_repairs(rrr, tmp_path: Path):
+    common = ["--run", tmp_path / "run", "--task", GUESSING, "--engine", "scripted"]
+    script = tmp_path / "player.json"
+    repairs = []
+    for reply in ("1", "2"):
+        script.write_text(json.dumps({"default": "7"}))
+        if reply == "1":
+            result(rrr("mine-failures", *common, "--model", script, "--json"))
+        reflector = tmp_path / "reflector.json"
+        reflector.write_text(json.dumps({"default": reply}))
+        command = ["reflect", *common, "--mode", "repair", "--reflector", reflector]
+        if reply == "2":
+            assert rrr(*command).code == 3
+        repairs.append(result(rrr(*command, *(["--overwrite"] if reply == "2" else []), "--json"))["repairs"])
+    assert repairs[0] == repairs[1]
+    assert sum(a.phase == "repair" for a in read(tmp_path / "run", "attempts")) == repairs[0]
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo"])

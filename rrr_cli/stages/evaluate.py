@@ -20,9 +20,10 @@ from rrr_cli.progress import Work
 from rrr_cli.records import Attempt, Evaluation, Message, Problem, Reflection, content_id
 from rrr_cli.rollout import Failed, Loop
 from rrr_cli.stages.mined import mining
+from rrr_cli.stages.repair import check_feedback
 from rrr_cli.stages.setup import SamplingOptions, configuration, open_loop
-from rrr_cli.stages.summary import MEASURES, summarise
-from rrr_cli.stages.votes import vote_columns
+from rrr_cli.stages.summary import MEASURES, VOTES, summarise
+from rrr_cli.stages.votes import FEEDBACK, vote_columns
 from rrr_cli.tasks import load_task
 
 EXAMPLE = "rrr eval --model base=tiny --limit 100 --max-tokens 64 --reflection-tokens 64"
@@ -99,6 +100,7 @@ def run(options: Options) -> dict[str, Any]:
                 shared = {row.problem_id: row for row in read(options.run, "evaluations") if row.model == base}
             loop = repairing = open_loop(options, task, path, options.retry_context, options.reflection_tokens)
             if options.reflector is not None:
+                check_feedback(options.reflector, FEEDBACK)
                 repairing = open_loop(options, task, options.reflector)
             with Work(f"evaluating {name}", len(problems), len(problems) - len(owed)) as work:
                 for start in range(0, len(owed), options.part):
@@ -115,6 +117,8 @@ def run(options: Options) -> dict[str, Any]:
                     ])
                     work.advance(len(part))
             loop.engine.close()
+            if repairing is not loop:
+                repairing.engine.close()
     kept = [row for row in read(options.run, "evaluations") if row.problem_id in wanted and row.model in models]
     return summarise(kept, list(models))
 
@@ -215,7 +219,7 @@ def parse_gate(spec: str | None) -> tuple[str, float] | None:
         least = float(value)
     except ValueError:
         least = -1.0
-    if measure not in MEASURES or not 0 <= least <= 1:
+    if measure not in (*MEASURES, *VOTES) or not 0 <= least <= 1:
         known = ", ".join(MEASURES)
         raise RrrError(f"--fail-under {spec}: it is MEASURE=RATE, RATE in 0..1, MEASURE one of {known}", USAGE)
     return measure, least
@@ -228,6 +232,6 @@ def check_gate(result: dict[str, Any], options: Options) -> None:
         return
     measure, least = gate
     last = result["models"][-1]
-    value = last[measure]["value"] if last[measure] else 0.0
+    value = last[measure]["value"] if last.get(measure) else 0.0
     if value < least:
         raise RrrError(f"{last['name']}: {measure} is {value:.3f}, under the {least:g} of --fail-under", NOTHING)

@@ -48,7 +48,7 @@ def tried(
             one = found[attempt.problem_id]
             own = own_samples is None or attempt.sample_index < own_samples
             (one.first if own else one.later).append(attempt)
-        elif repairs_by is None or attempt.model == repairs_by:
+        elif attempt.problem_id in found and (repairs_by is None or attempt.model == repairs_by):
             found[attempt.problem_id].repairs.append(attempt)
     for one in found.values():
         one.first.sort(key=lambda a: a.sample_index)
@@ -58,9 +58,20 @@ def tried(
     return sorted(found.values(), key=lambda one: one.problem.problem_id)[:limit]
 
 
+def repairers(run: Path) -> list[str]:
+    """The models whose repairs the run holds, as they were named."""
+    from rrr_cli.artifacts import read
+
+    rows = read(run, "attempts", columns=["phase", "model"])
+    return sorted({row["model"] for row in rows if row["phase"] == "repair"})
+
+
 def distinct(attempts: Iterable[Attempt]) -> list[Attempt]:
     """The attempts without those that say word for word what an earlier one says."""
-    return list({tuple(m.content for m in a.transcript): a for a in reversed(list(attempts))}.values())[::-1]
+    kept: dict[tuple[str, ...], Attempt] = {}
+    for attempt in attempts:
+        kept.setdefault(tuple(m.content for m in attempt.transcript), attempt)
+    return list(kept.values())
 
 
 def some(rows: Sequence[object], what: str, advice: str) -> None:

@@ -68,6 +68,7 @@ def run(options: Options) -> dict[str, Any]:
                 attempt_rows.append(attempts)
                 failed = len({a.problem_id for a in attempts if not a.success})
                 work.advance(len(part), f"{failed}/{len(part)} problems failed")
+        loop.engine.close()
     return summarise(options, problems)
 
 

@@ -42,6 +42,13 @@ def failures(
         yield problems[attempt.problem_id], attempt
 
 
+def held(run: Path, table: str, column: str) -> set[str]:
+    """The values of a column in the whole table, whichever stage wrote the rows."""
+    from rrr_cli.artifacts import read
+
+    return {row[column] for row in read(run, table, columns=[column])}
+
+
 def mining(run: Path) -> dict[str, Any]:
     """How the run was mined: the configuration, the seed among it. Empty where it wasn't.
 

@@ -19,7 +19,7 @@ from rrr_cli.options import option, own_samples, retry_context
 from rrr_cli.progress import Work
 from rrr_cli.records import Attempt, Problem, Reflection, content_id
 from rrr_cli.rollout import Loop
-from rrr_cli.stages.mined import as_mined, failures, mining
+from rrr_cli.stages.mined import as_mined, failures, held, mining
 from rrr_cli.stages.repair import repair
 from rrr_cli.stages.setup import SamplingOptions, configuration, open_loop
 from rrr_cli.tasks import load_task
@@ -88,7 +88,8 @@ def run(options: Options) -> dict[str, Any]:
         writer("attempts") as attempt_rows, writer("reflections") as reflection_rows,
         writer("problems") if copying else nullcontext() as problem_rows,
     ):
-        stored = problem_rows.done("problem_id") if problem_rows else set()
+        stored = held(options.run, "problems", "problem_id") if copying else set()
+        copied = held(options.run, "attempts", "attempt_id") if copying else set()
         retried = attempt_rows.done("parent_id")
         owed = [(p, a) for p, a in pairs if a.attempt_id not in retried]
         if not owed:
@@ -114,7 +115,7 @@ def run(options: Options) -> dict[str, Any]:
                     missing = {p.problem_id: p for p, _ in part if p.problem_id not in stored}
                     problem_rows.append(list(missing.values()))
                     stored |= missing.keys()
-                attempt_rows.append([*(a for _, a in part if copying), *retries])
+                attempt_rows.append([*(a for _, a in part if copying and a.attempt_id not in copied), *retries])
                 work.advance(len(part), f"{sum(a.success for a in retries)}/{len(retries)} retries passed")
     return summarise(options, pairs)
 
@@ -131,8 +132,8 @@ def summarise(options: Options, pairs: list[tuple[Problem, Attempt]]) -> dict[st
 
     wanted = {a.attempt_id for _, a in pairs}
     retries = passed = 0
-    for row in read(options.run, "attempts", columns=["parent_id", "success"]):
-        if row["parent_id"] in wanted:
+    for row in read(options.run, "attempts", columns=["parent_id", "phase", "success"]):
+        if row["phase"] == "retry" and row["parent_id"] in wanted:
             retries, passed = retries + 1, passed + row["success"]
     reflections = leaking = tokens = 0
     for row in read(options.run, "reflections", columns=["attempt_id", "tokens", "leaks_reference"]):

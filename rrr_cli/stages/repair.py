@@ -1,8 +1,9 @@
 """`rrr reflect --mode repair`: the reflector of Re-ReST repairs failed attempts (arXiv 2406.01495, section 3.2).
 
 Reads `problems` and failed `attempts`; writes `attempts` (phase repair), whose parent is the failed attempt. A verdict
-makes a repair of one: what passes is the paper's D_R. Each reflector's repairs are kept apart, as a stage of their own,
-so that an untrained and a trained reflector can repair the same failures in one run.
+makes a repair of one: what passes is the paper's D_R. The repairs of each reflector, by its name, are a stage of
+their own, so that an untrained and a trained one can repair the same failures in one run. Refuses a reflector that was
+trained with other feedback.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rrr_cli.engines import model_fingerprint
+from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.progress import Work
 from rrr_cli.records import Attempt, Problem, content_id
-from rrr_cli.stages.mined import mining
+from rrr_cli.rollout import told
+from rrr_cli.stages.mined import held, mining
 from rrr_cli.stages.setup import configuration, open_loop
 from rrr_cli.tasks.base import Task
 
@@ -26,6 +29,9 @@ def repair(
     options: Options, task: Task, reflector: str, pairs: list[tuple[Problem, Attempt]], source: Path
 ) -> dict[str, Any]:
     """Repair what is owed, and return the summary that `--json` prints."""
+    check_feedback(reflector, options.feedback)
+    if pairs:
+        told(task, *pairs[0], options.feedback)  # refuses before a model is loaded
     if options.dry_run:
         return {"failed_attempts": len(pairs), "repairs": len(pairs) * options.retries}
     from rrr_cli.artifacts import Writer
@@ -38,7 +44,7 @@ def repair(
     inputs = {"attempts": content_id(mining(source))}
 
     def writer(table: str) -> Writer:
-        stage = f"repair-{content_id(weights)[:8]}"
+        stage = f"repair-{content_id(reflector)[:8]}"
         return Writer(options.run, table, stage, config, inputs, options.overwrite, options.seed)
 
     copying = source != options.run
@@ -46,7 +52,8 @@ def repair(
         repaired = attempt_rows.done("parent_id")
         owed = [(p, a) for p, a in pairs if a.attempt_id not in repaired]
         if owed:
-            stored = problem_rows.done("problem_id") if problem_rows else set()
+            stored = held(options.run, "problems", "problem_id") if copying else set()
+            copied = held(options.run, "attempts", "attempt_id") if copying else set()
             loop = open_loop(options, task, reflector)
             with Work("repairing", len(pairs), len(pairs) - len(owed)) as work:
                 for start in range(0, len(owed), options.part):
@@ -58,9 +65,20 @@ def repair(
                         missing = {p.problem_id: p for p in problems if p.problem_id not in stored}
                         problem_rows.append(list(missing.values()))
                         stored |= missing.keys()
-                    attempt_rows.append([*(failed if copying else ()), *repairs])
+                    fresh = [a for a in failed if copying and a.attempt_id not in copied]
+                    attempt_rows.append([*fresh, *repairs])
                     work.advance(len(part), f"{sum(a.success for a in repairs)}/{len(repairs)} repairs passed")
+            loop.engine.close()
     return summarise(options, reflector, {a.attempt_id for _, a in pairs})
+
+
+def check_feedback(reflector: str, feedback: str) -> None:
+    """Raise RrrError (exit 2) for a reflector that train-reflector has trained with other feedback than this."""
+    from rrr_cli.training.checkpoints import provenance
+
+    learnt = provenance(Path(reflector)).get("feedback", feedback)
+    if learnt != feedback:
+        raise RrrError(f"{reflector} was trained with --feedback {learnt}, and this would tell it {feedback}", USAGE)
 
 
 def summarise(options: Options, reflector: str, wanted: set[str]) -> dict[str, Any]:

@@ -28,10 +28,10 @@ def run_rounds(options: Options) -> dict[str, Any]:
 
     if options.input is not None or options.dry_run:
         raise RrrError("--rounds works in --run itself: leave out --input and --dry-run", USAGE)
-    mined, repaired = made(options.run, "mine-failures"), made(options.run, "repair-")
+    mined, repaired = made(options.run, "mine-failures"), made(options.run, "repair-", options.repairs_by)
     if mined is None:
         raise RrrError(f"{options.run} wasn't mined. Type: rrr mine-failures --run {options.run}")
-    if options.texts == self_train.REPAIRS and repaired is None:
+    if options.texts != self_train.OWN and repaired is None:
         raise RrrError(f"{options.run} has no repairs. Type: rrr reflect --mode repair --run {options.run}")
     from rrr_cli.artifacts import count
 
@@ -42,6 +42,7 @@ def run_rounds(options: Options) -> dict[str, Any]:
         base = options.model or mined["model"]
         again: dict[str, Any] = {
             "run": run, "task": options.task, "limit": problems, "seed": options.seed + number - 1, "model": agent,
+            "overwrite": options.overwrite, "device": options.device,
         }
         mine_failures.run(filled(mine_failures.Options, mined, again))
         if repaired is not None and options.texts != self_train.OWN:
@@ -51,11 +52,13 @@ def run_rounds(options: Options) -> dict[str, Any]:
     return {**rounds[-1], "rounds": rounds}
 
 
-def made(run: Path, stage: str) -> dict[str, Any] | None:
-    """The configuration of the stage of that name (or beginning) that wrote the run's attempts, the last of them."""
+def made(run: Path, stage: str, reflector: str | None = None) -> dict[str, Any] | None:
+    """The configuration of the stage of that name (or beginning) that wrote the run's attempts: the last of them, or
+    that of `reflector`."""
     from rrr_cli.artifacts import provenance
 
     found = [p["config"] for p in provenance(run, "attempts") if p["stage"].startswith(stage)]
+    found = [c for c in found if reflector is None or c.get("reflector") == reflector]
     return dict(json.loads(json.dumps(found[-1]))) if found else None
 
 

@@ -2,7 +2,8 @@
 
 Reads `problems` and `attempts`; writes `losses` and `models/agent`. `--texts own` is self-training alone (D_M of
 arXiv 2406.01495), `own+repairs` is Re-ReST (D_M and D_R), `more-samples` takes further first tries in place of the
-repairs, as many as repairs were made: the comparison at an equal number of samples. A repair's reasoning isn't learnt,
+repairs, as many as repairs were made: the comparison at an equal number of samples of the agent's data, not counting
+what a reflector was trained on, nor tokens. A repair's reasoning isn't learnt,
 as the agent answers without having failed before. With `--method dpo` each passing text is preferred to a failed try at
 the same problem. `--rounds N` mines, repairs and trains again (see `rounds.py`). Refuses attempts at the test split.
 """
@@ -11,13 +12,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import chain, zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.options import check_options, option
 from rrr_cli.prompts import templates_fingerprint
 from rrr_cli.records import Attempt
-from rrr_cli.stages.learnt import Tried, distinct, some, tried
+from rrr_cli.stages.learnt import Tried, distinct, repairers, some, tried
 from rrr_cli.stages.mined import as_mined
 from rrr_cli.tasks import load_task
 from rrr_cli.training.settings import Supervised, configuration
@@ -41,7 +43,8 @@ class Options(Supervised):
     method: str = option("sft", "sft: likelihood of the good texts. dpo: the good against the failed.",
                          choices=("sft", "dpo"))
     beta: float = option(0.1, "Of DPO.", least=0)
-    repairs_by: str | None = option(None, "Only the repairs by this model, named as it was to reflect.  [default: all]")
+    repairs_by: str | None = option(
+        None, "Only the repairs by this model, named as it was to reflect.  [default: the one that repaired]")
     min_score: float | None = option(
         None, "Good is a try of at least this score, for graded tasks.  [default: one that passed]", least=0, most=1)
     per_problem: int | None = option(None, "Most good texts of a problem.  [default: all]", least=1)
@@ -56,7 +59,7 @@ class Chosen:
     tried: Tried
     own: list[Attempt]
     repairs: list[Attempt]
-    failed: list[Attempt]
+    failed: dict[str, Attempt]  # by id
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -80,14 +83,16 @@ def run(options: Options) -> dict[str, Any]:
     source = options.input or options.run
     options = as_mined(options, source)
     task = load_task(options.task, options.level, options.data)
-    chosen, counts = choose(
-        tried(source, task.name, options.limit, options.own_samples, options.repairs_by), options)
+    rows = tried(source, task.name, options.limit, options.own_samples, options.repairs_by)
+    if options.texts != OWN:
+        check_repairers(source, options.repairs_by)
+    chosen, counts = choose(rows, options)
     check_no_test_prompt((c.tried.problem for c in chosen), task)
     policy = Policy(options.model or "tiny")
-    rows = preferences(chosen, policy) if options.method == "dpo" else good_texts(chosen, policy)
-    some(rows, "no problem has both a good and a failed try" if chosen else "no try is good",
+    found = preferences(chosen, policy) if options.method == "dpo" else good_texts(chosen, policy)
+    some(found, "no problem has both a good and a failed try" if chosen else "no try is good",
          "Mine with more --samples, or at an easier --level")
-    learnt, too_long = fitting(rows, options.max_length or policy.window)
+    learnt, too_long = fitting(found, min(options.max_length or policy.window, policy.window))
     counts |= {"texts_too_long": too_long}
     if options.dry_run:
         return {**counts, "texts": len(learnt)}
@@ -120,12 +125,12 @@ def choose(rows: list[Tried], options: Options) -> tuple[list[Chosen], dict[str,
     chosen = []
     for one in rows:
         tries = [*one.first, *extra.get(one.problem.problem_id, [])]
-        repaired = [a for a in one.repairs if good(a)] if options.texts == REPAIRS else []
+        repaired = [a for a in one.repairs if good(a) and whole(a)] if options.texts == REPAIRS else []
         kept = distinct(chain((a for a in tries if good(a)), repaired))[: options.per_problem]
         if kept:
             chosen.append(Chosen(
                 one, [a for a in kept if a.phase == "first"], [a for a in kept if a.phase == "repair"],
-                distinct(a for a in tries if not good(a)),
+                {a.attempt_id: a for a in tries if not good(a)},
             ))
     return chosen, {
         "own_tries": sum(len(one.first) for one in rows), "further_tries": sum(map(len, extra.values())),
@@ -133,6 +138,22 @@ def choose(rows: list[Tried], options: Options) -> tuple[list[Chosen], dict[str,
         "own_texts": sum(len(c.own) for c in chosen), "texts_from_repairs": sum(len(c.repairs) for c in chosen),
         "problems": len(chosen),
     }
+
+
+def whole(repair: Attempt) -> bool:
+    """Whether its reasoning could be told from its output: an agent that hasn't failed has nothing to reflect on."""
+    return not any("<reflection>" in m.content for m in repair.transcript if m.role == "assistant")
+
+
+def check_repairers(run: Path, wanted: str | None) -> None:
+    """Raise RrrError unless the run holds the repairs of `wanted` (exit 5), or of one model where none is named (2)."""
+    found = repairers(run)
+    if not found or (wanted is not None and wanted not in found):
+        raise RrrError(
+            f"{run} holds no repairs{f' by {wanted}' if wanted else ''}, only by {', '.join(found) or 'nobody'}. Type: "
+            f"rrr reflect --mode repair --run {run}, or --texts {OWN}", NOTHING)
+    if wanted is None and len(found) > 1:
+        raise RrrError(f"{run} holds repairs by {', '.join(found)}: choose with --repairs-by", USAGE)
 
 
 def good_texts(chosen: list[Chosen], policy: Policy) -> list[Text]:
@@ -151,9 +172,9 @@ def preferences(chosen: list[Chosen], policy: Policy) -> list[Preference]:
 
     pairs: list[tuple[Chosen, Attempt, Attempt]] = []
     for c in chosen:
-        parents = {a.attempt_id: a for a in c.tried.first}
-        pairs += [(c, a, c.failed[i % len(c.failed)]) for i, a in enumerate(c.own) if c.failed]
-        pairs += [(c, a, parents[str(a.parent_id)]) for a in c.repairs]
+        failed = distinct(c.failed.values())
+        pairs += [(c, a, failed[i % len(failed)]) for i, a in enumerate(c.own) if failed]
+        pairs += [(c, a, c.failed[str(a.parent_id)]) for a in c.repairs if a.parent_id in c.failed]
     return [
         preference(policy, c.tried.problem.prompt, good.transcript, bad.transcript, c.tried.problem.tools,
                    good.problem_id)

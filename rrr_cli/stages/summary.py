@@ -14,6 +14,8 @@ from rrr_cli.records import Evaluation
 
 #: With more than one sample a problem; only what was asked for is there.
 VOTES = ("self_consistency", "reflect_all", "oracle")
+#: What each is compared with in the same model. An oracle can't do worse than the first try that it repairs.
+CONTROLS = {"self_consistency": "first_try", "reflect_all": "self_consistency", "oracle": "blind_second_try"}
 MEASURES = ("first_try", "second_try", "second_try_on_failures", "blind_second_try", "retry_without_reflection")
 
 
@@ -69,7 +71,8 @@ def summarise(rows: Sequence[Evaluation], names: Sequence[str]) -> dict[str, Any
             if outcomes(of, measure):
                 if name != names[0]:
                     compare(names[0], name, measure, outcomes(by_model[names[0]], measure), outcomes(of, measure))
-                compare(name, name, f"{measure} over first_try", outcomes(of, "first_try"), outcomes(of, measure))
+                control = CONTROLS[measure]
+                compare(name, name, f"{measure} over {control}", outcomes(of, control), outcomes(of, measure))
     return {"models": models, "comparisons": comparisons}
 
 
@@ -99,7 +102,7 @@ def in_words(result: dict[str, Any]) -> list[str]:
     names = {"blind_second_try": "a blind resample", "retry_without_reflection": "a retry without a reflection"}
     for c in result["comparisons"]:
         control = c["measure"].partition(" over ")[2]
-        if control in names:
+        if control in names and c["measure"].startswith("second_try"):
             verdict = "beats" if c["won"] > c["lost"] else "does WORSE than"
             if c["p"] >= 0.05:
                 verdict = "does NOT beat"

@@ -32,6 +32,8 @@ class Options(Supervised):
     )
     pairs: int = option(4, "Most pairs of a problem from the agent's own tries, and as many from repairs.", least=1)
     repairs: bool = option(True, "Learn from the successful repairs in the run as well.")
+    repairs_by: str | None = option(
+        None, "Only the repairs by this model, named as it was to reflect.  [default: the model that is trained]")
     name: str = option("reflector", "Name of the folder under models/.")
 
 
@@ -62,19 +64,25 @@ def run(options: Options) -> dict[str, Any]:
     source = options.input or options.run
     options = as_mined(options, source)
     task = load_task(options.task, options.level, options.data)
-    rows = tried(source, task.name, options.limit, options.own_samples)
+    model = options.model or "tiny"
+    rows = tried(source, task.name, options.limit, options.own_samples, options.repairs_by or model)
     own = [pair for one in rows for pair in own_pairs(one, options.pairs)]
     repaired = [pair for one in rows for pair in repair_pairs(one, options.pairs)] if options.repairs else []
     some(own + repaired, "no problem has both a failed and a passing attempt",
          "Mine with more --samples and --stop-at-failure 0")
     check_no_test_prompt((pair.tried.problem for pair in own + repaired), task)
-    policy = Policy(options.model or "tiny")
+    policy = Policy(model)
     found = []
     for pair in own + repaired:
         problem = pair.tried.problem
         chat = repair_chat(problem.prompt, pair.failed.transcript, told(task, problem, pair.failed, options.feedback))
-        found += texts(policy, chat, in_full(pair.passed), problem.tools, problem.problem_id)
-    learnt, too_long = fitting(found, options.max_length or policy.window)
+        first, later = in_full(pair.passed), pair.passed.transcript[1:]
+        found += texts(policy, chat, [first, *later] if pair.passed.reasoning is None else [first], problem.tools,
+                       problem.problem_id)
+        if pair.passed.reasoning is not None and later:  # while playing on, it doesn't see its reasoning any more
+            chat = (*chat, pair.passed.transcript[0])
+            found += texts(policy, chat, later, problem.tools, problem.problem_id)
+    learnt, too_long = fitting(found, min(options.max_length or policy.window, policy.window))
     counts = {"own_pairs": len(own), "pairs_from_repairs": len(repaired), "texts_too_long": too_long}
     if options.dry_run:
         return {**counts, "texts": len(learnt)}
@@ -94,13 +102,14 @@ def own_pairs(one: Tried, most: int) -> list[Pair]:
 def repair_pairs(one: Tried, most: int) -> list[Pair]:
     """Failed first tries and their successful repairs."""
     failed = {a.attempt_id: a for a in one.first}
-    good = distinct(a for a in one.repairs if a.success)
-    return [Pair(one, failed[str(a.parent_id)], a) for a in good[:most]]
+    pairs = {(a.parent_id, a.transcript[0].content): Pair(one, failed[str(a.parent_id)], a)
+             for a in reversed(one.repairs) if a.success}
+    return list(pairs.values())[::-1][:most]
 
 
-def in_full(attempt: Attempt) -> list[Message]:
-    """The transcript as it was written: with the reasoning before the repaired output."""
-    first, *others = attempt.transcript
+def in_full(attempt: Attempt) -> Message:
+    """The first turn as it was written: with the reasoning before the repaired output."""
+    first = attempt.transcript[0]
     if attempt.reasoning is None:
-        return attempt.transcript
-    return [Message(first.role, f"<reflection> {attempt.reasoning} </reflection> {first.content}"), *others]
+        return first
+    return Message(first.role, f"<reflection> {attempt.reasoning} </reflection> {first.content}")

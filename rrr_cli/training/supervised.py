@@ -49,7 +49,12 @@ class Training:
         models = options.run / "models"
         self.folder, self.target = models / f"{name}-checkpoints", models / name
         self.command, self.name, self.options, self.policy, self.beta = command, name, options, policy, beta
-        self.config, self.made_of = config, made_of
+        if "/" in name or name.startswith("."):
+            raise RrrError(f"--name {name}: it is the name of a folder, without a slash or a dot before it", USAGE)
+        self.micro = min(options.micro_batch, options.batch)
+        if options.batch % self.micro:
+            raise RrrError(f"--batch {options.batch} is not a multiple of --micro-batch {self.micro}", USAGE)
+        self.config, self.made_of = config, {"command": command, **made_of}
         self.inputs = {"texts": content_id([vars(row) for row in rows])}
         self.config_id = content_id(config, self.inputs)
         self.rows, self.held_out = held_out(list(rows), options.held_out)
@@ -67,13 +72,19 @@ class Training:
         with artifacts.Writer(
             options.run, "losses", stage, self.config, self.inputs, options.overwrite, options.seed
         ) as losses:
+            made = checkpoints.provenance(self.target)
+            if made.get("command", self.command) != self.command:
+                raise RrrError(f"{self.target} was made by rrr {made['command']}: type another --name")
             if options.overwrite:
                 shutil.rmtree(self.folder, ignore_errors=True)
                 shutil.rmtree(self.target, ignore_errors=True)
             if self.target.exists():
-                if checkpoints.provenance(self.target).get("config_id") != self.config_id:
+                if made.get("config_id") != self.config_id:
                     raise RrrError(f"{self.target} is of another configuration: type --overwrite, or another --name")
-                return self.summary()
+                if losses.done("model"):
+                    shutil.rmtree(self.folder, ignore_errors=True)  # a kill may have left it
+                    return self.summary()
+                shutil.rmtree(self.target)  # a kill of --overwrite took the rows first
             self.folder.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self.folder / checkpoints.PARTIAL, ignore_errors=True)
             last = self._train()
@@ -93,7 +104,13 @@ class Training:
         total = self.epoch * self.options.epochs
         with Work(self.command, total, len(state["losses"])) as work:
             follower = Follower(self, work, state["losses"])
-            trainer = self._trainer()
+            try:
+                trainer = self._trainer()
+            except ValueError as error:
+                if "target_modules" not in str(error) and "Target modules" not in str(error):
+                    raise
+                message = f"--lora-targets {self.options.lora_targets}: the model has no such layers"
+                raise RrrError(message, USAGE) from None
             trainer.remove_callback(PrinterCallback)  # it prints to stdout
             trainer.add_callback(follower)
             follower.trainer = trainer
@@ -105,14 +122,11 @@ class Training:
     def _trainer(self) -> Trainer:
         options, policy = self.options, self.policy
         cpu = options.device == "cpu" or not torch.cuda.is_available()
-        micro = min(options.micro_batch, options.batch)
-        if options.batch % micro:
-            raise RrrError(f"--batch {options.batch} is not a multiple of --micro-batch {micro}", USAGE)
         preferences = isinstance(self.rows[0], Preference)
         shared: dict[str, Any] = dict(
             output_dir=str(self.folder / checkpoints.PARTIAL), max_steps=self.epoch * options.epochs, seed=options.seed,
-            per_device_train_batch_size=micro, per_device_eval_batch_size=micro,
-            gradient_accumulation_steps=options.batch // micro,
+            per_device_train_batch_size=self.micro, per_device_eval_batch_size=self.micro,
+            gradient_accumulation_steps=options.batch // self.micro,
             learning_rate=rate(options, preferences), weight_decay=0.0, max_grad_norm=1.0,
             lr_scheduler_type="cosine", warmup_steps=round(options.warmup * self.epoch * options.epochs),
             bf16=options.dtype == "bfloat16" or (options.dtype == "auto" and not cpu), use_cpu=cpu,
@@ -141,7 +155,7 @@ class Training:
         targets = options.lora_targets
         return LoraConfig(
             r=options.lora, lora_alpha=2 * options.lora, lora_dropout=options.dropout, task_type="CAUSAL_LM",
-            target_modules=targets if targets == "all-linear" else targets.split(","),
+            target_modules=targets if targets == "all-linear" else [t.strip() for t in targets.split(",")],
         )
 
     def _finish(self, last: Path) -> None:
