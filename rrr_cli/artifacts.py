@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,6 @@ from typing import Any, Self, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from rrr_cli import provenance as origin
 from rrr_cli.errors import BUG, RrrError
@@ -28,6 +27,7 @@ from rrr_cli.records import TABLES, Message, content_id
 from rrr_cli.schema import arrow_schema
 
 ROWS_PER_BATCH = 1024
+Where = Mapping[str, Any]  # column -> the value that it has to have, or a list of such values
 
 
 class Writer:
@@ -112,18 +112,18 @@ class Writer:
 
 
 @overload
-def read(run: Path, table: str, where: pc.Expression | None = None, columns: None = None) -> Iterator[Any]: ...
+def read(run: Path, table: str, where: Where | None = None, columns: None = None) -> Iterator[Any]: ...
 @overload
 def read(
-    run: Path, table: str, where: pc.Expression | None = None, *, columns: list[str]
+    run: Path, table: str, where: Where | None = None, *, columns: list[str]
 ) -> Iterator[dict[str, Any]]: ...
 def read(
-    run: Path, table: str, where: pc.Expression | None = None, columns: list[str] | None = None
+    run: Path, table: str, where: Where | None = None, columns: list[str] | None = None
 ) -> Iterator[Any]:
     """Stream the rows of a table in the order they were written, one verified part in memory at a time.
 
-    Yields records; with `columns`, dicts of those columns. `where` is a `pyarrow.compute` expression. A table that
-    isn't there yet has no rows. Raises RrrError (exit 3): a part that isn't whole.
+    Yields records; with `columns`, dicts of those columns. `where` says what columns have to be: a value, or one of a
+    list. A table that isn't there yet has no rows. Raises RrrError (exit 3): a part that isn't whole.
     """
     schema, record = arrow_schema(table), TABLES[table]
     turns = [field.name for field in schema if pa.types.is_list(field.type)]
@@ -179,13 +179,20 @@ def parts(run: Path, table: str, stage: str | None = None) -> Iterator[Part]:
 
 
 def _batches(
-    part: Part, schema: pa.Schema, where: pc.Expression | None, columns: list[str] | None
+    part: Part, schema: pa.Schema, where: Where | None, columns: list[str] | None
 ) -> Iterator[pa.RecordBatch]:
-    fragment = ds.ParquetFileFormat().make_fragment(pa.BufferReader(part.data))
-    batches: Iterator[pa.RecordBatch] = fragment.to_batches(
-        schema=schema, columns=columns, filter=where, batch_size=ROWS_PER_BATCH, use_threads=False
-    )
-    return batches
+    """Not by pyarrow.dataset: its scanner's threads can abort the interpreter at its end (apache/arrow#34314)."""
+    wanted = columns or schema.names
+    needed = pa.schema([schema.field(name) for name in dict.fromkeys([*wanted, *(where or ())])])
+    for stored in part.batches([name for name in needed.names if name in part.columns], ROWS_PER_BATCH):
+        batch = pa.RecordBatch.from_arrays([
+            stored.column(field.name) if field.name in part.columns else pa.nulls(stored.num_rows, field.type)
+            for field in needed
+        ], schema=needed)
+        for name, value in (where or {}).items():
+            values = pa.array(value if isinstance(value, list) else [value], needed.field(name).type)
+            batch = batch.filter(pc.is_in(batch.column(name), values))
+        yield batch.select(wanted)
 
 
 def _to_arrow(rows: Sequence[Any], table: str, schema: pa.Schema) -> pa.Table:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,15 @@ class Part:
     @property
     def rows(self) -> int:
         return int(self._file.metadata.num_rows)
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self._file.schema_arrow.names)
+
+    def batches(self, columns: list[str], size: int) -> Iterator[pa.RecordBatch]:
+        """These columns, at most `size` rows at a time, read in this thread."""
+        found: Iterator[pa.RecordBatch] = self._file.iter_batches(size, columns=columns, use_threads=False)
+        return found
 
 
 def _readable(found: pa.Schema, wanted: pa.Schema) -> bool:

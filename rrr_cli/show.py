@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
 from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
@@ -36,7 +35,7 @@ def story(run: Path, id: str) -> dict[str, Any]:
     require_run(run)
     table, whole = _find(run, id)
     if table == "problems":
-        first = list(read(run, "attempts", (pc.field("problem_id") == whole) & (pc.field("phase") == "first")))
+        first = list(read(run, "attempts", {"problem_id": whole, "phase": "first"}))
         retries = _retries(run, [a.attempt_id for a in first])
         solved = {r.parent_id for r in retries if r.success}
         first.sort(key=lambda a: (a.success, a.attempt_id not in solved))
@@ -48,7 +47,7 @@ def story(run: Path, id: str) -> dict[str, Any]:
         others, problem_id = [], attempt.problem_id
         retries = _retries(run, [attempt.attempt_id])
     return {
-        "problem": _dict(next(read(run, "problems", pc.field("problem_id") == problem_id), None)),
+        "problem": _dict(next(read(run, "problems", {"problem_id": problem_id}), None)),
         "attempt": _dict(attempt),
         "tries": _tries(run, attempt, retries, reflections) if attempt else [],
         "other_attempts": others,
@@ -86,7 +85,7 @@ def _find(run: Path, id: str) -> tuple[str, str]:
     found = {
         (table, row[column])
         for table, column in ID_COLUMNS.items()
-        for row in read(run, table, pc.starts_with(pc.field(column), id), columns=[column])
+        for row in read(run, table, columns=[column]) if row[column].startswith(id)
     }
     exact = [entry for entry in found if entry[1] == id]
     if len(exact) == 1:
@@ -106,27 +105,27 @@ def _failed_attempt(run: Path, table: str, id: str) -> tuple[Attempt, list[str] 
     """The first try that the id is about, and the reflections to tell of (None: all)."""
     reflections = None
     if table == "reflections":
-        reflection: Reflection = next(read(run, "reflections", pc.field("reflection_id") == id))
+        reflection: Reflection = next(read(run, "reflections", {"reflection_id": id}))
         id, reflections = reflection.attempt_id, [reflection.reflection_id]
-    attempt: Attempt | None = next(read(run, "attempts", pc.field("attempt_id") == id), None)
+    attempt: Attempt | None = next(read(run, "attempts", {"attempt_id": id}), None)
     if attempt is not None and attempt.parent_id is not None:
         reflections = [attempt.reflection_id or ""]
         id = attempt.parent_id
-        attempt = next(read(run, "attempts", pc.field("attempt_id") == id), None)
+        attempt = next(read(run, "attempts", {"attempt_id": id}), None)
     if attempt is None:
         raise RrrError(f"{run} doesn't hold the attempt {id} this belongs to; type --run with the run it was mined in")
     return attempt, reflections
 
 
 def _retries(run: Path, parents: list[str]) -> list[Attempt]:
-    return list(read(run, "attempts", pc.field("parent_id").isin(parents)))
+    return list(read(run, "attempts", {"parent_id": parents}))
 
 
 def _tries(
     run: Path, attempt: Attempt, retries: list[Attempt], only: list[str] | None
 ) -> list[dict[str, Any]]:
     """Each reflection on `attempt` beside each retry that was given it; then the retries that were given none."""
-    found: list[Reflection] = list(read(run, "reflections", pc.field("attempt_id") == attempt.attempt_id))
+    found: list[Reflection] = list(read(run, "reflections", {"attempt_id": attempt.attempt_id}))
     pairs: list[tuple[Reflection | None, Attempt | None]] = []
     for reflection in found:
         given = [(reflection, r) for r in retries if r.reflection_id == reflection.reflection_id]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -46,7 +45,7 @@ def test_what_was_written_is_read_back_in_order_over_parts_and_stages(tmp_path: 
     write(tmp_path, [problem(2)], stage="other", config={"k": 1})
     assert list(read(tmp_path, "problems")) == [problem(0), problem(1), problem(2)]
     assert count(tmp_path, "problems") == 3
-    assert list(read(tmp_path, "problems", pc.field("problem_id") == "p2", columns=["task", "prompt"])) == [
+    assert list(read(tmp_path, "problems", {"problem_id": "p2"}, columns=["task", "prompt"])) == [
         {"task": "countdown", "prompt": [Message("user", "use 1, 2")]}
     ]
     assert [(p["stage"], p["rows"], p["parts"]) for p in provenance(tmp_path, "problems")] == [

@@ -31,14 +31,12 @@ def tried(
 
     Raises RrrError (exit 3): no attempts, another task's, or the test split's.
     """
-    from pyarrow.compute import field as column
-
     from rrr_cli.artifacts import exists, read
 
     if not exists(run, "attempts"):
         raise RrrError(f"{run} holds no attempts. Type: rrr mine-failures --run {run} --stop-at-failure 0 --samples 8")
     found = {p.problem_id: Tried(p) for p in read(run, "problems")}
-    for attempt in read(run, "attempts", where=column("phase").isin(["first", "repair"])):
+    for attempt in read(run, "attempts", where={"phase": ["first", "repair"]}):
         if attempt.task != task:
             raise RrrError(f"{run} holds attempts at {attempt.task}, not {task}. Type: --task {attempt.task}, or --run")
         if attempt.split != "train":

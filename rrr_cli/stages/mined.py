@@ -22,15 +22,13 @@ def failures(
 
     Raises RrrError (exit 3) when the run holds no attempts, or those of another task.
     """
-    from pyarrow.compute import field
-
     from rrr_cli.artifacts import exists, read
 
     if not exists(run, "attempts"):
         raise RrrError(f"{run} holds no attempts. Type: rrr mine-failures --run {run}")
     taken: dict[str, int] = {}
     problems: dict[str, Problem] = {}
-    for attempt in read(run, "attempts", where=(field("phase") == "first") & ~field("success")):
+    for attempt in read(run, "attempts", where={"phase": "first", "success": False}):
         if attempt.task != task:
             raise RrrError(f"{run} holds attempts at {attempt.task}, not {task}. Type: --task {attempt.task}, or --run")
         if taken.get(attempt.problem_id, 0) >= per_problem:

@@ -82,18 +82,17 @@ def png(boxes: Sequence[Box], caption: str, output: Path) -> None:
 
 def _attempt(run: Path, attempt_id: str) -> tuple[str, list[Box]]:
     """The caption and the boxes of an attempt."""
-    import pyarrow.compute as pc
-
     from rrr_cli.artifacts import read as rows
 
-    found = list(rows(run, "attempts", pc.starts_with(pc.field("attempt_id"), attempt_id)))
+    ids = [row["attempt_id"] for row in rows(run, "attempts", columns=["attempt_id"])]
+    found = list(rows(run, "attempts", {"attempt_id": [i for i in ids if i.startswith(attempt_id)]}))
     if len(found) != 1:
         what = "no attempt" if not found else f"{len(found)} attempts"
         raise RrrError(f"{safe_text(attempt_id)} begins {what} of {run}; to see some: rrr sql --run {run} "
                        '"select attempt_id from attempts limit 5"', BAD_INPUT)
     if found[0].task != "layout":
         raise RrrError(f"attempt {found[0].attempt_id} is of task {found[0].task}; only layout has boxes", BAD_INPUT)
-    problem = next(rows(run, "problems", pc.field("problem_id") == found[0].problem_id), None)
+    problem = next(rows(run, "problems", {"problem_id": found[0].problem_id}), None)
     caption = json.loads(problem.metadata)["caption"] if problem else ""
     written = [message.content for message in found[0].transcript if message.role == "assistant"]
     try:
