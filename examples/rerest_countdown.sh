@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Re-ReST (arXiv 2406.01495) on Countdown, beside its baselines, on a laptop's CPU. Each step goes on where it stopped.
-# The same on a GPU: MODEL=Qwen/Qwen2.5-1.5B-Instruct SAMPLING="--engine vllm --max-tokens 1024" TRAIN="" bash examples/rerest_countdown.sh
+# The same on a GPU, not run yet: MODEL=Qwen/Qwen2.5-1.5B-Instruct SAMPLING="--engine vllm --max-tokens 1024" TRAIN="" bash examples/rerest_countdown.sh
 set -euo pipefail
 RUN=${RUN:-runs/rerest-countdown} SEED=${SEED:-0}
 MODEL=${MODEL:-tiny}

@@ -67,7 +67,7 @@ class Options(RunOptions):
         "retry as one conversation, by the retry's verdict; the request between isn't trained.", choices=OBJECTIVES,
     )
     steps: int | None = option(
-        None, "Optimiser steps.  [quick: 30, paper: 1750; as many as --token-budget takes]", least=1
+        None, "Optimiser steps.  [quick: 45, paper: 1750; as many as --token-budget takes]", least=1
     )
     token_budget: int | None = option(
         None, "Stop after the step in which this many tokens were generated in all (reflections, retries, answers), "
