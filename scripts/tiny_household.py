@@ -1,11 +1,11 @@
 """What `--model tiny-household` is trained on: made-up episodes of household's easy level, and its chat template.
 
 Games are drawn as `rrr_cli/tasks/household_games.py` draws those of the train split. A player searches, takes, treats
-and puts down. Careful episodes try likely places first, open closed ones and forget nothing. Sloppy ones go to any
-place next, leave closed ones closed, take the wrong thing, skip the treatment. Most are careful at first, so that the
-game is learnt, and sloppy at the end, so that the model can play well and mostly doesn't. After a failed episode comes
-a repair: another episode, which sometimes goes straight to where the first one saw the thing, and mostly starts over as
-if it had seen nothing.
+and puts down. Careful episodes try likely places first, open closed ones and forget nothing. Sloppy ones leave closed
+places closed, skip the treatment, and now and then go anywhere or take the wrong thing. All are careful at first, so
+that the game is learnt, and nearly all sloppy at the end, so that the model can play well and mostly doesn't. After a
+failed episode may come a repair: another episode, which goes straight to where the failed one saw the thing, or starts
+over as if it had seen nothing.
 
 The package doesn't hold this model yet.
 
@@ -14,6 +14,7 @@ Refuses to learn from the test split: no transcript plays a game that is held ou
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -47,69 +48,65 @@ WORD = r"\d+|[A-Za-z]+|[^\dA-Za-z]"
 class Recipe:
     """Every number that shapes the model. Shares and chances are probabilities."""
 
-    steps: int = 2000
+    steps: int = 1000  # careful single episodes
     batch_size: int = 32
     learning_rate: float = 2e-3  # after 50 steps of warm-up; cosine down to a tenth
-    one_try: float = 0.65  # transcripts that are a game and one episode; the others go on with a repair
-    careful: float = 0.8  # episodes that are careful from beginning to end
+    one_try: float = 1.0  # transcripts that are a game and one episode; the others go on with a repair
+    careful: float = 1.0  # first episodes that are careful from beginning to end
+    careful_repairs: float = 0.8
+    remembers: float = 0.7  # repairs that use what the failed episode saw
+    repair_steps: int = 600  # then: repairs as well
+    repair_one_try: float = 0.4
     habit_steps: int = 300  # at the end: the habit of being sloppy, which training can unlearn
     habit_learning_rate: float = 6e-4
-    habit_careful: float = 0.15
-    remembers: float = 0.3  # repairs that use what the failed episode saw
-    idle: float = 0.06  # of a sloppy player, each turn: look, inventory or examine
-    any_place: float = 0.8  # likewise, each search: a place that isn't the likeliest
-    leaves_closed: float = 0.35  # each closed place
-    wrong_thing: float = 0.12  # each time that something may be taken
-    skips: float = 0.3  # the treatment, or opening the target
+    habit_careful: float = 0.05
+    habit_careful_repairs: float = 0.3
+    idle: float = 0.03  # of a sloppy player, each turn: look, inventory or examine
+    any_place: float = 0.3  # likewise, each search: a place that isn't the likeliest
+    leaves_closed: float = 0.85  # each closed place
+    wrong_thing: float = 0.05  # each time that something may be taken
+    skips: float = 0.85  # the treatment, or opening the target
 
 
 def phases(recipe: Recipe) -> list[Recipe]:
-    """It learns to play, then it gets the habit of being sloppy."""
+    """It learns to play, then to repair, then it gets the habit of being sloppy."""
+    repair = replace(recipe, steps=recipe.repair_steps, one_try=recipe.repair_one_try)
     habit = replace(
-        recipe, steps=recipe.habit_steps, learning_rate=recipe.habit_learning_rate, careful=recipe.habit_careful)
-    return [recipe, habit]
+        repair, steps=recipe.habit_steps, learning_rate=recipe.habit_learning_rate, careful=recipe.habit_careful,
+        careful_repairs=recipe.habit_careful_repairs)
+    return [recipe, repair, habit]
 
 
 # The language --------------------------------------------------------------------------------------------------------
 
 
-def fixed_texts() -> list[str]:
-    """The constant parts of what a model of this task is told."""
-    before, _, after = prompts.HOUSEHOLD.format(turns=HOUSEHOLD.max_turns, room="|", task="|").split("|")
-    tail = REPAIR.partition("{feedback}")[2]
-    return [before.strip(), after.strip(), FAILED, tail.strip()]
+#: What the room says around the names of things.
+PHRASES = (
+    "You are in the middle of a room. Looking quickly around you, you see a", ", and a", ", a ", "Your task is to:",
+    "You arrive at", "On the", "is closed.", "is open. In it, you see a",
+    "is open. In it, you see nothing.", ", you see a", ", you see nothing.", "you see nothing.",
+    "You open the", "You close the", "You pick up the", "from the", "You move the", "to the", "You heat the",
+    "You cool the", "You clean the", "using the", "You turn on the", "You are facing the", "Next to it,",
+    "You are carrying: a", "You are not carrying anything.", "There's nothing special about", "This is a normal",
+    "In it,", "This is a", "Nothing happens.", "The task was not completed:", "turns, ", "of them did nothing",
+    ", and no", "was picked up.",
+)
 
 
 def whole_words() -> list[str]:
-    """What is one token though it holds spaces or symbols."""
-    return [text for text in fixed_texts() if text]
+    """What is one token though it holds spaces: the constant parts of what the model is told, and places."""
+    before = prompts.HOUSEHOLD.format(turns=HOUSEHOLD.max_turns, room="|", task="").partition("|")[0]
+    tail = REPAIR.partition("{feedback}")[2]
+    places = [f"{place} 1" for room in ROOMS["easy"].values() for place in room]
+    return [*(text.strip() for text in (before, FAILED, tail)), *PHRASES, *places]
 
 
 def words() -> list[str]:
     """All other words of the easy level."""
-    told = " ".join([
-        *COMMANDS, *(text for texts in KINDS.values() for text in texts), *fixed_texts(),
-        "You are in the middle of a room. Looking quickly around you, you see nothing. You arrive at. The is closed. "
-        "You open the. The is open. In it, you see a, and a. On the. You pick up the from the. You move the to the. "
-        "You heat the using the. You cool. You clean. You turn on the. You are facing. Next to it. You are carrying: "
-        "You are not carrying anything. There's nothing special about. This is a normal hot cold clean cool. off. "
-        "Nothing happens. OK. The task was not completed: turns, of them did nothing, and no was picked up. turn. "
-        "> Think: Action: close with put in/on",
-    ])
-    names = {*ROOMS["easy"]["kitchen"], *ROOMS["easy"]["bedroom"], *THINGS["easy"]["kitchen"],
-             *THINGS["easy"]["bedroom"], "desklamp"}
-    plain = {w for w in told.replace("/", " ").split() for w in _letters(w)}
-    return [*sorted(plain | names), *",.:>'/()-", *map(str, range(NAMES + 1))]
-
-
-def _letters(word: str) -> Iterator[str]:
-    part = ""
-    for c in f"{word} ":
-        if c.isascii() and c.isalpha():
-            part += c
-        elif part:
-            yield part
-            part = ""
+    names = {name for room in ("kitchen", "bedroom") for name in (*ROOMS["easy"][room], *THINGS["easy"][room])}
+    told = [*COMMANDS, *(text for texts in KINDS.values() for text in texts), "from to with in on The and hot cold off"]
+    plain = set(re.findall("[a-z]+", re.sub("{[a-z]+}", "", " ".join(told)), re.IGNORECASE))
+    return [*sorted(plain | names | {"desklamp"}), *",.:>'/()-", *map(str, range(NAMES + 1))]
 
 
 def untrained(tokenizer: Any, ids: Sequence[int]) -> Iterator[int]:
@@ -121,16 +118,17 @@ def untrained(tokenizer: Any, ids: Sequence[int]) -> Iterator[int]:
 
 
 class Player:
-    """One episode. `known`: thing -> place that an earlier episode saw; `empty`: places that it saw without it."""
+    """One episode. `seen`: thing -> place, as an earlier episode on the same game found them."""
 
     def __init__(
-        self, game: dict[str, Any], recipe: Recipe, random: Random, careful: bool, known: dict[str, str] | None = None,
-        empty: set[str] | None = None,
+        self, game: dict[str, Any], recipe: Recipe, random: Random, careful: bool, seen: dict[str, str] | None = None,
+        searched: set[str] | None = None,
     ) -> None:
         self.house, self.recipe, self.random, self.careful = House(game), recipe, random, careful
         self.goal = game["goal"]
-        self.known = dict(known or {})  # thing's name -> place
-        self.unseen = set(self.house.contents) - (empty or set())
+        self.known = dict(seen or {})  # thing -> where it is now
+        self.seen = dict(seen or {})  # thing -> where it was at the start
+        self.searched = set(searched or ())  # places
         self.left: set[str] = set()  # closed places that it didn't care to open
         self.skipped = False
 
@@ -151,7 +149,8 @@ class Player:
     def _look(self) -> None:
         at = self.house.at
         if at is not None and self.house.is_open(at):
-            self.unseen.discard(at)
+            self.searched.add(at)
+            self.seen = dict.fromkeys(self.house.contents[at], at) | self.seen
             self.known = {o: r for o, r in self.known.items() if r != at} | dict.fromkeys(self.house.contents[at], at)
 
     def _slips(self, chance: float) -> bool:
@@ -207,7 +206,7 @@ class Player:
         others = [r for r in self.house.contents if r != at]
         if self._slips(self.recipe.any_place):
             return random.choice(others)
-        fresh = [r for r in others if r in self.unseen and r not in self.left] or others
+        fresh = [r for r in others if r not in self.searched | self.left] or others
         weights = [PLACES[wanted].get(kind_of(r), 0) + 0.01 for r in fresh]
         if wanted == self.goal["object"]:  # it never starts where it is wanted
             weights = [0.001 if kind_of(r) == self.goal["target"] else w for r, w in zip(fresh, weights, strict=True)]
@@ -244,24 +243,15 @@ class Transcripts:
             game = draw(random, "easy")
         asked = prompt(game)
         if random.random() < recipe.one_try:
-            return [*asked, *self._episode(game)[0]]
-        while True:
-            player = Player(game, recipe, random, random.random() < recipe.careful / 2)
-            transcript, success = player.play()
-            if not success:
-                break
+            return [*asked, *Player(game, recipe, random, random.random() < recipe.careful).play()[0]]
+        success = True
+        while success:
+            failed = Player(game, recipe, random, random.random() < recipe.careful / 2)
+            transcript, success = failed.play()
         told = FAILED if random.random() < 0.5 else feedback(game, transcript)
-        remembers = random.random() < recipe.remembers
-        known = {o: r for o, r in player.known.items()} if remembers else {}
-        empty = set(player.house.contents) - player.unseen if remembers else set()
-        again, _ = self._episode(game, known, empty)
-        return [*asked, *transcript, Message("user", REPAIR.format(feedback=told)), *again]
-
-    def _episode(
-        self, game: dict[str, Any], known: dict[str, str] | None = None, empty: set[str] | None = None
-    ) -> tuple[list[Message], bool]:
-        careful = self.random.random() < self.recipe.careful
-        return Player(game, self.recipe, self.random, careful, known, empty).play()
+        seen = (failed.seen, failed.searched) if random.random() < recipe.remembers else ()
+        again = Player(game, recipe, random, random.random() < recipe.careful_repairs, *seen)
+        return [*asked, *transcript, Message("user", REPAIR.format(feedback=told)), *again.play()[0]]
 
 
 def prompt(game: dict[str, Any]) -> list[Message]:

@@ -152,7 +152,8 @@ def test_a_merged_adapter_computes_what_peft_computes(random_model: Path, random
 def test_the_fingerprint_sees_weights_template_and_nothing_else(random_model: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(random_model, copy)
-    (copy / "README.md").write_text("a note")
+    for name in ("README.md", "rrr.json", "provenance.json"):
+        (copy / name).write_text("{}")
     assert fingerprint(copy) == fingerprint(random_model)
     weights = copy / "model.safetensors"
     data = bytearray(weights.read_bytes())

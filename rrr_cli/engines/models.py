@@ -18,6 +18,7 @@ from rrr_cli.errors import NO_BACKEND, RrrError
 
 WHOLE_FILE_BYTES = 64 * 2**20  # hash smaller files whole
 BLOCK_BYTES = 2**20
+ABOUT = {"rrr.json", "provenance.json"}  # written beside weights
 BLOCKS = 16  # evenly spaced blocks, first and last included, of a bigger file
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 
@@ -97,14 +98,15 @@ def load_tokenizer(model: ResolvedModel) -> Any:
 def fingerprint(folder: Path) -> str:
     """A hash of a model folder: its JSON and template files whole, its weights whole or (from 64 MiB) by blocks.
 
-    A snapshot of the hub is its commit, which already is a hash of everything.
+    What rrr wrote about how the model was made (`ABOUT`) is left out: the same weights are the same model. A snapshot
+    of the hub is its commit, which already is a hash of everything.
     """
     if folder.parent.name == "snapshots":
         return folder.name
     digest = hashlib.sha256()
     names = {"tokenizer.model", "merges.txt", "vocab.txt"}
     for path in sorted(folder.iterdir()):
-        if path.suffix in {".json", ".jinja", ".safetensors"} or path.name in names:
+        if path.name not in ABOUT and (path.suffix in {".json", ".jinja", ".safetensors"} or path.name in names):
             digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
             _hash_file(path, digest)
     return digest.hexdigest()
