@@ -110,8 +110,9 @@ def words() -> list[str]:
 
 
 def untrained(tokenizer: Any, ids: Sequence[int]) -> Iterator[int]:
-    """None: how sloppily to play is learnt as well."""
-    return iter(())
+    """The episode before a repair: it was drawn until it failed, so it doesn't show how often play fails."""
+    asked = tokenizer.convert_tokens_to_ids(REPAIR.partition("{feedback}")[2].strip())
+    yield from range(ids.index(asked) if asked in ids else 0)
 
 
 # Playing -------------------------------------------------------------------------------------------------------------

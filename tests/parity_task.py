@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from rrr_cli.errors import NO_BACKEND, RrrError
 from rrr_cli.records import Message, Problem, content_id
 from rrr_cli.tasks.base import Verdict
 
@@ -55,3 +56,23 @@ class Crashing(Parity):
         if len(transcript[-1].content.split()) % 3 == 0:
             raise ValueError("a task's own bug")
         return super().verify(problem, transcript)
+
+
+class Together(Parity):
+    """Judges many at once and never one alone; refuses where it can't (`works`)."""
+
+    works = True
+
+    def verify_many(self, pairs: Sequence[tuple[Problem, Sequence[Message]]]) -> list[Verdict]:
+        if not self.works:
+            raise RrrError("nothing to judge with here", NO_BACKEND)
+        return [super(Together, self).verify(problem, transcript) for problem, transcript in pairs]
+
+    def verify(self, problem: Problem, transcript: Sequence[Message]) -> Verdict:
+        raise AssertionError("one alone")
+
+
+class Unequipped(Together):
+    """Can't judge here."""
+
+    works = False

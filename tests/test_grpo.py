@@ -21,7 +21,7 @@ from trl import GRPOTrainer
 
 from rrr_cli import artifacts
 from rrr_cli.engines.models import resolve
-from rrr_cli.errors import NOTHING, USAGE, RrrError
+from rrr_cli.errors import NO_BACKEND, NOTHING, USAGE, RrrError
 from rrr_cli.stages import grpo
 from rrr_cli.training.dataset import training_order
 from rrr_cli.training.session import Session
@@ -226,6 +226,19 @@ def test_a_judge_that_crashes_is_left_out_not_counted_as_wrong(tmp_path: Path, r
     assert all(row.reward is None and row.success is None and row.advantage == 0 for row in crashed)
     (step,) = artifacts.read(tmp_path, "steps")
     assert step.reward_mean == pytest.approx(statistics.fmean(r.reward for r in rollouts if r.reward is not None))
+
+
+def test_a_step_is_judged_together_by_a_task_that_judges_many_at_once(tmp_path: Path, random_model: Path) -> None:
+    mine(tmp_path)
+    grpo.run(options(tmp_path, random_model, task=PARITY.replace("Parity", "Together"), steps=1))
+    assert {row.success for row in artifacts.read(tmp_path, "rollouts")} == {True, False}
+
+
+def test_a_task_that_cannot_judge_here_ends_training_with_its_own_words(tmp_path: Path, random_model: Path) -> None:
+    mine(tmp_path)
+    with pytest.raises(RrrError, match="nothing to judge with here") as caught:
+        grpo.run(options(tmp_path, random_model, task=PARITY.replace("Parity", "Unequipped"), steps=1))
+    assert caught.value.exit_code == NO_BACKEND
 
 
 def test_a_leaked_answer_earns_nothing_with_zero_leaks(tmp_path: Path, random_model: Path) -> None:

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from random import Random
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from rrr_cli import prompts
 from rrr_cli.engines.base import Sampling
 from rrr_cli.engines.models import EMBEDDED, NAMED
 from rrr_cli.engines.render import render as render_with_tools
@@ -23,6 +25,7 @@ from rrr_cli.rollout import Loop
 from rrr_cli.tasks.base import Task
 from rrr_cli.tasks.countdown import Countdown, judge, problem_key
 from rrr_cli.tasks.function_calling import FunctionCalling
+from rrr_cli.tasks.household import Household
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -183,7 +186,7 @@ def test_the_same_seed_trains_the_same_model(script: ModuleType, course: ModuleT
 
 
 @pytest.mark.parametrize(("name", "task", "max_tokens"), [
-    ("tiny", Countdown(), 64), ("tiny-tools", FunctionCalling(), 128),
+    ("tiny", Countdown(), 64), ("tiny-tools", FunctionCalling(), 128), ("tiny-household", Household(), 16),
 ])
 def test_the_model_answers_in_the_tasks_form_and_fails_often_but_not_always(
     name: str, task: Task, max_tokens: int
@@ -246,3 +249,48 @@ def test_marks_of_tools_transcripts_are_what_the_verifier_says(
                 assert verdict.error_type not in ("format", "no_call")
                 outcomes.append(verdict.success)
     assert 300 < sum(outcomes) < len(outcomes) - 300
+
+
+# tiny-household ------------------------------------------------------------------------------------------------------
+
+
+def test_household_transcripts_say_what_the_house_says_of_games_that_are_not_held_out_in_words_that_are_known(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    course = script.tiny_household
+    tokenizer = script.build_tokenizer(course)
+    games: list[dict[str, Any]] = []
+    pose = course.prompt
+    monkeypatch.setattr(course, "prompt", lambda game: games.append(game) or pose(game))
+    repairs = course.phases(course.Recipe())[1]
+    transcripts = list(islice(course.Transcripts(repairs, seed=3), 400))
+    task = Household()
+    held_out = {problem.problem_id for problem in task.problems("test")}
+    outcomes = []
+    for game, transcript in zip(games, transcripts, strict=True):
+        problem = course.problem(game)
+        assert problem.problem_id not in held_out
+        again = next((i for i, m in enumerate(transcript) if m.content.endswith(prompts.REPAIR[-20:])), len(transcript))
+        for episode in filter(None, (transcript[1:again], transcript[again + 1:])):
+            for i in range(1, len(episode), 2):
+                assert task.observe(problem, episode[:i]) == episode[i]
+            outcomes.append(task.verify(problem, episode).success)
+            assert task.observe(problem, episode) is None
+        for message in transcript:
+            assert tokenizer.unk_token_id not in tokenizer(message.content, add_special_tokens=False)["input_ids"]
+    assert len(outcomes) > 500
+    assert 0.3 < sum(outcomes) / len(outcomes) < 0.9
+
+
+def test_a_household_repair_that_remembers_goes_where_the_failed_episode_saw_the_thing(script: ModuleType) -> None:
+    course = script.tiny_household
+    recipe, random = course.Recipe(), Random(4)
+    failures = repaired = 0
+    for problem in islice(Household().problems("train"), 300):
+        game = json.loads(problem.metadata)
+        failed = course.Player(game, recipe, random, careful=False)
+        if not failed.play()[1]:
+            failures += 1
+            repaired += course.Player(game, recipe, random, True, failed.seen, failed.searched).play()[1]
+    assert failures > 100
+    assert repaired / failures > 0.9

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+from rrr_cli.errors import RrrError
 from rrr_cli.prompts import retry_chat
-from rrr_cli.records import Message
-from rrr_cli.tasks.base import Task, Verdict
+from rrr_cli.records import Message, Problem
+from rrr_cli.tasks.base import Task, Verdict, verify_all
 from rrr_cli.training.dataset import Failure, Render
 from rrr_cli.training.settings import ANSWER
 
@@ -78,7 +79,14 @@ class VerifierReward:
             turns = [(None, ids) for ids in completion_ids]
         elif turns is None:
             turns = self._retry(failures_B, completion_ids)
-        self.judged_B = [self._judge(f, *ids) for f, ids in zip(failures_B, turns, strict=True)]
+        tried_B = [self.decode(try_ids) for _, try_ids in turns]
+        verdicts_B = self._verify(
+            [(f.problem, [Message("assistant", tried)]) for f, tried in zip(failures_B, tried_B, strict=True)]
+        )
+        self.judged_B = [
+            self._judged(f, *ids, tried, verdict)
+            for f, ids, tried, verdict in zip(failures_B, turns, tried_B, verdicts_B, strict=True)
+        ]
         self.seconds = perf_counter() - start
         return [judged.reward for judged in self.judged_B]
 
@@ -96,11 +104,12 @@ class VerifierReward:
         )
         return self.render(chat, failure.problem.tools)
 
-    def _judge(self, failure: Failure, reflection_ids: list[int] | None, try_ids: list[int]) -> Judged:
-        tried = self.decode(try_ids)
+    def _judged(
+        self, failure: Failure, reflection_ids: list[int] | None, try_ids: list[int], tried: str,
+        verdict: Verdict | None,
+    ) -> Judged:
         reflection = None if reflection_ids is None else self.decode(reflection_ids)
         leaks = None if reflection is None else self.task.leaks(failure.problem, reflection)
-        verdict = self._verify(failure, tried)
         reward = None
         if verdict is not None:
             reward = float(verdict.success and not (leaks and self.zero_leaks))
@@ -116,8 +125,14 @@ class VerifierReward:
     def _finish(self, ids: list[int]) -> str:
         return "stop" if ids and ids[-1] in self.stops else "length"
 
-    def _verify(self, failure: Failure, tried: str) -> Verdict | None:
+    def _verify(self, pairs: list[tuple[Problem, list[Message]]]) -> list[Verdict | None]:
+        """The verdicts, together; where that crashes one by one, None for those that crash.
+
+        A bug of a task must neither end a long training nor pass for a wrong answer. Raises RrrError: no judging here.
+        """
         try:
-            return self.task.verify(failure.problem, [Message("assistant", tried)])
-        except Exception:  # a task's bug must neither end a long training nor pass for a wrong answer
-            return None
+            return list(verify_all(self.task, pairs))
+        except RrrError:
+            raise
+        except Exception:
+            return [None] if len(pairs) == 1 else [v for pair in pairs for v in self._verify([pair])]
