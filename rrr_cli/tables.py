@@ -20,7 +20,7 @@ def evaluation_table(result: dict[str, Any], console: Console) -> None:
     Then error types of the two tries, the reflections, levels of difficulty, and in words what reflecting did.
     """
     first = result["models"][0]
-    paired = {(c["b"], c["measure"]): c for c in result["comparisons"] if c["a"] != c["b"]}
+    paired = {(c["b"], c["measure"]): c for c in result["comparisons"] if c["a"] == first["name"] != c["b"]}
     table = Table(
         title=f"{first['n']} held-out problems, temperature {first['temperature']:g}, 1 seed ({first['seed']}); "
         "% with 95 % bootstrap interval",

@@ -14,6 +14,7 @@ Refuses to learn from the test split: no transcript plays a game that is held ou
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from rrr_cli.prompts import FAILED, REPAIR
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.countdown import split_of
 from rrr_cli.tasks.household import Household
-from rrr_cli.tasks.household_games import draw, game_key
+from rrr_cli.tasks.household_games import draw, split_key
 from rrr_cli.tasks.household_rooms import PLACES, ROOMS, THINGS
 from rrr_cli.tasks.household_sim import APPLIANCES, COMMANDS, KINDS, House, kind_of
 
@@ -48,7 +49,7 @@ WORD = r"\d+|[A-Za-z]+|[^\dA-Za-z]"
 class Recipe:
     """Every number that shapes the model. Shares and chances are probabilities."""
 
-    steps: int = 1000  # careful single episodes
+    steps: int = 1800  # careful single episodes
     batch_size: int = 32
     learning_rate: float = 2e-3  # after 50 steps of warm-up; cosine down to a tenth
     one_try: float = 1.0  # transcripts that are a game and one episode; the others go on with a repair
@@ -220,9 +221,9 @@ class Player:
 # Transcripts ---------------------------------------------------------------------------------------------------------
 
 
-def held_out(key: str) -> bool:
+def held_out(game: dict[str, Any]) -> bool:
     """Whether a game belongs to the test split or to the dev split."""
-    return split_of(key, HELD_OUT_SHARE) == "test"
+    return split_of(split_key(game), HELD_OUT_SHARE) == "test"
 
 
 class Transcripts:
@@ -240,7 +241,7 @@ class Transcripts:
         """A game and one episode, or a failed one and a repair."""
         recipe, random = self.recipe, self.random
         game = None
-        while game is None or held_out(game_key(game)) or House(game).done():
+        while game is None or held_out(game) or House(game).done():
             game = draw(random, "easy")
         asked = prompt(game)
         if random.random() < recipe.one_try:
@@ -273,7 +274,7 @@ def check_problems(count: int) -> dict[str, list[Problem]]:
     """`count` problems of the train split which training may have played ("seen"), and of the dev split ("dev")."""
     found: dict[str, list[Problem]] = {"seen": [], "dev": []}
     for p in HOUSEHOLD.problems("train"):
-        rows = found["dev" if held_out(p.problem_id) else "seen"]
+        rows = found["dev" if held_out(json.loads(p.metadata)) else "seen"]
         if len(rows) < count:
             rows.append(p)
     return found

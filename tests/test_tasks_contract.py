@@ -51,6 +51,14 @@ def test_ids_are_unique_and_the_splits_disjoint(problems):
     assert len(set(ids)) == len(ids) == 2 * N
 
 
+def test_no_test_problem_begins_as_one_of_training_does(spec: tuple[str, str]):
+    told = {
+        split: {" ".join(m.content for m in p.prompt) for p in islice(load_task(*spec).problems(split), 150)}
+        for split in ("train", "test")
+    }
+    assert not told["train"] & told["test"]
+
+
 def test_rows_say_what_they_are(task: Task, problems):
     for split, rows in problems.items():
         for p in rows:

@@ -31,7 +31,7 @@ from evaluations group by model order by model"""
 BY_DIFFICULTY = RATES.replace("select model, count", "select model, task, difficulty, count").replace(
     "group by model order by model", "group by all order by all")
 
-AGAINST_FIRST = """\
+PAIRED = """\
 with long as (
     unpivot (
         select model, problem_id, first_success as first_try,

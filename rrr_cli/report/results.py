@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import combinations
 from typing import Any
 
 from rrr_cli.metrics import difference, paired, rate
@@ -61,11 +62,11 @@ def errors(rows: Sequence[Row], name: str) -> Row:
 
 
 def comparisons(ask: Ask, names: Sequence[str]) -> list[Row]:
-    """Every model against the first by each measure; then each model's second try against its own controls."""
-    pairs = against_first(ask, names)
+    """Every two models by each measure; then each model's second try against its own controls."""
+    pairs = against(ask, names)
     found = [
-        {"a": names[0], "b": name, "measure": measure, **asdict(paired(*pairs[name, measure][:2]))}
-        for name in names[1:] for measure in MEASURES
+        {"a": a, "b": b, "measure": measure, **asdict(paired(*pairs[a, b, measure][:2]))}
+        for a, b in combinations(names, 2) for measure in MEASURES
     ]
     own = {row["model"]: row for row in ask(queries.AGAINST_CONTROLS)}
     for name in names:
@@ -77,24 +78,24 @@ def comparisons(ask: Ask, names: Sequence[str]) -> list[Row]:
     return found
 
 
-def against_first(ask: Ask, names: Sequence[str]) -> dict[tuple[str, str], tuple[int, int, int]]:
-    """(model, measure) -> won, lost, and the number of problems that both were given."""
-    found = {(name, measure): (0, 0, 0) for name in names[1:] for measure in MEASURES}
-    for row in ask(queries.AGAINST_FIRST):
-        if row["a"] == names[0] and row["b"] in names[1:]:
-            found[row["b"], row["measure"]] = (row["won"], row["lost"], row["n"])
+def against(ask: Ask, names: Sequence[str]) -> dict[tuple[str, str, str], tuple[int, int, int]]:
+    """(a, b, measure) -> problems won by b, lost by b, and given to both, for a before b in `names`."""
+    found = {(a, b, measure): (0, 0, 0) for a, b in combinations(names, 2) for measure in MEASURES}
+    for row in ask(queries.PAIRED):
+        if (row["a"], row["b"], row["measure"]) in found:
+            found[row["a"], row["b"], row["measure"]] = (row["won"], row["lost"], row["n"])
     return found
 
 
 def verdicts(ask: Ask, result: Row) -> list[Row]:
     """For each further model, what changed against the first: a sentence, and the figures by measure."""
     first, *others = result["models"]
-    pairs = against_first(ask, [model["name"] for model in result["models"]])
+    pairs = against(ask, [model["name"] for model in result["models"]])
     found = []
     for model in others:
         changes = []
         for measure in MEASURES:
-            won, lost, n = pairs[model["name"], measure]
+            won, lost, n = pairs[first["name"], model["name"], measure]
             if n and first[measure] and model[measure]:
                 changes.append({
                     "measure": measure, "before": first[measure], "after": model[measure], "n": n,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import combinations
 from typing import Any
 
 from rrr_cli.records import Evaluation
@@ -35,7 +36,7 @@ def outcomes(rows: Sequence[Evaluation], measure: str) -> dict[str, bool]:
 
 
 def summarise(rows: Sequence[Evaluation], names: Sequence[str]) -> dict[str, Any]:
-    """Rates with intervals a model, paired tests against the first model, and each second try against its controls."""
+    """Rates with intervals a model, paired tests of every two models, and each second try against its controls."""
     from rrr_cli.metrics import mcnemar, rate
 
     by_model = {name: [r for r in rows if r.model == name] for name in names}
@@ -60,19 +61,17 @@ def summarise(rows: Sequence[Evaluation], names: Sequence[str]) -> dict[str, Any
         test = mcnemar([x[k] for k in both], [y[k] for k in both])
         comparisons.append({"a": a, "b": b, "measure": label, **asdict(test)})
 
-    for name in names[1:]:
-        for measure in MEASURES:
-            compare(names[0], name, measure, outcomes(by_model[names[0]], measure), outcomes(by_model[name], measure))
+    asked = [m for m in VOTES if outcomes(rows, m)]
+    for a, b in combinations(names, 2):
+        for measure in (*MEASURES, *asked):
+            compare(a, b, measure, outcomes(by_model[a], measure), outcomes(by_model[b], measure))
     for name, of in by_model.items():
         for control in ("blind_second_try", "retry_without_reflection"):
             compare(name, name, f"second_try over {control}", outcomes(of, control), outcomes(of, "second_try"))
     for name, of in by_model.items():
-        for measure in VOTES:
-            if outcomes(of, measure):
-                if name != names[0]:
-                    compare(names[0], name, measure, outcomes(by_model[names[0]], measure), outcomes(of, measure))
-                control = CONTROLS[measure]
-                compare(name, name, f"{measure} over {control}", outcomes(of, control), outcomes(of, measure))
+        for measure in asked:
+            control = CONTROLS[measure]
+            compare(name, name, f"{measure} over {control}", outcomes(of, control), outcomes(of, measure))
     return {"models": models, "comparisons": comparisons}
 
 
@@ -97,16 +96,19 @@ def reflections(rows: Sequence[Evaluation]) -> dict[str, Any]:
 
 
 def in_words(result: dict[str, Any]) -> list[str]:
-    """One sentence for each model and control: whether reflecting beat it. 0.05 two-sided, exact McNemar."""
+    """A sentence for each model and control: whether reflecting beat it; and for each two models but the first, whose
+    rivals stand in the table: whose first try is better. 0.05 two-sided, exact McNemar."""
     sentences = []
+    first = result["models"][0]["name"]
     names = {"blind_second_try": "a blind resample", "retry_without_reflection": "a retry without a reflection"}
     for c in result["comparisons"]:
         control = c["measure"].partition(" over ")[2]
+        verdict = "beats" if c["won"] > c["lost"] else "does WORSE than"
+        if c["p"] >= 0.05:
+            verdict = "does NOT beat"
+        counts = f"(won {c['won']}, lost {c['lost']}, p = {c['p']:.2g})"
         if control in names and c["measure"].startswith("second_try"):
-            verdict = "beats" if c["won"] > c["lost"] else "does WORSE than"
-            if c["p"] >= 0.05:
-                verdict = "does NOT beat"
-            sentences.append(
-                f"{c['a']}: a second try after a reflection {verdict} {names[control]} "
-                f"(won {c['won']}, lost {c['lost']}, p = {c['p']:.2g})")
+            sentences.append(f"{c['a']}: a second try after a reflection {verdict} {names[control]} {counts}")
+        elif c["measure"] == "first_try" and first not in (c["a"], c["b"]):
+            sentences.append(f"{c['b']}: its first try {verdict} that of {c['a']} {counts}")
     return sentences

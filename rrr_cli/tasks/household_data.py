@@ -3,8 +3,8 @@
 A file (.jsonl, .jsonl.gz, .json, .parquet) holds a game a row, as `household_sim.py` describes it: `goal` with `kind`
 (place, light, clean, heat, cool, two), `object` and `target`, both types; and if you like its `text`; `receptacles`, a
 list of `name` ("cabinet 3"), `openable` (true: it starts closed) and `contents` (["apple 1"]). Optional: `accepts`
-({"fridge": ["apple"]}: what may be put where) and `split` (train or test); without it the game's own key decides, one
-in 5 is for test. A game that occurs twice is given once.
+({"fridge": ["apple"]}: what may be put where) and `split` (train or test); without it what the player is told at the
+start decides, one in 5 is for test. A game that occurs twice is given once.
 
 A scene is ALFWorld's `initial_state.pddl` (or .pddl.gz), or a folder where such files lie, however deep. Scenes under
 valid_seen, valid_unseen, test_seen or test_unseen are for test, all others for train. A thing in two receptacles is in
@@ -28,7 +28,7 @@ from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.tasks.countdown import split_of
 from rrr_cli.tasks.household import MAX_TURNS
 from rrr_cli.tasks.household_expert import plan
-from rrr_cli.tasks.household_games import TEST_SHARE, game_key
+from rrr_cli.tasks.household_games import TEST_SHARE, game_key, split_key
 from rrr_cli.tasks.household_sim import KINDS, LAMPS, NAME, House
 from rrr_cli.tasks.rows import SUFFIXES, read_rows, shown
 
@@ -54,7 +54,7 @@ def data_games(data: str, split: str) -> Iterator[tuple[dict[str, Any], list[str
     scenes = Path(data).is_dir() or data.endswith(PDDL)
     for place, game, given in _scenes(data) if scenes else _rows(data):
         key = game_key(game)
-        of = given or split_of(key, TEST_SHARE)
+        of = given or split_of(split_key(game), TEST_SHARE)
         if key not in split_by_key and of == split:
             yield game, _plan(game, place)
         if split_by_key.setdefault(key, of) != of:

@@ -14,7 +14,7 @@ from random import Random
 from rrr_cli.errors import RrrError
 from rrr_cli.prompts import reflect_chat, retry_chat
 from rrr_cli.records import Attempt, Message, Problem, content_id
-from rrr_cli.tasks.base import Task
+from rrr_cli.tasks.base import Environment, Task
 from rrr_cli.training.settings import ANSWER, BOTH, REFLECTION
 
 TEST_PROMPTS_COMPARED = 20_000  # generating a test split takes time; the paper's Countdown has 15,000
@@ -85,14 +85,16 @@ def check_enough(failures: list[Failure], groups: int, run: Path) -> None:
 def check_no_test_prompt(problems: Iterable[Problem], task: Task) -> None:
     """Raise RrrError where one of `problems`, to be trained on, is of the test split, by its id or word for word.
 
-    Countdown's id is (sorted numbers, target). The first `TEST_PROMPTS_COMPARED` test problems are compared.
+    Countdown's id is (sorted numbers, target). In an environment two games may begin alike, so ids alone are compared.
+    The first `TEST_PROMPTS_COMPARED` test problems are compared.
     """
-    def words(problem: Problem) -> str:
-        return " ".join(" ".join(message.content for message in problem.prompt).lower().split())
+    def keys(problem: Problem) -> set[str]:
+        words = " ".join(" ".join(message.content for message in problem.prompt).lower().split())
+        return {problem.problem_id} if isinstance(task, Environment) else {problem.problem_id, words}
 
-    trained = {key for problem in problems for key in (words(problem), problem.problem_id)}
+    trained = {key for problem in problems for key in keys(problem)}
     for problem in islice(task.problems("test"), TEST_PROMPTS_COMPARED):
-        if problem.problem_id in trained or words(problem) in trained:
+        if keys(problem) & trained:
             raise RrrError(
                 f"test problem {problem.problem_id} is among the mined problems, and training on it would spoil the "
                 f"test. Remove it from the training data and mine again"
