@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Re-ReST (arXiv 2406.01495) on household, beside its baselines, on a laptop's CPU. Each step goes on where it stopped.
-# The same on a GPU: MODEL=Qwen/Qwen2.5-1.5B-Instruct SAMPLING="--engine vllm --max-tokens 64" TRAIN="" bash examples/rerest_household.sh
+# The same on a GPU, not run yet: MODEL=Qwen/Qwen2.5-1.5B-Instruct SAMPLING="--engine vllm --max-tokens 64" TRAIN="" bash examples/rerest_household.sh
 set -euo pipefail
 RUN=${RUN:-runs/rerest-household} SEED=${SEED:-0}
 MODEL=${MODEL:-tiny-household}
 SAMPLING=${SAMPLING:---max-tokens 16}
-LIMIT=${LIMIT:-1000}   # training games
+LIMIT=${LIMIT:-800}   # training games
 TEST=${TEST:-500}      # test games
 TRAIN=${TRAIN---epochs 3 --batch 64 --micro-batch 64 --lora 16 --lora-targets all-linear --lr 1e-3}
 TASK="--task household --run $RUN --seed $SEED"

@@ -7,8 +7,6 @@ that the game is learnt, and nearly all sloppy at the end, so that the model can
 failed episode may come a repair: another episode, which goes straight to where the failed one saw the thing, or starts
 over as if it had seen nothing.
 
-The package doesn't hold this model yet.
-
 Refuses to learn from the test split: no transcript plays a game that is held out.
 """
 

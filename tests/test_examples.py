@@ -38,11 +38,14 @@ def test_a_papers_script_ends_in_the_json_of_eval(tmp_path: Path, script: str, m
     assert all(m["n"] == 16 for m in result["models"])
 
 
-def test_re_rest_ends_in_the_json_of_eval_with_every_baseline(tmp_path: Path):
-    settings = {"MODEL": "tiny", "RUN": str(tmp_path / "run"), "LIMIT": "40", "TEST": "16",
-                "TRAIN": "--epochs 1 --batch 32", "SAMPLING": "--max-tokens 64",
+@pytest.mark.parametrize(("script", "model", "tokens"), [
+    ("rerest_countdown.sh", "tiny", 64), ("rerest_household.sh", "tiny-household", 16),
+])
+def test_re_rest_ends_in_the_json_of_eval_with_every_baseline(tmp_path: Path, script: str, model: str, tokens: int):
+    settings = {"MODEL": model, "RUN": str(tmp_path / "run"), "LIMIT": "40", "TEST": "16",
+                "TRAIN": "--epochs 1 --batch 32", "SAMPLING": f"--max-tokens {tokens}",
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", str(ROOT / "examples" / "rerest_countdown.sh")], env=os.environ | settings,
+    done = subprocess.run(["bash", str(ROOT / "examples" / script)], env=os.environ | settings,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])

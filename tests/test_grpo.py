@@ -286,6 +286,9 @@ def test_lora_trains_an_adapter_whose_reference_is_the_base_model(tmp_path: Path
     policy = resolve(str(tmp_path / "models" / "policy"))
     assert policy.adapter == tmp_path / "models" / "policy"
     assert policy.path == random_model
+    modules = json.loads((policy.adapter / "adapter_config.json").read_text())["target_modules"]
+    assert modules == sorted(modules)  # the same training, the same fingerprint
+    assert len(modules) > 5
     with pytest.raises(RrrError, match="is a LoRA adapter"):
         grpo.run(options(tmp_path, policy.adapter, overwrite=True))
 

@@ -26,9 +26,10 @@ HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "voc
 NAMED = {
     "tiny": "a demonstration model of 0.7 million parameters, for Countdown only; embedded",
     "tiny-tools": "likewise, for function_calling at its easy level",
+    "tiny-household": "likewise, for household at its easy level, and for repairs",
     "smollm2": "SmolLM2-135M-Instruct, pretrained, Apache-2.0; 270 MB",
 }
-EMBEDDED = ("tiny", "tiny-tools")
+EMBEDDED = ("tiny", "tiny-tools", "tiny-household")
 
 
 @dataclass(frozen=True)

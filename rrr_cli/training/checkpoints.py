@@ -63,7 +63,8 @@ def prune(folder: Path, keep: int = KEPT) -> None:
 def export(checkpoint: Path, target: Path, base_model: str, made_by: dict[str, Any]) -> None:
     """Make the finished model folder `target`, whole or absent, from a checkpoint's model and tokenizer files.
 
-    An adapter names its base as `base_model`, so that `--model target` finds it again. `made_by` goes to rrr.json.
+    An adapter names its base as `base_model`, so that `--model target` finds it again, and its modules in order: PEFT
+    writes a set, and the same training has to give the same fingerprint. `made_by` goes to rrr.json.
     """
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -74,6 +75,8 @@ def export(checkpoint: Path, target: Path, base_model: str, made_by: dict[str, A
     adapter = temporary / "adapter_config.json"
     if adapter.exists():
         config = json.loads(adapter.read_text()) | {"base_model_name_or_path": base_model}
+        if isinstance(config["target_modules"], list):
+            config["target_modules"].sort()
         adapter.write_text(json.dumps(config, indent=2))
     (temporary / PROVENANCE).write_text(json.dumps(made_by, indent=1, default=str))
     _publish(temporary, target)
