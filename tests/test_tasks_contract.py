@@ -15,10 +15,11 @@ from rrr_cli.tasks import TASKS, load_task
 from rrr_cli.tasks.base import Environment, Task, played
 
 N = 60  # problems looked at in each split
+WITHOUT_GENERATOR = {"alfworld"}  # held to the same promises by their own tests
 
 
 def names_and_levels() -> list[tuple[str, str]]:
-    return [(name, level) for name in TASKS for level in load_task(name).levels]
+    return [(name, level) for name in TASKS if name not in WITHOUT_GENERATOR for level in load_task(name).levels]
 
 
 @pytest.fixture(scope="module", params=names_and_levels(), ids="-".join)

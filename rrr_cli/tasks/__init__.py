@@ -16,6 +16,7 @@ TASKS = {
     "mbpp": "rrr_cli.tasks.mbpp:Mbpp",
     "hotpotqa": "rrr_cli.tasks.hotpotqa:HotpotQA",
     "household": "rrr_cli.tasks.household:Household",
+    "alfworld": "rrr_cli.tasks.alfworld:Alfworld",
     "visual_programs": "rrr_cli.tasks.visual_programs:VisualPrograms",
     "layout": "rrr_cli.tasks.layout:Layout",
 }

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from rrr_cli import prompts
 from rrr_cli.records import Message, Problem
@@ -34,6 +34,17 @@ MARK = re.compile(r"(?:>|action\s*:)\s*", re.IGNORECASE)
 OK = "OK."
 
 
+class AnyHouse(Protocol):
+    """A game being played: our `House`, or another engine's."""
+
+    goal: dict[str, Any]
+    held: str | None
+
+    def act(self, command: str) -> str: ...
+
+    def done(self) -> bool: ...
+
+
 class Household:
     """The task; `levels` are of the generator, so `level` and `data` exclude each other.
 
@@ -41,7 +52,7 @@ class Household:
     """
 
     name = "household"
-    levels = ("easy", "full")
+    levels: tuple[str, ...] = ("easy", "full")
     error_types = ("no_action", "stopped_early", "not_found", "goal_not_met")
     reflect_request = prompts.HOUSEHOLD_REFLECT
     retry_request = prompts.HOUSEHOLD_RETRY
@@ -75,7 +86,7 @@ class Household:
 
     def verify(self, problem: Problem, transcript: Sequence[Message]) -> Verdict:
         """Play the model's turns from the start: passed as soon as the goal is met. Total and pure."""
-        house = House(json.loads(problem.metadata))
+        house = self._house(problem)
         goal = house.goal
         commands: list[str] = []
         turns = idle = 0
@@ -97,7 +108,7 @@ class Household:
 
     def observe(self, problem: Problem, transcript: Sequence[Message]) -> Message | None:
         """What the room answers to the last turn; None when the goal is met or no turn is left. Total and pure."""
-        house = House(json.loads(problem.metadata))
+        house = self._house(problem)
         turns = self._turns(transcript)
         answer = None
         for message in turns:
@@ -105,6 +116,10 @@ class Household:
             if house.done():
                 return None
         return None if answer is None or len(turns) == self.max_turns else Message("user", answer)
+
+    def _house(self, problem: Problem) -> AnyHouse:
+        """The problem's game at its start."""
+        return House(json.loads(problem.metadata))
 
     def _turns(self, transcript: Sequence[Message]) -> list[Message]:
         return [m for m in transcript if m.role == "assistant"][: self.max_turns]
@@ -137,7 +152,7 @@ def command_of(text: str) -> str | None:
     return plain[:MAX_COMMAND] if plain else None if thought else ""
 
 
-def respond(house: House, command: str | None) -> str:
+def respond(house: AnyHouse, command: str | None) -> str:
     """What the house answers to a turn's command."""
     return OK if command is None else house.act(command)
 

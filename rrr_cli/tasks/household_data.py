@@ -56,7 +56,7 @@ def data_games(data: str, split: str) -> Iterator[tuple[dict[str, Any], list[str
         key = game_key(game)
         of = given or split_of(split_key(game), TEST_SHARE)
         if key not in split_by_key and of == split:
-            yield game, _plan(game, place)
+            yield game, plan_of(game, place)
         if split_by_key.setdefault(key, of) != of:
             raise RrrError(f"{place}: the game stands in both splits; keep it in one", BAD_INPUT)
     if split not in split_by_key.values():
@@ -64,7 +64,8 @@ def data_games(data: str, split: str) -> Iterator[tuple[dict[str, Any], list[str
         raise RrrError(f"{data}: no game is for {split}; those for test are {where}", BAD_INPUT)
 
 
-def _plan(game: dict[str, Any], place: str) -> list[str]:
+def plan_of(game: dict[str, Any], place: str) -> list[str]:
+    """The expert's commands. Raises RrrError (exit 3): the goal is met already, can't be met, or takes too long."""
     if House(game).done():
         raise RrrError(f"{place}: its goal is met before the first turn; leave it out", BAD_INPUT)
     try:
@@ -191,10 +192,10 @@ def _type(name: str) -> str:
 
 
 def _numbered(typed: list[tuple[str, str]]) -> dict[str, str]:
-    """Id -> type and number, by the order of the ids."""
+    """Id -> type and number. As in ALFWorld, the last id in their order is number 1."""
     counts: dict[str, int] = {}
     names = {}
-    for thing, kind in sorted(set(typed)):
+    for thing, kind in sorted(set(typed), reverse=True):
         counts[kind] = counts.get(kind, 0) + 1
         names[thing] = f"{_type(kind)} {counts[kind]}"
     return names
