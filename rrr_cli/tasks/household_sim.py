@@ -2,7 +2,9 @@
 
 Commands and answers are those of ALFWorld 0.4's grammar (`move O to R`; `put O in/on R` is taken too), without `slice`,
 `help` and things that stand inside other things. An object is at one place: in a receptacle or in the hand. What is in
-a closed receptacle isn't seen; each receptacle stands apart, where ALFWorld may let you reach two from one spot.
+a closed receptacle isn't seen; each receptacle stands apart, where ALFWorld may let you reach two from one spot. Seen
+beside the real engine (`--task alfworld`), it also lists things by id, not in the order in which they were put; `look`
+before the first move sees nothing; and only what is held can be examined.
 
 A game: `{"goal": {"kind", "object", "target", "text"}, "receptacles": [{"name", "openable", "contents"}], "accepts"}`.
 The kind is one of `KINDS`, object and target are types ("apple", "fridge"; the target of `light` is a lamp), names have
