@@ -1,32 +1,7 @@
 #!/usr/bin/env bash
-# Re-ReST (arXiv 2406.01495) on household, beside its baselines, on a laptop's CPU. Each step goes on where it stopped.
+# Re-ReST (arXiv 2406.01495) on household: the commands are those of rerest_countdown.sh.
 # The same on a GPU, not run yet: MODEL=Qwen/Qwen2.5-1.5B-Instruct SAMPLING="--engine vllm --max-tokens 64" TRAIN="" bash examples/rerest_household.sh
 set -euo pipefail
-RUN=${RUN:-runs/rerest-household} SEED=${SEED:-0}
-MODEL=${MODEL:-tiny-household}
-SAMPLING=${SAMPLING:---max-tokens 16}
-LIMIT=${LIMIT:-800}   # training games
-TEST=${TEST:-500}      # test games
-TRAIN=${TRAIN---epochs 3 --batch 64 --micro-batch 64 --lora 16 --lora-targets all-linear --lr 1e-3}
-TASK="--task household --run $RUN --seed $SEED"
-OWN="--own-samples 4"  # tries of each game that are the agent's own; four more are there for more-samples
-
-# shellcheck disable=SC2086  # these hold several options
-{
-    # 1. The agent plays each game.
-    rrr mine-failures $TASK $SAMPLING --model "$MODEL" --limit "$LIMIT" --samples 8 --stop-at-failure 0 >&2
-    # 2. It repairs its own failures, untrained; what passes teaches the reflector, beside its failed and passing tries.
-    rrr reflect $TASK $SAMPLING $OWN --mode repair --feedback binary --per-problem 4 >&2
-    rrr train-reflector $TASK $OWN $TRAIN --feedback binary >&2
-    # 3. The trained reflector repairs the same failures.
-    rrr reflect $TASK $SAMPLING $OWN --mode repair --feedback binary --per-problem 4 --reflector "$RUN/models/reflector" >&2
-    # 4. The agent learns: from its own passing tries; from as many further tries as there are repairs; from repairs.
-    rrr self-train $TASK $OWN $TRAIN --texts own --name own >&2
-    rrr self-train $TASK $OWN $TRAIN --texts more-samples --repairs-by "$RUN/models/reflector" --name more >&2
-    rrr self-train $TASK $OWN $TRAIN --texts own+repairs --repairs-by "$MODEL" --name untrained >&2
-    rrr self-train $TASK $OWN $TRAIN --texts own+repairs --repairs-by "$RUN/models/reflector" --name rerest >&2
-    # 5. Held-out games. JSON on stdout, the table on stderr.
-    rrr eval $TASK $SAMPLING --reflection-tokens 16 --limit "$TEST" --model "base=$MODEL" \
-        --model "self-train=$RUN/models/own" --model "more-samples=$RUN/models/more" \
-        --model "re-rest-untrained=$RUN/models/untrained" --model "re-rest=$RUN/models/rerest" --json
-}
+export TASK=household MODEL=${MODEL:-tiny-household} SAMPLING=${SAMPLING:---max-tokens 16} REFLECTION=${REFLECTION:-16}
+export LIMIT=${LIMIT:-800} TEST=${TEST:-500}  # games
+exec bash "$(dirname "$0")/rerest_countdown.sh"
