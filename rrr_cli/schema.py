@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from rrr_cli import records
@@ -45,6 +46,7 @@ def describe(table: str) -> list[Column]:
     return columns
 
 
+@cache  # DuckDB's threads ask for it too, and CPython 3.11's parser, which `describe` uses, isn't safe in several
 def arrow_schema(table: str) -> pa.Schema:
     """The Arrow schema of `table`; a column is nullable only where its annotation says `| None`."""
     import pyarrow as pa
