@@ -96,8 +96,10 @@ def reflections(rows: Sequence[Evaluation]) -> dict[str, Any]:
 
 
 def in_words(result: dict[str, Any]) -> list[str]:
-    """A sentence for each model and control: whether reflecting beat it; and for each two models but the first, whose
-    rivals stand in the table: whose first try is better. 0.05 two-sided, exact McNemar."""
+    """A sentence for each model and control: whether reflecting beat it. 0.05 two-sided, exact McNemar.
+
+    And one for each two models but the first, which the table compares: whether the later one's first try beats.
+    """
     sentences = []
     first = result["models"][0]["name"]
     names = {"blind_second_try": "a blind resample", "retry_without_reflection": "a retry without a reflection"}
