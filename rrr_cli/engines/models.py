@@ -18,7 +18,8 @@ from rrr_cli.errors import NO_BACKEND, RrrError
 
 WHOLE_FILE_BYTES = 64 * 2**20  # hash smaller files whole
 BLOCK_BYTES = 2**20
-ABOUT = {"rrr.json", "provenance.json"}  # written beside weights
+PROVENANCE = "rrr.json"  # how rrr made a model, written beside its weights
+ABOUT = {PROVENANCE, "provenance.json"}
 BLOCKS = 16  # evenly spaced blocks, first and last included, of a bigger file
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from rrr_cli.engines.models import PROVENANCE
 from rrr_cli.parts import fsync
 
 COMPLETE = "COMPLETE"
-PROVENANCE = "rrr.json"
 PARTIAL = ".partial"  # where transformers writes; no reader looks into it
 KEPT = 2  # the newest, and the one before it in case the newest is damaged later
 # What a finished model folder takes over from a checkpoint: no optimizer, no trainer state.
