@@ -98,7 +98,7 @@ def reflections(rows: Sequence[Evaluation]) -> dict[str, Any]:
 def in_words(result: dict[str, Any]) -> list[str]:
     """A sentence for each model and control: whether reflecting beat it. 0.05 two-sided, exact McNemar.
 
-    And one for each two models but the first, which the table compares: whether the later one's first try beats.
+    And one for each two models without the first, whose rivals the table shows: how their first tries compare.
     """
     sentences = []
     first = result["models"][0]["name"]
