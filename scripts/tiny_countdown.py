@@ -108,7 +108,7 @@ def words() -> list[str]:
     return [*SYMBOLS, *map(str, range(LARGEST + 1))]
 
 
-def untrained(tokenizer: Any, ids: Sequence[int]) -> Iterator[int]:
+def untrained(recipe: Recipe, tokenizer: Any, ids: Sequence[int]) -> Iterator[int]:
     """Places in a transcript that carry no loss: what a wrong candidate tries, but for its values and its mark.
 
     So the model learns to compute and to mark from wrong candidates, and to choose from right ones alone.

@@ -108,7 +108,7 @@ def words() -> list[str]:
     return [*sorted(plain | names | {"desklamp"}), *",.:>'/()-", *map(str, range(NAMES + 1))]
 
 
-def untrained(tokenizer: Any, ids: Sequence[int]) -> Iterator[int]:
+def untrained(recipe: Recipe, tokenizer: Any, ids: Sequence[int]) -> Iterator[int]:
     """The episode before a repair: it was drawn until it failed, so it doesn't show how often play fails."""
     asked = tokenizer.convert_tokens_to_ids(REPAIR.partition("{feedback}")[2].strip())
     yield from range(ids.index(asked) if asked in ids else 0)

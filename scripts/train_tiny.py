@@ -56,32 +56,39 @@ def build_tokenizer(course: ModuleType) -> PreTrainedTokenizerFast:
 
 
 def encode(
-    course: ModuleType, tokenizer: Any, transcripts: Sequence[list[Message]]
+    course: ModuleType, recipe: Any, tokenizer: Any, transcripts: Sequence[list[Message]]
 ) -> list[tuple[list[int], list[bool]]]:
-    """Token ids of each transcript and whether each carries loss: the model's own turns do, but for `untrained`."""
-    assistant = tokenizer.convert_tokens_to_ids("<|assistant|>")
-    texts = ["".join(f"<|{m.role}|> {m.content} <|end|>" for m in turns) for turns in transcripts]
+    """Token ids of each transcript and whether each carries loss: the model's own turns do, but for `untrained`.
+
+    A turn whose role is `tiny_tools.GIVEN` is the model's too, and carries none.
+    """
+    texts = [
+        "".join(f"<|{'assistant' if m.role == tiny_tools.GIVEN else m.role}|> {m.content} <|end|>" for m in turns)
+        for turns in transcripts
+    ]
     rows = []
-    for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
+    for turns, ids in zip(transcripts, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True):
         trained: list[bool] = []
+        roles = (turn.role for turn in turns)
         own = False  # whether the turn is the model's
-        for i, token in enumerate(ids):
+        for i in range(len(ids)):
             trained.append(own)
             if i == 0 or ids[i - 1] == tokenizer.eos_token_id:
-                own, trained[-1] = token == assistant, False
-        for i in course.untrained(tokenizer, ids):
+                own, trained[-1] = next(roles) == "assistant", False
+        for i in course.untrained(recipe, tokenizer, ids):
             trained[i] = False
         rows.append((ids, trained))
     return rows
 
 
 def batches(
-    course: ModuleType, tokenizer: Any, transcripts: Any, size: int
+    course: ModuleType, recipe: Any, tokenizer: Any, seed: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(ids (B, T), targets (B, T), -100 where there is no loss), transcripts of like length together."""
+    transcripts, size = course.Transcripts(recipe, seed), recipe.batch_size
     stream = iter(transcripts)
     while True:
-        rows = sorted(encode(course, tokenizer, list(islice(stream, 16 * size))), key=lambda row: len(row[0]))
+        rows = sorted(encode(course, recipe, tokenizer, list(islice(stream, 16 * size))), key=lambda row: len(row[0]))
         blocks = [rows[i:i + size] for i in range(0, len(rows), size)]
         transcripts.random.shuffle(blocks)
         for block in blocks:
@@ -110,23 +117,37 @@ def train(course: ModuleType, recipe: Any, seed: int) -> tuple[LlamaForCausalLM,
     return model.eval(), tokenizer
 
 
+def optimizers(course: ModuleType, model: LlamaForCausalLM) -> list[tuple[torch.optim.Optimizer, float]]:
+    """AdamW, and Muon for the inner matrices where a course says MUON; each with its share of the learning rate."""
+    muon = getattr(course, "MUON", None)
+    inner = {n: p for n, p in model.named_parameters() if muon and p.ndim == 2 and "embed" not in n}
+    rest = [p for n, p in model.named_parameters() if n not in inner]
+    found: list[tuple[torch.optim.Optimizer, float]] = [
+        (torch.optim.AdamW(rest, lr=0.0, weight_decay=0.01, betas=(0.9, 0.98)), 1.0)]
+    if muon:
+        made = torch.optim.Muon(inner.values(), lr=0.0, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+        found.append((made, muon))
+    return found
+
+
 def run_phase(course: ModuleType, model: LlamaForCausalLM, tokenizer: Any, recipe: Any, seed: int) -> None:
     """`recipe.steps` steps on the transcripts of `seed`; progress goes to stderr."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.01, betas=(0.9, 0.98))
-    stream = batches(course, tokenizer, course.Transcripts(recipe, seed), recipe.batch_size)
+    steppers = optimizers(course, model)
+    stream = batches(course, recipe, tokenizer, seed)
     start = time.monotonic()
     for step in range(recipe.steps):
-        for group in optimizer.param_groups:
-            decay = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
-            group["lr"] = recipe.learning_rate * min(1.0, (step + 1) / 50) * decay
+        decay = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+        for optimizer, share in steppers:
+            optimizer.param_groups[0]["lr"] = recipe.learning_rate * min(1.0, (step + 1) / 50) * decay * share
         ids_B_T, targets_B_T = next(stream)
         hidden_B_T_D = model.model(ids_B_T).last_hidden_state[:, :-1]  # causal, so right padding needs no mask
         on_B_T = targets_B_T[:, 1:] != -100
         loss = cross_entropy(model.lm_head(hidden_B_T_D[on_B_T]), targets_B_T[:, 1:][on_B_T])
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer, _ in steppers:
+            optimizer.step()
         if (step + 1) % 50 == 0:
             seconds = time.monotonic() - start
             left = seconds / (step + 1) * (recipe.steps - step - 1)

@@ -170,7 +170,7 @@ def test_only_the_models_turns_carry_loss_and_of_a_wrong_candidate_only_values_a
     problem, request = Message("user", "Using the numbers [3, 8, 7]"), Message("user", Countdown.retry_request)
     wrong = Message("assistant", "<think> 8 * 7 = 56 - 3 = 53 no . </think> <answer> ( 8 * 7 ) - 3 </answer>")
     mixed = Message("assistant", "<think> 8 - ( 7 - 3 = 4 ) = 4 no , 7 * 3 = 21 + 8 = 29 yes . </think>")
-    [(ids, trained)] = script.encode(course, tokenizer, [[problem, wrong, request, mixed]])
+    [(ids, trained)] = script.encode(course, course.Recipe(), tokenizer, [[problem, wrong, request, mixed]])
     assert ids == render(tokenizer, [problem, wrong, request, mixed], generate=False)
     assert tokenizer.decode([i for i, on in zip(ids, trained, strict=True) if on]) == (
         "<think> 56 53 no . </think> <answer> ( 8 * 7 ) - 3 </answer> <|end|> "
@@ -238,17 +238,45 @@ def test_marks_of_tools_transcripts_are_what_the_verifier_says(
     posed: list[Problem] = []
     pose = tools_course.tools.pose
     monkeypatch.setattr(tools_course.tools, "pose", lambda *a: posed.append(pose(*a)) or posed[-1])
-    outcomes = []
+    outcomes, mistakes = [], 0
     for transcript in islice(tools_course.Transcripts(tools_course.Recipe(), seed=2), 1000):
-        for message in transcript:
-            if message.role == "assistant" and "<tool_call>" in message.content:
+        for before, message in zip([None, None, *transcript], transcript, strict=False):
+            if message.role in ("assistant", "given") and "<tool_call>" in message.content:
                 ids = tools_tokenizer.encode(message.content, add_special_tokens=False)
                 said = Message("assistant", tools_tokenizer.decode(ids, skip_special_tokens=True))
                 verdict = FunctionCalling().verify(posed[-1], [said])
-                assert verdict.success == (" yes . </think>" in message.content), message.content
+                claimed = " yes . </think>" in message.content
+                believes = before and before.role == "given" and before.content.startswith(tools_course.CALLED)
+                if message.role == "given" or believes:
+                    assert claimed
+                    assert not verdict.success, message.content
+                    mistakes += 1
+                else:
+                    assert verdict.success == claimed, message.content
                 assert verdict.error_type not in ("format", "no_call")
                 outcomes.append(verdict.success)
     assert 300 < sum(outcomes) < len(outcomes) - 300
+    assert mistakes > 100
+
+
+def test_of_a_wrong_call_only_sums_and_marks_carry_loss_until_the_habit_of_failing_is_learned(
+    script: ModuleType, tools_course: ModuleType, tools_tokenizer: Any
+) -> None:
+    asked = Message("user", "we need two cups with no fan .")
+    words = (
+        "<think> add ok ( item = eggs bad , count = 5 - 3 = 2 ok ) no ; "
+        "add ok ( item = cups ok , count = 2 ok ) yes . </think>"
+    )
+    right_from_wrong, habit = tools_course.phases(tools_course.Recipe())
+
+    def trained_words(recipe: Any) -> str:
+        [(ids, trained)] = script.encode(tools_course, recipe, tools_tokenizer, [[asked, Message("assistant", words)]])
+        return str(tools_tokenizer.decode([i for i, on in zip(ids, trained, strict=True) if on]))
+
+    assert trained_words(habit) == f"{words} <|end|>"
+    assert trained_words(right_from_wrong) == (
+        "<think> ok bad 2 ok no ; add ok ( item = cups ok , count = 2 ok ) yes . </think> <|end|>"
+    )
 
 
 # tiny-household ------------------------------------------------------------------------------------------------------
