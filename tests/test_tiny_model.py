@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -183,6 +185,23 @@ def test_the_same_seed_trains_the_same_model(script: ModuleType, course: ModuleT
     once, again, other = (script.train(course, recipe, seed)[0].state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(once[name], again[name]) for name in once)
     assert any(not torch.equal(once[name], other[name]) for name in once)
+
+
+@pytest.mark.parametrize("course", ["tiny_countdown", "tiny_tools", "tiny_household"])
+def test_the_same_seed_draws_the_same_transcripts_whatever_pythons_hash_seed(course: str) -> None:
+    drawn = (
+        f"import {course} as course; from itertools import islice\n"
+        "for phase in course.phases(course.Recipe()): print(*islice(course.Transcripts(phase, 5), 150), sep='\\n')"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", drawn], capture_output=True, text=True, check=True, cwd=ROOT / "scripts",
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert said[0].count("\n") >= 300
+    assert said[0] == said[1]
 
 
 @pytest.mark.parametrize(("name", "task", "max_tokens"), [
