@@ -19,7 +19,6 @@ import typer
 
 from rrr_cli import __version__
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
-from rrr_cli.options import EngineOptions, RunOptions, check_options
 
 #: command -> (module, one line of help). The module has Options, EXAMPLE and run().
 STAGES = {
@@ -91,6 +90,8 @@ def top(
 
 def stage_command(app: typer.Typer, name: str, module_name: str, help: str) -> None:
     """Register `rrr NAME`: one flag for each field of the stage's Options, and --config, --json."""
+    from rrr_cli.options import EngineOptions, RunOptions, check_options
+
     module = importlib.import_module(module_name)
     options_type = module.Options
     hints = get_type_hints(options_type)

@@ -36,7 +36,6 @@ LARGEST = 60
 HELD_OUT_SHARE = 0.30  # the test split, and above it the dev split on which the recipe was tuned
 TASK = "function_calling"
 MAX_TOKENS = 128
-MUON = 2.0  # its learning rate is so many times AdamW's, which alone took three times the steps for the same loss
 GIVEN = "given"  # role of a turn that carries no loss: see train_tiny.encode
 GO_ON, STOP = ";", "."
 CALLED, TRY = "I called", ". Try:"  # of a reflection
@@ -63,6 +62,7 @@ class Recipe:
     steps: int = 2000
     batch_size: int = 32
     learning_rate: float = 2e-3  # after 50 steps of warm-up; cosine down to a tenth
+    muon: float = 2.0  # Muon's rate is so many times that; AdamW alone took three times the steps for the same loss
     answer_only: float = 0.35  # transcripts that are a problem and its answer
     plain_retry: float = 0.1  # a failed answer, then another try without a reflection: the control of `rrr eval`
     right: float = 0.35  # chance that a candidate is right

@@ -117,9 +117,9 @@ def train(course: ModuleType, recipe: Any, seed: int) -> tuple[LlamaForCausalLM,
     return model.eval(), tokenizer
 
 
-def optimizers(course: ModuleType, model: LlamaForCausalLM) -> list[tuple[torch.optim.Optimizer, float]]:
-    """AdamW, and Muon for the inner matrices where a course says MUON; each with its share of the learning rate."""
-    muon = getattr(course, "MUON", None)
+def optimizers(recipe: Any, model: LlamaForCausalLM) -> list[tuple[torch.optim.Optimizer, float]]:
+    """AdamW, and Muon for the inner matrices if the recipe has `muon`; each with its share of the learning rate."""
+    muon = getattr(recipe, "muon", None)
     inner = {n: p for n, p in model.named_parameters() if muon and p.ndim == 2 and "embed" not in n}
     rest = [p for n, p in model.named_parameters() if n not in inner]
     found: list[tuple[torch.optim.Optimizer, float]] = [
@@ -132,7 +132,7 @@ def optimizers(course: ModuleType, model: LlamaForCausalLM) -> list[tuple[torch.
 
 def run_phase(course: ModuleType, model: LlamaForCausalLM, tokenizer: Any, recipe: Any, seed: int) -> None:
     """`recipe.steps` steps on the transcripts of `seed`; progress goes to stderr."""
-    steppers = optimizers(course, model)
+    steppers = optimizers(recipe, model)
     stream = batches(course, recipe, tokenizer, seed)
     start = time.monotonic()
     for step in range(recipe.steps):

@@ -65,13 +65,14 @@ def test_help_imports_nothing_heavy_and_takes_a_quarter_of_a_cpu_second():
         "usage = resource.getrusage(resource.RUSAGE_SELF)\n"
         "print(usage.ru_utime + usage.ru_stime, *sys.modules, file=sys.stderr)\n"
     )
-    # Compiled modules are kept, as on any user's machine; the best of up to twenty, for a busy machine only ever adds.
+    # Compiled modules are kept, as on any user's machine.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    seconds = []
-    while len(seconds) < 20 and min(seconds, default=1.0) > 0.25:
-        run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, env=environment)
-        assert "mine-failures" in run.stdout
-        used, *modules = run.stderr.split()
-        assert not HEAVY & {m.split(".")[0] for m in modules}
-        seconds.append(float(used))
-    assert min(seconds) <= 0.25
+    runs = [
+        subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, env=environment)
+        for _ in range(5)
+    ]
+    assert "mine-failures" in runs[0].stdout
+    _seconds, *modules = runs[0].stderr.split()
+    assert not HEAVY & {m.split(".")[0] for m in modules}
+    # The best of five: a busy machine only ever adds.
+    assert min(float(r.stderr.split()[0]) for r in runs) <= 0.25
