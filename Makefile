@@ -21,10 +21,10 @@ test: $(VENV)/.dev
 	pytest -n 2
 
 test-vllm:
-	bash scripts/test_vllm.sh
+	bash tools/test_vllm.sh
 
 tiny: $(VENV)/.train
-	python scripts/train_tiny.py
+	python tools/tiny/train_tiny.py
 
 # The constraints pin torch, so that no newer build is pulled in by another package.
 $(VENV)/.train: pyproject.toml constraints.txt

@@ -6,7 +6,7 @@
 import json
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message, Problem, content_id
@@ -17,8 +17,10 @@ class Sorting:
     name = "sorting"
     levels = ("five", "ten")
     error_types = ("no_answer", "wrong_numbers", "wrong_order")
-    reflect_request = "Your answer was wrong. Reflect on what went wrong, in a few words that will help you next time."
-    retry_request = "Please try again. Return the numbers in <answer> </answer> tags."
+    words: Mapping[str, str] = {
+        "reflect": "Your answer was wrong. Reflect on what went wrong, in a few words that will help you next time.",
+        "retry": "Please try again. Return the numbers in <answer> </answer> tags.",
+    }
 
     def __init__(self, level: str | None = None, data: str | None = None) -> None:
         self.level = level or self.levels[0]

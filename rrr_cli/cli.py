@@ -141,7 +141,7 @@ def sql(
     format: Annotated[str, typer.Option(help="table, csv, jsonl or markdown.")] = "table",
     timeout: Annotated[float | None, typer.Option(help="Seconds; a longer query is ended.", show_default=False)] = None,
 ) -> None:
-    from rrr_cli import sql as database
+    from rrr_cli.store import sql as database
 
     if (query is None) == (file is None):
         raise RrrError('one statement: rrr sql "select …", rrr sql - or rrr sql --file FILE', USAGE)
@@ -174,7 +174,7 @@ def draw(
     renderer: Annotated[str | None, typer.Option(
         help="path.py:function to draw with, called with caption, boxes and path.", show_default=False)] = None,
 ) -> None:
-    from rrr_cli.tasks.layout_draw import draw_attempt
+    from rrr_cli.tasks.layout.draw import draw_attempt
 
     draw_attempt(run, id, output, renderer)
     print(output)
@@ -200,7 +200,7 @@ def schema(
     from rich.table import Table
 
     from rrr_cli.records import TABLES
-    from rrr_cli.schema import describe
+    from rrr_cli.store.schema import describe
 
     tables = {name: describe(name) for name in ([table] if table else TABLES)}
     if as_json:
@@ -307,11 +307,11 @@ def report(name: str, result: dict[str, Any], run: Path, as_json: bool) -> None:
 
     console = Console(stderr=True, highlight=False)
     if name == "eval" and "comparisons" in result:
-        from rrr_cli.tables import evaluation_table
+        from rrr_cli.stages.tables import evaluation_table
 
         evaluation_table(result, console)
     elif name == "forgetting" and "comparisons" in result:
-        from rrr_cli.tables import forgetting_table
+        from rrr_cli.stages.tables import forgetting_table
 
         forgetting_table(result, console)
     elif not as_json:

@@ -69,7 +69,7 @@ class Loop:
         """Reflections number `samples` on each failed attempt: reflections_B_N."""
         prompts = [
             Prompt(
-                reflect_chat(p.prompt, a.transcript, self.task.reflect_request),
+                reflect_chat(p.prompt, a.transcript, self.task.words["reflect"]),
                 tuple(self._seed("reflect", a.attempt_id, i) for i in samples),
                 p.tools,
             )
@@ -98,7 +98,7 @@ class Loop:
         episodes_B_N = []
         for p, a, r in zip(problems_B, failed_B, reflections_B, strict=True):
             chat = retry_chat(
-                p.prompt, a.transcript, r.text if r else None, self.task.reflect_request, self.task.retry_request,
+                p.prompt, a.transcript, r.text if r else None, self.task.words["reflect"], self.task.words["retry"],
                 self.retry_context,
             )
             told = r.reflection_id if r else None

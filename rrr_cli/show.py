@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from rrr_cli.artifacts import read
 from rrr_cli.errors import RrrError
 from rrr_cli.records import Attempt, Message, Problem, Reflection
-from rrr_cli.sql import require_run
+from rrr_cli.store.artifacts import read
+from rrr_cli.store.sql import require_run
 from rrr_cli.text import safe_text
 
 LEAST = 4  # characters of an id

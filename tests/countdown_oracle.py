@@ -1,7 +1,7 @@
 """A second Countdown verifier, written apart from the first so that the two can be compared, and a source of texts.
 
 It reads characters and descends recursively where the package has a tokenizer and a shunting yard. Shared by
-test_countdown.py and scripts/fuzz_countdown.py.
+test_countdown.py and tools/fuzz/countdown.py.
 """
 
 from __future__ import annotations

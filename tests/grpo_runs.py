@@ -10,9 +10,9 @@ from typing import Any
 
 from parity_task import Parity
 
-from rrr_cli import artifacts
 from rrr_cli.records import Attempt, Message, Problem, content_id
 from rrr_cli.stages.grpo import Options
+from rrr_cli.store import artifacts
 from rrr_cli.tasks import load_task
 
 PARITY = f"{Path(__file__).parent / 'parity_task.py'}:Parity"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rrr_cli.records import Message, Problem, content_id
 from rrr_cli.tasks.base import Verdict
@@ -15,8 +15,10 @@ class Guessing:
     name = "guessing"
     levels = ("only",)
     error_types = ("not_found",)
-    reflect_request = "Reflect on the guesses."
-    retry_request = "Guess again from the start."
+    words: Mapping[str, str] = {
+        "reflect": "Reflect on the guesses.",
+        "retry": "Guess again from the start.",
+    }
     max_turns = 3
 
     def __init__(self, level: str | None = None, data: str | None = None) -> None:

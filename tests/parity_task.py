@@ -5,7 +5,7 @@ For tests that need rewards which really vary; `--task tests/parity_task.py:Pari
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rrr_cli.errors import NO_BACKEND, RrrError
 from rrr_cli.records import Message, Problem, content_id
@@ -16,8 +16,10 @@ class Parity:
     name = "parity"
     levels = ("only",)
     error_types = ("odd",)
-    reflect_request = "wrong Reflect short explanation"
-    retry_request = "Please try again"
+    words: Mapping[str, str] = {
+        "reflect": "wrong Reflect short explanation",
+        "retry": "Please try again",
+    }
 
     def __init__(self, level: str | None = None, data: str | None = None) -> None:
         pass

@@ -14,16 +14,15 @@ PACKAGE = Path(rrr_cli.__file__).parent
 # Lowest first. A module may import from its own layer or a lower one.
 LAYERS = [
     {"errors", "records", "options", "rrr_cli"},
-    {"prompts", "progress", "text"},
-    {"schema", "provenance", "parts", "metrics"},
-    {"artifacts"},
-    {"sql", "query_child", "show"},
+    {"prompts", "progress", "text", "metrics"},
+    {"store"},
+    {"show"},
     {"sandbox"},
     {"tasks", "engines", "benchmarks"},
     {"rollout"},
     {"training"},
     {"stages"},
-    {"tables", "report"},
+    {"report"},
     {"cli"},
     {"__main__"},
 ]

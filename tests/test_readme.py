@@ -18,13 +18,13 @@ def test_the_files_that_readme_shows_whole_are_those_files():
 
 
 def test_every_stage_table_and_view_is_described():
-    views = re.findall(r"(?m)^CREATE VIEW (\w+) AS", (ROOT / "rrr_cli" / "views.sql").read_text())
+    views = re.findall(r"(?m)^CREATE VIEW (\w+) AS", (ROOT / "rrr_cli" / "store" / "views.sql").read_text())
     for name in [*STAGES, *TABLES, *views]:
         assert f"`{name}`" in README or f"`rrr {name}`" in README
 
 
 def test_paths_that_readme_names_exist():
-    named = re.findall(r"`((?:examples|scripts|tests|rrr_cli)/[\w./-]+)`", README)
+    named = re.findall(r"`((?:examples|tools|tests|rrr_cli)/[\w./-]+)`", README)
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
 

@@ -22,14 +22,14 @@ def write(runs: Sequence[Path], output: Path) -> dict[str, Any]:
     Raises RrrError: a folder that is no run, a damaged part, a file that can't be written (exit 3), missing extra (4).
     """
     from rrr_cli.engines.models import require
-    from rrr_cli.sql import require_run
+    from rrr_cli.store.sql import require_run
 
     for run in runs:
         require_run(run)
     require("report", "jinja2", "matplotlib", "scipy")
-    from rrr_cli.parts import write_atomically
-    from rrr_cli.query_child import names
     from rrr_cli.report.sections import tell
+    from rrr_cli.store.parts import write_atomically
+    from rrr_cli.store.query_child import names
 
     stories = [tell(name, run) for name, run in names(list(dict.fromkeys(runs))).items()]
     write_atomically(output, page(stories).encode("utf-8", "replace"))

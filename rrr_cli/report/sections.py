@@ -14,14 +14,14 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from rrr_cli.artifacts import exists, provenance, read
 from rrr_cli.engines.models import EMBEDDED
 from rrr_cli.errors import RrrError
-from rrr_cli.query_child import DAMAGED, answer, connect
 from rrr_cli.records import TABLES
 from rrr_cli.report import charts, queries
 from rrr_cli.report.results import Row, forgotten, results, verdicts
 from rrr_cli.stages.summary import MEASURES, in_words
+from rrr_cli.store.artifacts import exists, provenance, read
+from rrr_cli.store.query_child import DAMAGED, answer, connect
 from rrr_cli.tasks import TASKS, load_task
 
 MOST_TEXT = 2000  # characters of a text in the gallery

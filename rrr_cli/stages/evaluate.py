@@ -73,8 +73,8 @@ def run(options: Options) -> dict[str, Any]:
         raise RrrError(f"--task {options.task} has no test problems", NOTHING)
     if options.dry_run:
         return {"problems": len(problems), "models": models}
-    from rrr_cli.artifacts import Writer, read
     from rrr_cli.engines.models import require
+    from rrr_cli.store.artifacts import Writer, read
 
     require("train", "scipy")
     base = next(iter(models))
@@ -125,7 +125,7 @@ def run(options: Options) -> dict[str, Any]:
 
 def check_names(run: Path, weights: dict[str, str]) -> None:
     """Raise RrrError (exit 3) where a name stands for other weights than in the table."""
-    from rrr_cli.artifacts import read
+    from rrr_cli.store.artifacts import read
 
     for row in read(run, "evaluations", columns=["model", "model_fingerprint"]):
         if weights.get(row["model"], row["model_fingerprint"]) != row["model_fingerprint"]:

@@ -64,8 +64,8 @@ def run(options: Options) -> dict[str, Any]:
         return {"benchmarks": names, "limit": options.limit, "models": models}
     from importlib.metadata import version
 
-    from rrr_cli.artifacts import Writer, read
     from rrr_cli.engines.models import require, resolve
+    from rrr_cli.store.artifacts import Writer, read
 
     require("eval", "lm_eval", "math_verify", "antlr4", "torch", "transformers", "scipy")
     weights = {name: resolve(path).fingerprint for name, path in models.items()}
@@ -132,7 +132,7 @@ def row_id(item_id: str, stamp: dict[str, str]) -> str:
 
 def check_rows(run: Path, weights: dict[str, str], loaded: dict[str, Loaded]) -> None:
     """Raise RrrError (exit 3): a name stands for other weights, or a benchmark for other data, than in the table."""
-    from rrr_cli.artifacts import read
+    from rrr_cli.store.artifacts import read
 
     for row in read(run, "forgetting", columns=["model", "model_fingerprint", "benchmark", "data_fingerprint"]):
         if weights.get(row["model"], row["model_fingerprint"]) != row["model_fingerprint"]:

@@ -31,7 +31,7 @@ def tried(
 
     Raises RrrError (exit 3): no attempts, another task's, or the test split's.
     """
-    from rrr_cli.artifacts import exists, read
+    from rrr_cli.store.artifacts import exists, read
 
     if not exists(run, "attempts"):
         raise RrrError(f"{run} holds no attempts. Type: rrr mine-failures --run {run} --stop-at-failure 0 --samples 8")
@@ -58,7 +58,7 @@ def tried(
 
 def repairers(run: Path) -> list[str]:
     """The models whose repairs the run holds, as they were named."""
-    from rrr_cli.artifacts import read
+    from rrr_cli.store.artifacts import read
 
     rows = read(run, "attempts", columns=["phase", "model"])
     return sorted({row["model"] for row in rows if row["phase"] == "repair"})

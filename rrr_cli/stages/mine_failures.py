@@ -42,7 +42,7 @@ def run(options: Options) -> dict[str, Any]:
     problems = list(islice(task.problems(options.split), options.limit))
     if options.dry_run:
         return {"problems": len(problems), "attempts_at_most": len(problems) * options.samples}
-    from rrr_cli.artifacts import Writer
+    from rrr_cli.store.artifacts import Writer
 
     config = configuration(options, task) | {
         "split": options.split, "model": options.model,
@@ -98,7 +98,7 @@ def mine(loop: Loop, problems: list[Problem], samples: int, stop_at_failure: int
 
 def summarise(options: Options, problems: list[Problem]) -> dict[str, Any]:
     """Counts over the problems asked for. Raises RrrError (exit 5) when the model failed none of them."""
-    from rrr_cli.artifacts import read
+    from rrr_cli.store.artifacts import read
 
     wanted = {p.problem_id for p in problems}
     attempts = passed = 0

@@ -22,7 +22,7 @@ def failures(
 
     Raises RrrError (exit 3) when the run holds no attempts, or those of another task.
     """
-    from rrr_cli.artifacts import exists, read
+    from rrr_cli.store.artifacts import exists, read
 
     if not exists(run, "attempts"):
         raise RrrError(f"{run} holds no attempts. Type: rrr mine-failures --run {run}")
@@ -42,7 +42,7 @@ def failures(
 
 def held(run: Path, table: str, column: str) -> set[str]:
     """The values of a column in the whole table, whichever stage wrote the rows."""
-    from rrr_cli.artifacts import read
+    from rrr_cli.store.artifacts import read
 
     return {row[column] for row in read(run, table, columns=[column])}
 
@@ -52,7 +52,7 @@ def mining(run: Path) -> dict[str, Any]:
 
     More problems mined in the same way leave it as it is, and rows stay true when others join them.
     """
-    from rrr_cli.artifacts import provenance
+    from rrr_cli.store.artifacts import provenance
 
     found = [p for p in provenance(run, "attempts") if p["stage"] == "mine-failures"]
     return {**found[0]["config"], "seed": found[0]["seed"]} if found else {}

@@ -55,7 +55,7 @@ class Options(SamplingOptions):
 
 def run(options: Options) -> dict[str, Any]:
     """Reflect and retry; return the summary that `--json` prints."""
-    from rrr_cli.artifacts import Writer, read
+    from rrr_cli.store.artifacts import Writer, read
 
     source = options.input or options.run
     options = as_mined(options, source)
@@ -128,7 +128,7 @@ def retry(loop: Loop, triples: list[tuple[Problem, Attempt, Reflection]], retrie
 
 def summarise(options: Options, pairs: list[tuple[Problem, Attempt]]) -> dict[str, Any]:
     """Counts over the failed attempts asked for."""
-    from rrr_cli.artifacts import read
+    from rrr_cli.store.artifacts import read
 
     wanted = {a.attempt_id for _, a in pairs}
     retries = passed = 0

@@ -34,7 +34,7 @@ def repair(
         told(task, *pairs[0], options.feedback)  # refuses before a model is loaded
     if options.dry_run:
         return {"failed_attempts": len(pairs), "repairs": len(pairs) * options.retries}
-    from rrr_cli.artifacts import Writer
+    from rrr_cli.store.artifacts import Writer
 
     weights = model_fingerprint(options.engine, reflector, options.base_url)
     config = configuration(options, task) | {
@@ -83,7 +83,7 @@ def check_feedback(reflector: str, feedback: str) -> None:
 
 def summarise(options: Options, reflector: str, wanted: set[str]) -> dict[str, Any]:
     """Counts over the failed attempts asked for, of this reflector's repairs."""
-    from rrr_cli.artifacts import read
+    from rrr_cli.store.artifacts import read
 
     repairs = passed = 0
     repaired: set[str] = set()

@@ -33,7 +33,7 @@ def run_rounds(options: Options) -> dict[str, Any]:
         raise RrrError(f"{options.run} wasn't mined. Type: rrr mine-failures --run {options.run}")
     if options.texts != self_train.OWN and repaired is None:
         raise RrrError(f"{options.run} has no repairs. Type: rrr reflect --mode repair --run {options.run}")
-    from rrr_cli.artifacts import count
+    from rrr_cli.store.artifacts import count
 
     problems = count(options.run, "problems")
     rounds = [self_train.run(replace(options, rounds=1))]
@@ -55,7 +55,7 @@ def run_rounds(options: Options) -> dict[str, Any]:
 def made(run: Path, stage: str, reflector: str | None = None) -> dict[str, Any] | None:
     """The configuration of the stage of that name (or beginning) that wrote the run's attempts: the last of them, or
     that of `reflector`."""
-    from rrr_cli.artifacts import provenance
+    from rrr_cli.store.artifacts import provenance
 
     found = [p["config"] for p in provenance(run, "attempts") if p["stage"].startswith(stage)]
     found = [c for c in found if reflector is None or c.get("reflector") == reflector]

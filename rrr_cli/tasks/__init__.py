@@ -11,14 +11,14 @@ from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.tasks.base import Task
 
 TASKS = {
-    "countdown": "rrr_cli.tasks.countdown:Countdown",
-    "function_calling": "rrr_cli.tasks.function_calling:FunctionCalling",
-    "mbpp": "rrr_cli.tasks.mbpp:Mbpp",
-    "hotpotqa": "rrr_cli.tasks.hotpotqa:HotpotQA",
-    "household": "rrr_cli.tasks.household:Household",
-    "alfworld": "rrr_cli.tasks.alfworld:Alfworld",
-    "visual_programs": "rrr_cli.tasks.visual_programs:VisualPrograms",
-    "layout": "rrr_cli.tasks.layout:Layout",
+    "countdown": "rrr_cli.tasks.countdown.task:Countdown",
+    "function_calling": "rrr_cli.tasks.function_calling.task:FunctionCalling",
+    "mbpp": "rrr_cli.tasks.mbpp.task:Mbpp",
+    "hotpotqa": "rrr_cli.tasks.hotpotqa.task:HotpotQA",
+    "household": "rrr_cli.tasks.household.task:Household",
+    "alfworld": "rrr_cli.tasks.alfworld.task:Alfworld",
+    "visual_programs": "rrr_cli.tasks.visual_programs.task:VisualPrograms",
+    "layout": "rrr_cli.tasks.layout.task:Layout",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -30,8 +30,7 @@ class Task(Protocol):
     name: str
     levels: tuple[str, ...]  # first is the default
     error_types: tuple[str, ...]
-    reflect_request: str  # the turn that asks for a reflection
-    retry_request: str  # the turn that asks for another try
+    words: Mapping[str, str]  # what it shows a model; "reflect" asks for a reflection, "retry" for another try
 
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split` ("train" or "test"): deterministic, ids unique, the splits disjoint."""

@@ -51,7 +51,7 @@ def training_set(
         if objective == ANSWER:
             failures.append(Failure(problem, attempt, render(tuple(problem.prompt), problem.tools), []))
             continue
-        chat = reflect_chat(problem.prompt, attempt.transcript, task.reflect_request)
+        chat = reflect_chat(problem.prompt, attempt.transcript, task.words["reflect"])
         prompt_ids = render(chat, problem.tools)
         request_ids = _request(problem, attempt, prompt_ids, task, render) if objective == BOTH else []
         failures.append(Failure(problem, attempt, prompt_ids, request_ids))
@@ -63,7 +63,7 @@ def _request(problem: Problem, attempt: Attempt, prompt_ids: list[int], task: Ta
 
     Raises RrrError where the template writes the earlier turns otherwise once there are more of them.
     """
-    chat = retry_chat(problem.prompt, attempt.transcript, "", task.reflect_request, task.retry_request)
+    chat = retry_chat(problem.prompt, attempt.transcript, "", task.words["reflect"], task.words["retry"])
     ids = render(chat, problem.tools)
     if ids[: len(prompt_ids)] != prompt_ids:
         raise RrrError(
@@ -120,7 +120,7 @@ def check_window(
     # The longest reflection prompt has the longest retry prompt as well: both hold the problem and the failed attempt.
     worst = max(failures, key=lambda failure: len(failure.prompt_ids))
     chat = retry_chat(
-        worst.problem.prompt, worst.attempt.transcript, "", task.reflect_request, task.retry_request, context
+        worst.problem.prompt, worst.attempt.transcript, "", task.words["reflect"], task.words["retry"], context
     )
     prompt = max(len(worst.prompt_ids), len(render(chat, worst.problem.tools)))
     needed = prompt + reflection_tokens + retry_tokens

@@ -20,10 +20,10 @@ from typing import Any
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from rrr_cli import artifacts
 from rrr_cli.errors import BUG, NOTHING, RrrError
 from rrr_cli.progress import Work
 from rrr_cli.records import Rollout, TrainStep
+from rrr_cli.store import artifacts
 from rrr_cli.training import checkpoints
 from rrr_cli.training.reward import Judged
 from rrr_cli.training.settings import ANSWER

@@ -99,8 +99,8 @@ class VerifierReward:
 
     def _retry_prompt(self, failure: Failure, reflection: str) -> list[int]:
         chat = retry_chat(
-            failure.problem.prompt, failure.attempt.transcript, reflection, self.task.reflect_request,
-            self.task.retry_request, self.retry_context,
+            failure.problem.prompt, failure.attempt.transcript, reflection, self.task.words["reflect"],
+            self.task.words["retry"], self.retry_context,
         )
         return self.render(chat, failure.problem.tools)
 

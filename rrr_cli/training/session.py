@@ -20,10 +20,10 @@ from peft import LoraConfig
 from transformers import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
-from rrr_cli import artifacts
 from rrr_cli.errors import INTERRUPTED, NOTHING, RrrError
 from rrr_cli.progress import Work
 from rrr_cli.records import content_id
+from rrr_cli.store import artifacts
 from rrr_cli.tasks.base import Task
 from rrr_cli.training import checkpoints
 from rrr_cli.training.arguments import grpo_config

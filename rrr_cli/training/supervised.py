@@ -23,10 +23,10 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from rrr_cli import artifacts
 from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.progress import Work
 from rrr_cli.records import Loss, content_id
+from rrr_cli.store import artifacts
 from rrr_cli.training import checkpoints
 from rrr_cli.training.policy import Policy
 from rrr_cli.training.session import quiet

@@ -1,0 +1,150 @@
+"""One part file: whole, or refused. A part is Parquet whose footer holds its provenance and a digest of the whole file.
+
+Page checksums cover the pages only, so the footer also carries `rrr.sha256`: the SHA-256 of the file with that value
+replaced by zeros. Any changed bit anywhere in the file is found when the part is opened. A part is one batch of a
+stage, so it is read whole; a table is never.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rrr_cli.errors import RrrError
+from rrr_cli.records import SCHEMA_VERSION
+from rrr_cli.store.schema import arrow_schema
+
+ROWS_PER_GROUP = 4096
+DIGEST_KEY = b"rrr.sha256"
+DIGEST_LENGTH = 64  # hex digits
+TEMP_MARK = ".tmp-"
+
+
+class Part:
+    """A verified part: `path`, `provenance`, `digest` (hex), `rows`, and `data`, the file's bytes."""
+
+    def __init__(self, path: Path, table: str) -> None:
+        """Read and verify `path`. Raises RrrError (exit 3): gone, foreign, damaged, or of another schema version."""
+        self.path = path
+        try:
+            raw = path.read_bytes()
+            self.data = pa.py_buffer(raw)
+            self._file = pq.ParquetFile(pa.BufferReader(self.data), page_checksum_verification=True)
+            metadata = self._file.metadata.metadata or {}
+            self.digest = metadata[DIGEST_KEY].decode()
+            intact = _digest(raw, self.digest.encode()) == self.digest
+            self.provenance: dict[str, Any] = json.loads(metadata[b"rrr"])
+        except FileNotFoundError as error:
+            raise RrrError(f"{path} was removed while it was being read; type the same command again") from error
+        except KeyError as error:
+            raise RrrError(f"{path} is Parquet, but not a part that rrr wrote; move it out of the table") from error
+        except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
+            raise RrrError(f"{path} is truncated, damaged or no Parquet file; {_CURE}") from error
+        if not intact:
+            raise RrrError(f"{path} is damaged: its content doesn't match its checksum; {_CURE}")
+        if self.provenance["schema_version"] != SCHEMA_VERSION:
+            raise RrrError(
+                f"{path} has schema version {self.provenance['schema_version']} and this rrr reads {SCHEMA_VERSION}; "
+                f"read it with rrr {self.provenance['rrr']}"
+            )
+        if not _readable(self._file.schema_arrow, arrow_schema(table)):
+            raise RrrError(f"{path} doesn't have the columns of {table} (see: rrr schema {table}); move it elsewhere")
+
+    @property
+    def rows(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self._file.schema_arrow.names)
+
+    def batches(self, columns: list[str], size: int) -> Iterator[pa.RecordBatch]:
+        """These columns, at most `size` rows at a time, read in this thread."""
+        found: Iterator[pa.RecordBatch] = self._file.iter_batches(size, columns=columns, use_threads=False)
+        return found
+
+
+def _readable(found: pa.Schema, wanted: pa.Schema) -> bool:
+    """Whether a part has the table's columns, or had them before some were added or made nullable: those read as null.
+
+    Any other change of a table is another SCHEMA_VERSION.
+    """
+    def fits(field: pa.Field) -> bool:
+        if field.name not in found.names:
+            return bool(field.nullable)
+        old = found.field(field.name)
+        return bool(old.type == field.type and (field.nullable or not old.nullable))
+
+    return set(found.names) <= set(wanted.names) and all(map(fits, wanted))
+
+
+_CURE = "delete it and type the stage's command again: it makes the missing rows anew"
+
+
+def encode(table: pa.Table, provenance: dict[str, Any]) -> bytes:
+    """The bytes of a part that holds `table`."""
+    placeholder = secrets.token_hex(DIGEST_LENGTH // 2)  # random, so it stands in the file exactly once
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink, table.schema, compression="zstd", compression_level=3, write_page_checksum=True
+    ) as writer:
+        writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+        writer.add_key_value_metadata({"rrr": json.dumps(provenance), DIGEST_KEY.decode(): placeholder})
+    raw: bytes = sink.getvalue().to_pybytes()
+    digest = _digest(raw, placeholder.encode())
+    return raw.replace(placeholder.encode(), digest.encode())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put `data` at `path`: whole or not at all, and there after a power cut.
+
+    Raises RrrError (exit 3): disk full, with the bytes needed and free.
+    """
+    # DuckDB's *.parquet globs match dot-files too, so a temporary name must not end in .parquet.
+    temporary = path.with_name(f"{path.name}{TEMP_MARK}{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = os.statvfs(path.parent).f_bavail * os.statvfs(path.parent).f_frsize
+            raise RrrError(
+                f"the disk is full: {path} needs {len(data):,} bytes and {free:,} are free; nothing was lost. "
+                f"Make room and type the same command again"
+            ) from error
+        raise RrrError(f"{path} can't be written: {error.strerror}") from error
+    fsync(path.parent)
+
+
+def fsync(path: Path) -> None:
+    """Make a file's bytes, or a folder's entries (a rename, a removal), last through a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(raw: bytes, value: bytes) -> str:
+    """SHA-256 of `raw` with the one occurrence of `value` replaced by zeros; "" where there isn't exactly one."""
+    start = raw.rfind(value)
+    if len(value) != DIGEST_LENGTH or start < 0:
+        return ""
+    view = memoryview(raw)
+    total = hashlib.sha256(view[:start])
+    total.update(b"0" * DIGEST_LENGTH)
+    total.update(view[start + DIGEST_LENGTH :])
+    return total.hexdigest()

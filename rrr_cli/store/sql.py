@@ -1,0 +1,177 @@
+"""`rrr sql`: one reading query over one or several runs, printed as a table, CSV, JSON lines or Markdown.
+
+The query runs in `query_child.py`, a process that is killed at Ctrl-C and at the time limit. Refuses a run that isn't
+there (exit 3) and whatever isn't one reading statement (exit 2).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import pyarrow as pa
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.records import TABLES
+from rrr_cli.store.artifacts import exists
+from rrr_cli.text import UNSAFE, safe_text
+
+TABLE_ROWS = 200  # more than that is for csv or jsonl, not for eyes
+CELL = 300  # characters of a value in a table
+Row = tuple[Any, ...]
+
+
+def query(runs: list[Path], sql: str, format: str, out: TextIO, timeout: float | None = None) -> int:
+    """Run `sql` over `runs`, print it to `out`, and return the number of rows printed.
+
+    Raises RrrError: no such run or a damaged part (exit 3); an error in the SQL, a statement that isn't a query, an
+    unknown format, or longer than `timeout` seconds (exit 2).
+    """
+    if format not in FORMATS:
+        raise RrrError(f"--format {format}: choose one of {', '.join(FORMATS)}", USAGE)
+    for run in runs:
+        require_run(run)
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "rrr_cli.store.query_child"],
+        start_new_session=True,  # so that Ctrl-C reaches us alone
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    timer = threading.Timer(threading.TIMEOUT_MAX if timeout is None else timeout, child.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        assert child.stdin is not None
+        child.stdin.write(json.dumps({"runs": [str(run) for run in runs], "sql": sql}).encode() + b"\n")
+        child.stdin.flush()  # and left open: its end tells the child that we are gone
+        stream = pa.ipc.open_stream(child.stdout)
+        printed = FORMATS[format](stream.schema.names, _rows(stream, child), out)
+        out.flush()
+        return printed
+    except pa.ArrowException as error:
+        raise _failure(child, timeout) from error
+    finally:
+        timer.cancel()
+        child.kill()
+        child.communicate()
+
+
+def require_run(run: Path) -> None:
+    """Raise RrrError (exit 3) where `run` is no folder with a table in it."""
+    if any(exists(run, table) for table in TABLES):
+        return
+    siblings = [path for path in run.parent.glob("*") if any(exists(path, table) for table in TABLES)]
+    there = ", ".join(sorted(str(path) for path in siblings)) or "none"
+    found = "holds no tables" if run.is_dir() else "isn't there"
+    raise RrrError(f"the run {run} {found} (runs beside it: {there}); to make it: rrr mine-failures --run {run}")
+
+
+def _rows(stream: Any, child: subprocess.Popen[bytes]) -> Iterator[Row]:
+    for batch in stream:
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    if child.wait() != 0:
+        raise pa.ArrowInvalid("the stream ended before the query did")
+
+
+def _failure(child: subprocess.Popen[bytes], timeout: float | None) -> RrrError:
+    """Why the child ended without a whole result, from its exit code and its one line on stderr."""
+    assert child.stderr is not None
+    code, said = child.wait(), child.stderr.read().decode(errors="replace").strip()
+    if code == -9 and timeout is not None:
+        return RrrError(f"the query was stopped after {timeout:g} s; ask for less, or raise --timeout", USAGE)
+    if code < 0:
+        return RrrError(f"the query's process was ended by signal {-code}: out of memory, or a fault in DuckDB", USAGE)
+    return RrrError(safe_text(said.splitlines()[-1] if said else "the query failed"), code)
+
+
+def _print_table(names: list[str], rows: Iterator[Row], out: TextIO) -> int:
+    # Wide enough for every column where nobody looks: a pipe or a file has no width to fit.
+    console = Console(file=out, width=None if out.isatty() else 10_000, highlight=False)
+    table = Table(box=box.SIMPLE_HEAD)
+    shown = list(islice(rows, TABLE_ROWS))
+    for index, name in enumerate(names):
+        numbers = all(isinstance(row[index], int | float | Decimal | None) for row in shown)
+        table.add_column(Text(safe_text(name)), justify="right" if numbers else "left", overflow="fold")
+    for row in shown:
+        table.add_row(*(Text(_cell(value, whole=len(shown) == 1)) for value in row))
+    console.print(table)
+    if next(rows, None) is not None:
+        print(f"the first {TABLE_ROWS} rows; for all of them: --format csv or jsonl", file=sys.stderr)
+    return len(shown)
+
+
+def _print_csv(names: list[str], rows: Iterator[Row], out: TextIO) -> int:
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    return _each(rows, lambda row: writer.writerow([v if isinstance(v, str) else _shown(v) for v in row]))
+
+
+def _print_jsonl(names: list[str], rows: Iterator[Row], out: TextIO) -> int:
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise RrrError(f"two columns are called {min(twice)}; give one another name: … AS name", USAGE)
+    return _each(rows, lambda row: out.write(_json(dict(zip(names, row, strict=True))) + "\n"))
+
+
+def _print_markdown(names: list[str], rows: Iterator[Row], out: TextIO) -> int:
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(c.replace("|", "\\|").replace("\n", "<br>") for c in cells) + " |\n"
+
+    out.write(line(safe_text(name) for name in names) + "|" + "---|" * len(names) + "\n")
+    return _each(rows, lambda row: out.write(line(_cell(value) for value in row)))
+
+
+FORMATS: dict[str, Callable[[list[str], Iterator[Row], TextIO], int]] = {
+    "table": _print_table, "csv": _print_csv, "jsonl": _print_jsonl, "markdown": _print_markdown,
+}
+
+
+def _each(rows: Iterator[Row], print_row: Callable[[Row], object]) -> int:
+    printed = 0
+    for row in rows:
+        print_row(row)
+        printed += 1
+    return printed
+
+
+def _cell(value: Any, whole: bool = False) -> str:
+    """A value for people: safe to print, and cut where it is long, unless it is wanted whole (an EXPLAIN, say)."""
+    text = safe_text(value if isinstance(value, str) else f"{value:.4g}" if isinstance(value, float) else _shown(value))
+    return text if whole or len(text) <= CELL else text[: CELL - 1] + "…"
+
+
+def _shown(value: Any) -> str:
+    """A value that isn't text, as text: null is empty, what is nested is JSON."""
+    if value is None:
+        return ""
+    return _json(value) if isinstance(value, bool | dict | list) else str(value)
+
+
+def _json(value: Any) -> str:
+    """JSON that equals the data and is safe to print: what a terminal might obey stands as an escape."""
+    text = json.dumps(_finite(value), ensure_ascii=False, default=str)
+    return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _finite(value: Any) -> Any:
+    """`value` with what JSON has no number for (NaN, infinity) as null, and whole decimals (HUGEINT) as integers."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value

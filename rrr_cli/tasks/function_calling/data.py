@@ -1,0 +1,158 @@
+"""Function-calling problems from data: a local .parquet, .jsonl, .jsonl.gz or .json file, or the hub's xLAM data set.
+
+Two kinds of rows, each column JSON or the text of JSON:
+
+- xLAM's (APIGen): `query` (text), `tools` (a list), `answers` (a list of {"name", "arguments"}; [] wants no call).
+- BFCL's: `question` (a list of one turn, a list of messages), `function` (a list) and `ground_truth`, a list of
+  {tool: {argument: [accepted values]}}; [], or null with "irrelevance" in the column `category`, wants no call.
+
+`split` ("train" or "test"), where there is one, says where a row belongs. Else the words of the request decide, one
+request in five is for test: it falls into the same split whatever file it stands in and whatever tools come with it.
+A problem that occurs twice is given once. Other columns are ignored.
+
+A bad row stops the reading with the file, row and column: a column missing or of the wrong type, gold that isn't strict
+JSON or calls a tool that isn't offered. Nothing is skipped in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rrr_cli.errors import BAD_INPUT, RrrError
+from rrr_cli.records import Message, Problem, content_id
+from rrr_cli.tasks.countdown.task import split_of
+from rrr_cli.tasks.function_calling import strict_json
+from rrr_cli.tasks.function_calling.match import Wanted
+from rrr_cli.tasks.function_calling.parse import Call
+from rrr_cli.tasks.function_calling.schemas import tool_schema
+from rrr_cli.tasks.function_calling.task import TEST_SHARE, make_problem, parameters_of
+from rrr_cli.tasks.rows import read_rows, shown
+
+HUB_NAME = "Salesforce/xlam-function-calling-60k"
+COLUMNS = ("query", "tools", "answers", "question", "function", "ground_truth", "category", "split")
+
+
+def data_problems(data: str, split: str) -> Iterator[Problem]:
+    """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
+    split_by_request: dict[str, str] = {}
+    seen: set[str] = set()
+    for number, row in enumerate(read_rows(data, HUB_NAME, COLUMNS), start=1):
+        place = f"{data}, row {number}"
+        if data.endswith(".parquet"):
+            _check_text(row, place)
+        prompt, tools, wanted = _bfcl(row, place) if "question" in row else _xlam(row, place)
+        request = request_key(prompt)
+        row_split = _split(row, request, place)
+        if split_by_request.setdefault(request, row_split) != row_split:
+            raise RrrError(f"{place}, column split: the request stands in both splits; keep it in one", BAD_INPUT)
+        if row_split == split:
+            problem = make_problem(prompt, tools, wanted, split, "data")
+            if problem.problem_id not in seen:
+                seen.add(problem.problem_id)
+                yield problem
+    if split not in split_by_request.values():
+        raise RrrError(f"{data}: no row is for {split}; say which are in a column split (train or test)", BAD_INPUT)
+
+
+def request_key(prompt: Sequence[Message]) -> str:
+    """What makes two requests the same: the hash of their words, in lower case."""
+    return content_id("request", " ".join(" ".join(m.content for m in prompt).lower().split()))
+
+
+Row = tuple[list[Message], list[dict[str, Any]], list[Call] | list[Wanted]]
+
+
+def _xlam(row: dict[str, Any], place: str) -> Row:
+    query = _column(row, "query", place)
+    if not isinstance(query, str) or not query.strip():
+        raise RrrError(f"{place}, column query: found {shown(query)}, wanted text", BAD_INPUT)
+    tools = _tools(row, "tools", place)
+    calls = []
+    for answer in _list(row, "answers", place):
+        name, arguments = (answer.get("name"), answer.get("arguments")) if isinstance(answer, dict) else (None, None)
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            meant = 'wanted {"name": TEXT, "arguments": OBJECT}'
+            raise RrrError(f"{place}, column answers: found {shown(answer)}, {meant}", BAD_INPUT)
+        calls.append(Call(name, arguments))
+    _check_offered([call.name for call in calls], tools, "answers", place)
+    return [Message("user", query)], tools, calls
+
+
+def _bfcl(row: dict[str, Any], place: str) -> Row:
+    prompt, tools = _messages(row, place), _tools(row, "function", place)
+    nothing = row.get("ground_truth", "") is None and "irrelevance" in str(row.get("category"))
+    wanted = []
+    for answer in [] if nothing else _list(row, "ground_truth", place):
+        entries = list(answer.items()) if isinstance(answer, dict) else []
+        accepted = entries[0][1] if len(entries) == 1 else None
+        if not isinstance(accepted, dict) or not all(isinstance(v, list) and v for v in accepted.values()):
+            meant = "wanted {TOOL: {ARGUMENT: [accepted values]}}"
+            raise RrrError(f"{place}, column ground_truth: found {shown(answer)}, {meant}", BAD_INPUT)
+        wanted.append(Wanted(entries[0][0], accepted))
+    _check_offered([one.name for one in wanted], tools, "ground_truth", place)
+    return prompt, tools, wanted
+
+
+def _messages(row: dict[str, Any], place: str) -> list[Message]:
+    """The one turn of a BFCL question: [[{"role": …, "content": …}, …]], or the messages alone."""
+    question = _list(row, "question", place)
+    turns = question if question and isinstance(question[0], list) else [question]
+    messages = turns[0]
+    fits = len(turns) == 1 and messages and all(
+        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in messages
+    )
+    if not fits or messages[-1]["role"] != "user":
+        raise RrrError(f"{place}, column question: found {shown(question)}, wanted one turn that ends with the user's "
+                       "message", BAD_INPUT)
+    return [Message(m["role"], m["content"]) for m in messages]
+
+
+def _tools(row: dict[str, Any], column: str, place: str) -> list[dict[str, Any]]:
+    try:
+        return [tool_schema(tool) for tool in _list(row, column, place)]
+    except (ValueError, RecursionError) as error:
+        raise RrrError(f"{place}, column {column}: {shown(str(error))}", BAD_INPUT) from None
+
+
+def _list(row: dict[str, Any], column: str, place: str) -> list[Any]:
+    """A column that holds a list or its JSON text, strict either way."""
+    value = _column(row, column, place)
+    try:
+        if isinstance(value, str):
+            value = strict_json.parse(value)
+        strict_json.check(value)
+    except strict_json.Refused as refused:
+        raise RrrError(f"{place}, column {column}: not strict JSON: {refused}", BAD_INPUT) from None
+    if not isinstance(value, list):
+        raise RrrError(f"{place}, column {column}: found {shown(value)}, wanted a list", BAD_INPUT)
+    return value
+
+
+def _check_text(row: dict[str, Any], place: str) -> None:
+    """A nested Parquet column gives every row the keys of all rows: no argument there is left out, it is null."""
+    for column in COLUMNS:
+        if isinstance(row.get(column), (list, dict)):
+            raise RrrError(f"{place}, column {column}: found a nested column, wanted JSON as text", BAD_INPUT)
+
+
+def _column(row: dict[str, Any], column: str, place: str) -> Any:
+    if column not in row:
+        raise RrrError(
+            f"{place}, column {column}: missing; wanted query, tools and answers (xLAM) or question, function and "
+            "ground_truth (BFCL)", BAD_INPUT)
+    return row[column]
+
+
+def _check_offered(names: list[str], tools: list[dict[str, Any]], column: str, place: str) -> None:
+    unknown = [name for name in names if name not in parameters_of(tools)]
+    if unknown:
+        raise RrrError(f"{place}, column {column}: {shown(unknown[0])} isn't among the row's tools", BAD_INPUT)
+
+
+def _split(row: dict[str, Any], request: str, place: str) -> str:
+    if "split" not in row:
+        return split_of(request, TEST_SHARE)
+    if row["split"] not in ("train", "test"):
+        raise RrrError(f"{place}, column split: found {shown(row['split'])}, wanted train or test", BAD_INPUT)
+    return str(row["split"])

@@ -1,0 +1,166 @@
+"""Household: a task told in text, as in ALFWorld (arXiv 2010.03768), which Re-ReST (arXiv 2406.01495) learns from.
+
+The model looks for things in a room, takes, heats, cools, cleans, puts down or reads them under a lamp, one command a
+turn; the room answers in ALFWorld's words (`household_sim.py`). Games are made up (`household_games.py`; levels easy
+and full) or come from `data` (`household_data.py`), where real ALFWorld scenes can be read too.
+
+A turn's command is its last line that begins with `>` or `Action:`, without that mark; where there is none, its last
+line with anything on it. A line of thought (it begins with `think:` or `Thought:`, with or without `>`) is no command;
+a turn of thoughts alone is answered `OK.`, as ReAct does. The episode ends when the goal is met or `max_turns` are used
+up; whatever is said after that is not read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from rrr_cli import prompts
+from rrr_cli.records import Message, Problem
+from rrr_cli.tasks.base import Verdict
+from rrr_cli.tasks.household.generate import game_key, made_up_games
+from rrr_cli.tasks.household.simulator import NOTHING, House
+from rrr_cli.tasks.rows import check_split, chosen_level
+
+#: The shortest way takes up to 8 and 10 turns. Who searches likely places first has turns enough in most games, who
+#: searches places in the order in which the room names them in about half of them. `data`: ALFWorld's own limit.
+MAX_TURNS = {"easy": 8, "full": 20, "data": 50}
+MAX_READ = 8_000  # characters at the end of a turn; the command is a single short line
+MAX_COMMAND = 200
+THOUGHT = re.compile(r"(?:>\s*)?(?:think|thought)\s*:", re.IGNORECASE)
+MARK = re.compile(r"(?:>|action\s*:)\s*", re.IGNORECASE)
+OK = "OK."
+
+
+class AnyHouse(Protocol):
+    """A game being played: our `House`, or another engine's."""
+
+    goal: dict[str, Any]
+    held: str | None
+
+    def act(self, command: str) -> str: ...
+
+    def done(self) -> bool: ...
+
+
+class Household:
+    """The task; `levels` are of the generator, so `level` and `data` exclude each other.
+
+    Raises RrrError: unknown level, or both given (exit 2); data that can't be read (exit 3).
+    """
+
+    name = "household"
+    levels: tuple[str, ...] = ("easy", "full")
+    error_types = ("no_action", "stopped_early", "not_found", "goal_not_met")
+    words: Mapping[str, str] = {"reflect": prompts.HOUSEHOLD_REFLECT, "retry": prompts.HOUSEHOLD_RETRY}
+
+    def __init__(self, level: str | None = None, data: str | None = None) -> None:
+        from rrr_cli.tasks.household.data import check_data
+
+        self.level = chosen_level(self.name, self.levels, level, data, check_data)
+        self.data = data
+        self.max_turns = MAX_TURNS[self.level if data is None else "data"]
+
+    def problems(self, split: str) -> Iterator[Problem]:
+        """Problems of `split`, "train" or "test"; the generator gives 4,000 and 1,000 at each level."""
+        check_split(self.name, split)
+        if self.data is not None:
+            from rrr_cli.tasks.household.data import data_games
+
+            games = data_games(self.data, split)
+        else:
+            games = made_up_games(self.level, split)
+        source = self.level if self.data is None else "data"
+        return (self._problem(game, commands, split, source) for game, commands in games)
+
+    def _problem(self, game: dict[str, Any], commands: list[str], split: str, source: str) -> Problem:
+        goal = game["goal"]
+        text = prompts.HOUSEHOLD.format(turns=self.max_turns, room=House(game).look(), task=goal["text"])
+        return Problem(
+            problem_id=game_key(game), task=self.name, split=split, difficulty=f"{source}-{goal['kind']}",
+            prompt=[Message("user", text)], tools=None, reference=json.dumps(commands), metadata=json.dumps(game),
+        )
+
+    def verify(self, problem: Problem, transcript: Sequence[Message]) -> Verdict:
+        """Play the model's turns from the start: passed as soon as the goal is met. Total and pure."""
+        house = self._house(problem)
+        goal = house.goal
+        commands: list[str] = []
+        turns = idle = 0
+        found = False
+        for message in self._turns(transcript):
+            turns += 1
+            command = command_of(message.content)
+            commands += [command] if command else []
+            idle += respond(house, command) in (NOTHING, OK)
+            found = found or (house.held is not None and house.held.rpartition(" ")[0] == goal["object"])
+            if house.done():
+                return Verdict(True, 1.0, None, f"The task was completed in {_count(turns, 'turn')}.",
+                               "\n".join(commands))
+        error = ("no_action" if idle == turns else "stopped_early" if turns < self.max_turns
+                 else "goal_not_met" if found else "not_found")
+        picked = "" if found else f", and no {goal['object']} was picked up"
+        feedback = f"The task was not completed: {_count(turns, 'turn')}, {idle} of them did nothing{picked}."
+        return Verdict(False, 0.0, error, feedback, "\n".join(commands) or None)
+
+    def observe(self, problem: Problem, transcript: Sequence[Message]) -> Message | None:
+        """What the room answers to the last turn; None when the goal is met or no turn is left. Total and pure."""
+        house = self._house(problem)
+        turns = self._turns(transcript)
+        answer = None
+        for message in turns:
+            answer = respond(house, command_of(message.content))
+            if house.done():
+                return None
+        return None if answer is None or len(turns) == self.max_turns else Message("user", answer)
+
+    def _house(self, problem: Problem) -> AnyHouse:
+        """The problem's game at its start."""
+        return House(json.loads(problem.metadata))
+
+    def _turns(self, transcript: Sequence[Message]) -> list[Message]:
+        return [m for m in transcript if m.role == "assistant"][: self.max_turns]
+
+    def right_turns(self, problem: Problem) -> list[str]:
+        """The expert's commands; it knows where everything is, so it doesn't search."""
+        return [f"> {command}" for command in json.loads(problem.reference)]
+
+    def leaks(self, problem: Problem, text: str) -> bool:
+        """Whether the expert's commands all stand in `text` in their order, whatever stands between them."""
+        words, start = _spaced(text), 0
+        for command in json.loads(problem.reference):
+            found = words.find(_spaced(command), start)
+            if found < 0:
+                return False
+            start = found + len(_spaced(command)) - 1
+        return True
+
+
+def command_of(text: str) -> str | None:
+    """The turn's command; "" where it says nothing, None where it only thinks."""
+    plain = thought = None
+    for line in map(str.strip, reversed(text[-MAX_READ:].split("\n"))):
+        if THOUGHT.match(line):
+            thought = line
+        elif mark := MARK.match(line):
+            return line[mark.end():][:MAX_COMMAND]
+        else:
+            plain = plain or line
+    return plain[:MAX_COMMAND] if plain else None if thought else ""
+
+
+def respond(house: AnyHouse, command: str | None) -> str:
+    """What the house answers to a turn's command."""
+    return OK if command is None else house.act(command)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _spaced(text: str) -> str:
+    """The words of `text` with `put O in/on R` written as `move O to R`."""
+    words = " " + " ".join(re.findall(r"[a-z]+|[0-9]+", text.lower())) + " "
+    return re.sub(r" put ([a-z]+ [0-9]+) (?:in on|in|on) ", r" move \1 to ", words)

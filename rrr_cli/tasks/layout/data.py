@@ -1,0 +1,80 @@
+"""Layout problems from data: a local .parquet, .jsonl, .jsonl.gz or .json (a list) file of captions.
+
+A row has `prompt` (the caption), `skill` (object, count, spatial or scale) and `objects`, a list of names: of object
+and count each object once (three dogs are dog, dog, dog), of spatial and scale the two that `relation` (left, right,
+above, below; bigger, smaller, same) is between, the first to the second. Other columns are ignored. VPEval's prompts of
+the skills object and count have this form.
+
+What is asked for (not how) says which split a row belongs to, one in five is for test; a row that occurs twice is given
+once. A bad row stops the reading with the file, row and column; nothing is skipped in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
+from rrr_cli.records import Problem
+from rrr_cli.tasks.countdown.task import split_of
+from rrr_cli.tasks.layout.generate import key_of, place
+from rrr_cli.tasks.layout.task import NAME, SCALE, SPATIAL, Requirement, make_problem
+from rrr_cli.tasks.rows import SUFFIXES, read_rows, shown
+
+TEST_SHARE = 0.2
+COLUMNS = ("prompt", "skill", "objects", "relation")
+RELATIONS = {"spatial": tuple(SPATIAL), "scale": tuple(SCALE)}
+MOST = 4  # of one object
+
+
+def check_file(data: str) -> None:
+    """Raises RrrError unless `data` is a file (exit 3) of a known kind (exit 2)."""
+    if not Path(data).is_file():
+        raise RrrError(f"--data {data}: there is no such file; give one of captions, such as VPEval's", BAD_INPUT)
+    if not data.endswith(SUFFIXES):
+        raise RrrError(f"--data {data}: unknown kind of file; it should end in {', '.join(SUFFIXES)}", USAGE)
+
+
+def data_problems(data: str, split: str) -> Iterator[Problem]:
+    """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
+    seen: set[str] = set()
+    for number, row in enumerate(read_rows(data, "", COLUMNS), start=1):
+        where = f"{data}, row {number}"
+        caption = row.get("prompt")
+        if not isinstance(caption, str) or not caption.strip():
+            raise RrrError(f"{where}, column prompt: found {shown(caption)}, wanted a caption", BAD_INPUT)
+        requirements = _requirements(row, where)
+        if split_of(key_of(requirements), TEST_SHARE) != split:
+            continue
+        reference = place(requirements)
+        problem = make_problem(caption, requirements, reference, split, f"data-{row['skill']}")
+        if problem.problem_id not in seen:
+            seen.add(problem.problem_id)
+            yield problem
+    if not seen:
+        raise RrrError(f"{data}: no row is for {split}", BAD_INPUT)
+
+
+def _requirements(row: dict[str, Any], where: str) -> list[Requirement]:
+    skill, objects, relation = row.get("skill"), row.get("objects"), row.get("relation")
+    if skill not in ("object", "count", *RELATIONS):
+        wanted = "object, count, spatial or scale"
+        raise RrrError(f"{where}, column skill: found {shown(skill)}, wanted {wanted}", BAD_INPUT)
+    nouns = [" ".join(str(name).lower().split()) for name in objects] if isinstance(objects, list) else []
+    if not nouns or not all(NAME.fullmatch(noun) for noun in nouns):
+        raise RrrError(f"{where}, column objects: found {shown(objects)}, wanted a list of names, in a to z", BAD_INPUT)
+    distinct = dict.fromkeys(nouns)
+    if skill in RELATIONS:
+        if len(nouns) != 2 or len(distinct) != 2:
+            raise RrrError(f"{where}, column objects: found {shown(objects)}, wanted two different names", BAD_INPUT)
+        if relation not in RELATIONS[skill]:
+            wanted = ", ".join(RELATIONS[skill])
+            raise RrrError(f"{where}, column relation: found {shown(relation)}, wanted {wanted}", BAD_INPUT)
+        return [*(Requirement("object", noun) for noun in nouns), Requirement(relation, nouns[0], 1, nouns[1])]
+    if len(distinct) > 3 or max(nouns.count(noun) for noun in distinct) > MOST:
+        message = f"wanted at most 3 different names and {MOST} of each"
+        raise RrrError(f"{where}, column objects: found {shown(objects)}, {message}", BAD_INPUT)
+    if skill == "object":
+        return [Requirement("object", noun) for noun in distinct]
+    return [Requirement("count", noun, nouns.count(noun)) for noun in distinct]

@@ -1,0 +1,205 @@
+"""MBPP: write a Python function that passes unit tests (arXiv 2108.07732; a task of Re-ReST, arXiv 2406.01495).
+
+Problems come from a generator (`mbpp_made.py`; levels easy and hard) or from `data`, a local file of MBPP's columns or
+the hub's data set (`mbpp_data.py`). The model's code runs in a sandbox (`rrr_cli.sandbox`), in a process of its own.
+
+Which code: the last ```python fence of the last assistant turn (to its end if it isn't closed); else what follows the
+last [BEGIN], up to [DONE]; else the last fence of any kind; else, where there is a def or a lambda, the whole turn up
+to [DONE]. What the code prints is ignored; what it returns is compared here, see `mbpp_tests.py`. Code that knows the
+answers of the tests that are shown can return them: MBPP's tests are all shown, the generator's aren't.
+
+Verdicts don't depend on hash seeds or clocks but for the limit of 5 s of CPU. Only a sandbox that doesn't work raises.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from rrr_cli import prompts, sandbox
+from rrr_cli.records import Message, Problem, content_id
+from rrr_cli.sandbox import Job, Outcome
+from rrr_cli.tasks.base import Verdict
+from rrr_cli.tasks.mbpp.unit_tests import UnitTest, read_test
+from rrr_cli.tasks.rows import check_source, check_split, chosen_level
+from rrr_cli.text import safe_text
+
+MAX_TEXT, MAX_CODE, MAX_SHOWN = 100_000, 20_000, 300  # characters
+FENCE = re.compile(r"```[ \t]*((?:python|py)3?\b)?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
+SPLITS = ("train", "test")
+
+
+class Mbpp:
+    """The task; `levels` are of the generator, so `level` and `data` exclude each other.
+
+    Raises RrrError: unknown level, or both given (exit 2); data that can't be read (exit 3), the hub's data set without
+    the `datasets` package (exit 4).
+    """
+
+    name = "mbpp"
+    levels = ("easy", "hard")
+    error_types = (
+        "no_code", "too_long", "syntax", "exception", "wrong_value", "hidden_test", "timeout", "resources",
+        "ended_early",
+    )
+    words: Mapping[str, str] = {"reflect": prompts.MBPP_REFLECT, "retry": prompts.MBPP_RETRY}
+
+    def __init__(self, level: str | None = None, data: str | None = None) -> None:
+        from rrr_cli.tasks.mbpp.data import HUB_NAME
+
+        self.level = chosen_level(self.name, self.levels, level, data, partial(check_source, hub_name=HUB_NAME))
+        self.data = data
+
+    def problems(self, split: str) -> Iterator[Problem]:
+        """Problems of `split`, "train" or "test"; the generator gives 2,000 and 500 at each level."""
+        check_split(self.name, split)
+        if self.data is not None:
+            from rrr_cli.tasks.mbpp.data import data_problems
+
+            return data_problems(self.data, split)
+        from rrr_cli.tasks.mbpp.generate import made_problems
+
+        return made_problems(self.level, split)
+
+    def settings(self) -> dict[str, str]:
+        """What decides a verdict beside the problem: the sandbox. Raises RrrError (exit 4) where there is none."""
+        return {"sandbox": sandbox.kind()}
+
+    def verify(self, problem: Problem, transcript: Sequence[Message]) -> Verdict:
+        """Judge the last assistant turn. Raises RrrError (exit 4): no sandbox works here."""
+        return self.verify_many([(problem, transcript)])[0]
+
+    def verify_many(self, pairs: Sequence[tuple[Problem, Sequence[Message]]]) -> list[Verdict]:
+        """The verdicts on many transcripts, judged on all CPUs. Raises RrrError (exit 4): no sandbox works here."""
+        tries = [_Try.of(problem, transcript) for problem, transcript in pairs]
+        owed = [i for i, one in enumerate(tries) if one.runs]
+        outcomes = dict(zip(owed, sandbox.execute([tries[i].job() for i in owed]), strict=True)) if owed else {}
+        return [one.verdict(outcomes.get(i)) for i, one in enumerate(tries)]
+
+    def right_turns(self, problem: Problem) -> list[str]:
+        """The reference in a fence."""
+        return [f"```python\n{json.loads(problem.reference)}\n```"]
+
+    def leaks(self, problem: Problem, text: str) -> bool:
+        """Whether `text` holds the reference's code, white space aside."""
+        return "".join(json.loads(problem.reference).split()) in "".join(text.split())
+
+
+def problem_key(text: str, tests: Sequence[str]) -> str:
+    """What makes two problems the same: the id of the text and the tests that are shown."""
+    return content_id("mbpp", text, list(tests))
+
+
+def make_problem(
+    text: str, code: str, tests: Sequence[str], split: str, difficulty: str, level: str,
+    hidden: Sequence[str] = (), imports: str = "", setup: str = "",
+) -> Problem:
+    """The row of one problem. `imports` run before the code, `setup` after it; `hidden` tests aren't shown."""
+    metadata: dict[str, object] = {"tests": list(tests), "hidden": list(hidden), "imports": imports, "setup": setup}
+    if os.environ.get(sandbox.UNSAFE_VARIABLE) == "1" and sandbox.kind() == "unsafe":
+        metadata["unsafe_exec"] = True  # so that the artifact says so
+    template = prompts.MBPP_EASY if level == "easy" else prompts.MBPP
+    shown = template.format(text=text.strip(), tests="\n".join(tests))
+    return Problem(
+        problem_id=problem_key(text, tests), task=Mbpp.name, split=split, difficulty=difficulty,
+        prompt=[Message("user", shown)], tools=None, reference=json.dumps(code.strip()), metadata=json.dumps(metadata),
+    )
+
+
+def code_of(text: str) -> str | None:
+    """The code in a turn, by the rule above; None where there is none."""
+    text = text[-MAX_TEXT:]
+    fences: list[tuple[str, str]] = FENCE.findall(text)
+    tagged = [code for tag, code in fences if tag]
+    if tagged:
+        return tagged[-1].strip("\r\n ")
+    begin = text.rfind("[BEGIN]")
+    if begin >= 0:
+        return text[begin + len("[BEGIN]"):].split("[DONE]")[0].strip("\r\n ")
+    if fences:
+        return fences[-1][1].strip("\r\n ")
+    bare = text.split("[DONE]")[0].strip("\r\n ")
+    return bare if re.search(r"\b(?:def|lambda)\b", bare) else None
+
+
+@dataclass(frozen=True)
+class _Try:
+    """One answer's code and the tests that it is put to."""
+
+    code: str | None
+    tests: tuple[UnitTest, ...]
+    shown: int  # how many of the tests the prompt shows
+    imports: str
+    setup: str
+
+    @classmethod
+    def of(cls, problem: Problem, transcript: Sequence[Message]) -> _Try:
+        metadata = json.loads(problem.metadata)
+        tests = tuple(read_test(test) for test in metadata["tests"] + metadata["hidden"])
+        code = code_of(next((m.content for m in reversed(transcript) if m.role == "assistant"), ""))
+        return cls(code or None, tests, len(metadata["tests"]), metadata["imports"], metadata["setup"])
+
+    @property
+    def runs(self) -> bool:
+        return self.code is not None and len(self.code) <= MAX_CODE
+
+    def job(self) -> Job:
+        expressions = tuple(expression for test in self.tests for expression in test.expressions)
+        return Job(self.imports, self.code or "", self.setup, expressions)
+
+    def verdict(self, outcome: Outcome | None) -> Verdict:
+        """The first test that fails decides; where none does, all have been run."""
+        if self.code is None:
+            return self._failed("no_code", "No code was found: write it in a ```python block.")
+        if outcome is None:
+            return self._failed("too_long", f"The code is longer than {MAX_CODE:,} characters.")
+        first = 0
+        for number, test in enumerate(self.tests):
+            values = outcome.values[first : first + len(test.expressions)]
+            first += len(test.expressions)
+            if len(values) < len(test.expressions):
+                return self._stopped(outcome, number if outcome.loaded else None)
+            if not test.holds(values):
+                if number >= self.shown:
+                    return self._hidden()
+                told = " and ".join(
+                    f"{_clean(part)} is {_shown(v)}" for part, v in zip(test.asked, values, strict=True))
+                return self._failed("wrong_value", f"This test fails: {_clean(test.source)} In fact {told}.")
+        if outcome.status != "done":
+            return self._stopped(outcome, None)
+        return Verdict(True, 1.0, None, "The code passes every test.", self.code)
+
+    def _stopped(self, outcome: Outcome, number: int | None) -> Verdict:
+        """The verdict on a run that didn't get to all the values; `number`: the test that it was at, if known."""
+        if number is not None and number >= self.shown:
+            return self._hidden()
+        at = f"This test fails: {_clean(self.tests[number].source)} " if number is not None else ""
+        return self._failed(*{
+            "syntax": ("syntax", f"The code can't be read: {_clean(outcome.message)}."),
+            "raised": ("exception", f"{at}{'It' if at else 'The code'} raises {_clean(outcome.message)}."),
+            "timeout": ("timeout", "The code takes too long: it was stopped after 5 seconds of work or 10 of waiting."),
+            "resources": ("resources", f"{at}The code needs too much memory, or makes too large a value."),
+        }.get(outcome.status, ("ended_early", "The program ended before the tests were done.")))
+
+    def _hidden(self) -> Verdict:
+        return self._failed("hidden_test", "The tests that are shown pass, but another test of the function fails.")
+
+    def _failed(self, error_type: str, feedback: str) -> Verdict:
+        return Verdict(False, 0.0, error_type, feedback, self.code[:MAX_CODE] if self.code else None)
+
+
+def _clean(text: str) -> str:
+    """One line, safe to print, short."""
+    text = " ".join(safe_text(text).split()).rstrip(".")
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
+
+
+def _shown(value: object) -> str:
+    try:
+        return _clean(repr(value))
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number too long to show"

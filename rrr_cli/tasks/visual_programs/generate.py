@@ -1,0 +1,284 @@
+"""Made-up questions about made-up pictures, for `visual_programs`: each with a program and 6 pictures to try it on.
+
+Level `easy`: one or two functions on objects of some 30 words, a few kinds of question. Level `full`: GQA's five kinds
+(query, verify, logical, choose, compare), with relations between objects, in the question and in its phrases.
+
+The pictures of a question are drawn about its own words, so that near misses abound. Of those on which the reference
+has an answer, 6 are taken: no answer stands for more than 3 of them, and at least nine in ten mutants of the reference
+(a filter dropped, a relation turned round, and taken for or) are wrong on one of them; where that can't be had, another
+question is asked. So a program that passes on all six means what the question means, or nearly so.
+
+The key of a problem is its program; it says which split the question belongs to, whatever its wording. Problem n
+depends on the level, the split and n alone, but that a program that was drawn before is drawn again. Even and odd
+problems ask about different halves of the nouns: no program is right twice in a row. Reads and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Any
+
+from rrr_cli.records import Problem, content_id
+from rrr_cli.tasks.countdown.task import split_of
+from rrr_cli.tasks.nouns import plural, with_article
+from rrr_cli.tasks.visual_programs.interpreter import run
+from rrr_cli.tasks.visual_programs.language import ANY, Call, Expression, Quoted, Wrong, parse, write
+from rrr_cli.tasks.visual_programs.scene_graphs import Lexicon, Scene, fold, read_scene
+from rrr_cli.tasks.visual_programs.task import make_problem
+
+LIMITS = {"easy": {"train": 1500, "test": 500}, "full": {"train": 4000, "test": 1000}}  # problems
+TEST_SHARE = 0.25
+PICTURES = 6
+SURVIVORS = 0.1  # largest share of the mutants that may be right on all pictures
+POOL, TRIES = 40, 150  # pictures to choose from, and draws to get them
+
+ATTRIBUTES = {
+    "color": ("black", "blue", "green", "red", "white", "yellow"), "size": ("small", "large"),
+    "material": ("metal", "plastic", "wooden"),
+}
+THINGS = (
+    "apple", "ball", "bench", "book", "bottle", "bowl", "box", "car", "chair", "clock", "cup", "lamp", "pillow",
+    "plate", "shelf", "table",
+)
+KINDS = {"animal": ("bird", "cat", "cow", "dog", "horse"), "person": ("boy", "girl", "man", "woman"),
+         "garment": ("coat", "dress", "scarf", "shirt")}
+EASY_NOUNS = (*THINGS, *KINDS["animal"])
+NOUNS = (*EASY_NOUNS, *KINDS["person"], *KINDS["garment"])
+SIDES = ("to the left of", "to the right of")
+RELATIONS = (*SIDES, "behind", "in front of", "near", "on", "under")
+CONTRARY = (SIDES, ("behind", "in front of"), ("on", "under"))
+DOING = {"holding": THINGS, "wearing": KINDS["garment"]}  # what a person does, to what
+LEXICON = Lexicon(
+    {word: frozenset({category}) for category, words in ATTRIBUTES.items() for word in words},
+    {noun: frozenset({kind}) for kind, nouns in KINDS.items() for noun in nouns},
+)
+Question = tuple[str, str, str]  # kind, words, expression
+
+
+def made_problems(level: str, split: str) -> Iterator[Problem]:
+    """The problems of a level."""
+    seen: set[str] = set()
+    ask, nouns = (easy_question, EASY_NOUNS) if level == "easy" else (full_question, NOUNS)
+    for number in range(LIMITS[level][split]):
+        random = Random(f"visual_programs/{level}/{split}/{number}")
+        while True:
+            kind, words, expression = ask(random, nouns[number % 2::2])
+            key = content_id("visual program", expression)
+            if key not in seen and split_of(key, TEST_SHARE) == split:
+                pictures = pictures_for(random, expression, level)
+                if pictures:
+                    break
+        seen.add(key)
+        yield make_problem(words, expression, pictures, split, f"{level}-{kind}")
+
+
+# Questions -----------------------------------------------------------------------------------------------------------
+
+
+def easy_question(random: Random, nouns: Sequence[str]) -> Question:
+    """A question that takes a function or two on one noun."""
+    noun, category, word, other = random.choice(nouns), *_words(random)
+    second = random.choice([w for c in ATTRIBUTES if c != category for w in ATTRIBUTES[c]])
+    phrase = random.choice((noun, f"{second} {noun}"))
+    found = f'find("{noun}")' if phrase == noun else f'filter(find("{noun}"), "{second}")'
+    return random.choice([
+        ("verify", f"Is there {with_article(f'{word} {phrase}')} ?", f'exists(filter({found}, "{word}"))'),
+        ("query", f"How many {plural(f'{word} {phrase}')} are there ?", f'count(filter({found}, "{word}"))'),
+        ("query", f"What {category} is the {phrase} ?", f'query({found}, "{category}")'),
+        ("logical", f"Is there {with_article(phrase)} that is not {word} ?", f'exists(reject({found}, "{word}"))'),
+        ("choose", f"Is the {phrase} {word} or {other} ?", f'choose({found}, "{word}", "{other}")'),
+    ])
+
+
+def full_question(random: Random, nouns: Sequence[str]) -> Question:
+    """A question of one of GQA's five kinds."""
+    kind = random.choice(("query", "verify", "logical", "choose", "compare"))
+    maker = {"query": _query, "verify": _verify, "logical": _logical, "choose": _choose, "compare": _compare}[kind]
+    words, expression = random.choice(maker(random, nouns))
+    return kind, words, expression
+
+
+def _query(random: Random, nouns: Sequence[str]) -> list[tuple[str, str]]:
+    (phrase, found), (category, *_) = _phrase(random, nouns), _words(random)
+    relation, doing, kind = random.choice(RELATIONS), random.choice(list(DOING)), random.choice(list(KINDS))
+    person = random.choice([noun for noun in nouns if noun in KINDS["person"]])
+    asked = {"color": "What color is the {}?", "size": "What size is the {}?", "material": "What is the {} made of?"}
+    noun, adjective = random.choice(nouns), _words(random)[1]
+    return [
+        (asked[category].format(phrase), f'query({found}, "{category}")'),
+        (f"What is {relation} the {phrase}?", f'query(subjects({found}, "{relation}"), "name")'),
+        (f"Which {kind} is {relation} the {phrase}?",
+         f'query(filter(subjects({found}, "{relation}"), "{kind}"), "name")'),
+        (f"What is the {person} {doing}?", f'query(objects(find("{person}"), "{doing}"), "name")'),
+        (f"How many {plural(f'{adjective} {noun}')} are {relation} the {phrase}?",
+         f'count(filter(filter(subjects({found}, "{relation}"), "{noun}"), "{adjective}"))'),
+    ]
+
+
+def _verify(random: Random, nouns: Sequence[str]) -> list[tuple[str, str]]:
+    (phrase, found), (_, word, _) = _phrase(random, nouns), _words(random)
+    noun, relation = random.choice(nouns), random.choice(RELATIONS)
+    return [
+        (f"Is there {with_article(phrase)} in the picture?", f"exists({found})"),
+        (f"Is the {phrase} {word}?", f'exists(filter({found}, "{word}"))'),
+        (f"Is the {noun} {relation} the {phrase}?", f'exists(filter(subjects({found}, "{relation}"), "{noun}"))'),
+    ]
+
+
+def _logical(random: Random, nouns: Sequence[str]) -> list[tuple[str, str]]:
+    (phrase, found), (second, also), (_, word, _) = _phrase(random, nouns), _phrase(random, nouns), _words(random)
+    return [
+        (f"Are there both {with_article(phrase)} and {with_article(second)}?", f"and(exists({found}), exists({also}))"),
+        (f"Is there either {with_article(phrase)} or {with_article(second)}?", f"or(exists({found}), exists({also}))"),
+        (f"Is there {with_article(phrase)} that is not {word}?", f'exists(reject({found}, "{word}"))'),
+        (f"Is there {with_article(phrase)} but no {second}?", f"and(exists({found}), not(exists({also})))"),
+    ]
+
+
+def _choose(random: Random, nouns: Sequence[str]) -> list[tuple[str, str]]:
+    (phrase, found), (second, also), (_, word, other) = _phrase(random, nouns), _phrase(random, nouns), _words(random)
+    one, contrary = random.sample(random.choice(CONTRARY), 2)
+    return [
+        (f"Is the {phrase} {word} or {other}?", f'choose({found}, "{word}", "{other}")'),
+        (f"Is the {phrase} {one} or {contrary} the {second}?", f'relation({found}, {also}, "{one}", "{contrary}")'),
+        (f"Is the {phrase} on the left or on the right side of the picture?", f'choose({found}, "left", "right")'),
+    ]
+
+
+def _compare(random: Random, nouns: Sequence[str]) -> list[tuple[str, str]]:
+    (phrase, found), (second, also), (category, *_) = _phrase(random, nouns), _phrase(random, nouns), _words(random)
+    (noun, other), word = random.sample(nouns, 2), _words(random)[1]
+    pair = f"the {phrase} and the {second}"
+    return [
+        (f"Do {pair} have the same {category}?", f'same({found}, {also}, "{category}")'),
+        (f"Do {pair} differ in {category}?", f'not(same({found}, {also}, "{category}"))'),
+        (f"Are there more {plural(f'{word} {noun}')} than {plural(other)}?",
+         f'more(count(filter(find("{noun}"), "{word}")), count(find("{other}")))'),
+        (f"What do {pair} have in common, color, size or material?", f"common({found}, {also})"),
+    ]
+
+
+def _words(random: Random) -> tuple[str, str, str]:
+    """A category and two of its words."""
+    category = random.choice(list(ATTRIBUTES))
+    return (category, *random.sample(ATTRIBUTES[category], 2))  # type: ignore[return-value]
+
+
+def _phrase(random: Random, nouns: Sequence[str], depth: int = 0) -> tuple[str, str]:
+    """What stands after the article, and an expression that finds it."""
+    noun, adjective = random.choice(nouns), _words(random)[1] if random.random() < 0.5 else None
+    words = f"{adjective} {noun}" if adjective else noun
+    found = f'find("{noun}")'
+    if depth < 1 and random.random() < 0.35:
+        under, inner = _phrase(random, nouns, depth + 1)
+        relation = random.choice(RELATIONS)
+        words = f"{words} {relation} the {under}"
+        found = f'filter(subjects({inner}, "{relation}"), "{noun}")'
+    return words, f'filter({found}, "{adjective}")' if adjective else found
+
+
+# Pictures ------------------------------------------------------------------------------------------------------------
+
+
+def pictures_for(random: Random, expression: str, level: str) -> list[tuple[Scene, str]]:
+    """Scenes with the reference's answers, as the module says; none where they can't be had."""
+    program = parse(f"answer = {expression}")
+    right = program[-1][1]
+    focus = list(_quoted(right))
+    pool: list[tuple[Scene, str]] = []
+    for tried in range(TRIES):
+        scene = read_scene(draw_graph(random, focus, level), LEXICON, "a made-up scene")
+        answer = _answer(right, scene)
+        if answer is not None:
+            pool.append((scene, answer))
+        if len(pool) == POOL or tried == 9 + 6 * len(pool):  # enough, or hardly any to be had
+            break
+    if len({answer for _, answer in pool}) < 2:
+        return []
+    wrong = list({write(m): m for m in mutants(right)}.values())
+    wrong_on = [{k for k, m in enumerate(wrong) if _answer(m, scene) != answer} for scene, answer in pool]
+    taken: list[int] = []
+    left = set(range(len(wrong)))
+    while len(taken) < PICTURES:
+        count = [sum(pool[i][1] == answer for i in taken) for _, answer in pool]
+        free = [i for i in range(len(pool)) if i not in taken and count[i] < PICTURES // 2]
+        if not free:
+            return []
+        best = max(free, key=lambda i: (len(wrong_on[i] & left), -count[i], -i))
+        taken.append(best)
+        left -= wrong_on[best]
+    return [pool[i] for i in taken] if len(left) <= len(wrong) * SURVIVORS else []
+
+
+def mutants(expression: Expression) -> Iterator[Expression]:
+    """Expressions of the same type with one thing wrong."""
+    if not isinstance(expression, Call):
+        return
+    function, arguments = expression.function, expression.arguments
+    if function in ("filter", "reject", "subjects", "objects", "not"):
+        yield arguments[0]
+    turned = {"filter": "reject", "reject": "filter", "subjects": "objects", "objects": "subjects", "and": "or",
+              "or": "and"}
+    if function in turned:
+        yield Call(turned[function], arguments)
+    if function in ("more", "relation"):
+        yield Call(function, (arguments[1], arguments[0], *arguments[2:]))
+    if function == "find" and arguments != (Quoted(ANY),):
+        yield Call(function, (Quoted(ANY),))
+    for i, argument in enumerate(arguments):
+        for mutant in mutants(argument):
+            yield Call(function, (*arguments[:i], mutant, *arguments[i + 1:]))
+
+
+def draw_graph(random: Random, focus: list[str], level: str) -> dict[str, Any]:
+    """A scene in GQA's form, more often than not of the words in `focus`."""
+    nouns = EASY_NOUNS if level == "easy" else NOUNS
+    wanted = [noun for word in focus for noun in (KINDS.get(word, ()) or (word,)) if noun in NOUNS]
+    objects: dict[str, dict[str, Any]] = {}
+    for i in range(random.randint(3, 6)):
+        attributes = []
+        for words in ATTRIBUTES.values():
+            told = [word for word in words if word in focus]
+            attributes.append(random.choice(told if told and random.random() < 0.5 else words))
+        objects[str(i)] = {
+            "name": random.choice(wanted if wanted and random.random() < 0.7 else nouns),
+            "x": int(70 * random.random()), "y": int(70 * random.random()), "w": 10 + int(20 * random.random()),
+            "h": 10 + int(20 * random.random()), "attributes": attributes, "relations": [],
+        }
+    if level != "easy":
+        _relate(random, objects, focus)
+    return {"width": 100, "height": 100, "objects": objects}
+
+
+def _relate(random: Random, objects: dict[str, dict[str, Any]], focus: list[str]) -> None:
+    """Sides from the boxes; at most one other relation between two things, drawn."""
+    told = [relation for relation in RELATIONS if relation not in SIDES and fold(relation) in focus]
+    for key, subject in objects.items():
+        for other, thing in objects.items():
+            apart = subject["x"] + subject["w"] / 2 - thing["x"] - thing["w"] / 2
+            if abs(apart) > 5 and key != other:
+                subject["relations"].append({"name": SIDES[apart > 0], "object": other})
+            if key < other and random.random() < 0.6:
+                name = random.choice(told if told and random.random() < 0.7 else RELATIONS[2:])
+                pair = (key, other) if random.random() < 0.5 else (other, key)
+                objects[pair[0]]["relations"].append({"name": name, "object": pair[1]})
+        for doing, things in DOING.items():
+            reach = [other for other, thing in objects.items() if thing["name"] in things and other != key]
+            if subject["name"] in KINDS["person"] and reach and random.random() < 0.8:
+                subject["relations"].append({"name": doing, "object": random.choice(reach)})
+
+
+def _quoted(expression: Expression) -> Iterator[str]:
+    if isinstance(expression, Quoted):
+        yield expression.text
+    if isinstance(expression, Call):
+        for argument in expression.arguments:
+            yield from _quoted(argument)
+
+
+def _answer(expression: Expression, scene: Scene) -> str | None:
+    try:
+        return run((("answer", expression),), scene)
+    except Wrong:
+        return None

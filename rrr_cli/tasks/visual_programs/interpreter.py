@@ -1,0 +1,117 @@
+"""Running a visual program on a scene. Total: a checked program ends in an answer or in `Wrong`, within milliseconds.
+
+Reads and writes nothing. No text of a model is evaluated: a program is a tree, and its functions are those here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from rrr_cli.tasks.rows import shown
+from rrr_cli.tasks.visual_programs.language import ANY, Constant, Expression, Name, Program, Quoted, Wrong
+from rrr_cli.tasks.visual_programs.scene_graphs import SCENE, Scene
+
+Value = tuple[int, ...] | bool | int | str  # objects by their index, yes or no, a number, a word
+
+
+def run(program: Program, scene: Scene) -> str:
+    """What the program answers: yes, no, a number in digits, or a word.
+
+    Raises Wrong: unknown_object (a question about a thing that wasn't found), unknown_attribute (a thing without the
+    thing asked for), ambiguous (several answers).
+    """
+    names: dict[str, Value] = {}
+    for name, expression in program:
+        names[name] = _value(expression, names, scene)
+    answer = names["answer"]
+    return ("yes" if answer else "no") if isinstance(answer, bool) else str(answer)
+
+
+def _value(expression: Expression, names: dict[str, Value], scene: Scene) -> Value:
+    if isinstance(expression, Name):
+        return names[expression.text]
+    if isinstance(expression, Quoted):
+        return expression.text
+    if isinstance(expression, Constant):
+        return expression.text == "yes" if expression.text in ("yes", "no") else int(expression.text)
+    arguments = [_value(argument, names, scene) for argument in expression.arguments]
+    return _OPERATIONS[expression.function](scene, *arguments)
+
+
+def _related(scene: Scene, relation: str) -> Iterator[tuple[int, int]]:
+    return ((i, j) for i, thing in enumerate(scene) for name, j in thing.relations if name == relation)
+
+
+def _find(scene: Scene, name: str) -> Value:
+    return tuple(i for i, t in enumerate(scene) if name in t.names or (name == ANY and t.names[0] != SCENE))
+
+
+def _one(answers: set[str], found: str) -> str:
+    """The only one of `answers`."""
+    if len(answers) > 1:
+        raise Wrong("ambiguous", f"{found} has several answers")
+    if not answers:
+        raise Wrong("unknown_attribute", f"{found} has no answer for what was found")
+    return answers.pop()
+
+
+def _some(objects: tuple[int, ...], function: str) -> tuple[int, ...]:
+    if not objects:
+        raise Wrong("unknown_object", f"{function} was asked about nothing: no such object was found")
+    return objects
+
+
+def _query(scene: Scene, objects: tuple[int, ...], category: str) -> str:
+    answers = {word for i in _some(objects, "query") for word in scene[i].values(category)}
+    return _one(answers, f"query for {shown(category)}")
+
+
+def _choose(scene: Scene, objects: tuple[int, ...], one: str, other: str) -> str:
+    words = {word for i in _some(objects, "choose") for word in scene[i].words}
+    return _one({one, other} & words, "choose")
+
+
+def _relation(scene: Scene, left: tuple[int, ...], right: tuple[int, ...], one: str, other: str) -> str:
+    _some(left, "relation")
+    _some(right, "relation")
+    return _one({r for r in (one, other) for i, j in _related(scene, r) if i in left and j in right}, "relation")
+
+
+def _same(scene: Scene, left: tuple[int, ...], right: tuple[int, ...], category: str) -> bool:
+    things = {*_some(left, "same"), *_some(right, "same")}
+    values = {frozenset(scene[i].values(category)) for i in things}
+    if frozenset() in values:
+        raise Wrong("unknown_attribute", f"same has no {shown(category)} for what was found")
+    return len(values) == 1
+
+
+def _common(scene: Scene, left: tuple[int, ...], right: tuple[int, ...]) -> str:
+    things = {*_some(left, "common"), *_some(right, "common")}
+    categories = {c for i in things for c in scene[i].attributes} - {"", "hposition", "vposition"}
+    return _one({c for c in categories if len({frozenset(scene[i].values(c)) for i in things}) == 1}, "common")
+
+
+def _like(scene: Scene, objects: tuple[int, ...], category: str) -> Value:
+    word = _query(scene, objects, category)
+    return tuple(i for i, t in enumerate(scene) if i not in objects and word in t.values(category))
+
+
+_OPERATIONS: dict[str, Callable[..., Value]] = {
+    "find": _find,
+    "filter": lambda scene, xs, word: tuple(i for i in xs if word in scene[i].words),
+    "reject": lambda scene, xs, word: tuple(i for i in xs if word not in scene[i].words),
+    "subjects": lambda scene, xs, name: tuple(sorted({i for i, j in _related(scene, name) if j in xs})),
+    "objects": lambda scene, xs, name: tuple(sorted({j for i, j in _related(scene, name) if i in xs})),
+    "like": _like,
+    "exists": lambda scene, xs: bool(xs),
+    "count": lambda scene, xs: len(xs),
+    "more": lambda scene, n, m: n > m,
+    "and": lambda scene, a, b: a and b,
+    "or": lambda scene, a, b: a or b,
+    "not": lambda scene, a: not a,
+    "same": _same,
+    "query": _query,
+    "choose": _choose,
+    "relation": _relation,
+    "common": _common,
+}

@@ -1,0 +1,306 @@
+"""The openai engine against a real server process on loopback, through the command line.
+
+The server answers by seed and gives the troubles that a test asks for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("httpx")
+
+from openai_server import Server, scripted_server
+
+from rrr_cli.engines import load_engine
+from rrr_cli.engines.base import Prompt, Sampling
+from rrr_cli.engines.chat_completions import retry_after
+from rrr_cli.engines.openai import OpenaiEngine
+from rrr_cli.errors import RrrError
+from rrr_cli.records import Message
+from rrr_cli.stages.mined import as_mined
+from rrr_cli.store.artifacts import read
+from rrr_cli.training.settings import Options as GrpoOptions
+
+PARITY = f"{Path(__file__).parent.parent / 'parity_task.py'}:Parity"
+SCRIPT = {"default": ["yes", "yes no", "yes no yes", "a b c d"], "rules": [["short explanation", "count the words"]]}
+KEY = "sk-a-Key_that-must-not-show"
+ONE = [Prompt((Message("user", "Using the numbers"),), (5,))]
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("server") / "script.json"
+    path.write_text(json.dumps(SCRIPT))
+    return path
+
+
+@pytest.fixture
+def server(script, monkeypatch):
+    monkeypatch.setattr("rrr_cli.engines.openai.FIRST_WAIT", 0.01)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with scripted_server(script) as server:
+        yield server
+
+
+@pytest.fixture
+def flags(server, tmp_path) -> list[object]:
+    return ["--run", tmp_path / "run", "--task", PARITY, "--max-tokens", 8, "--engine", "openai",
+            "--base-url", server.url]
+
+
+def mine(rrr, flags, *more):
+    return rrr("mine-failures", *flags, "--model", "served", "--samples", 3, "--stop-at-failure", 0, "--json", *more)
+
+
+def engine(server: Server) -> OpenaiEngine:
+    return load_engine("openai", "served", base_url=server.url)
+
+
+def answer(message: dict[str, object], finish: str = "stop") -> dict[str, object]:
+    return {"answer": {"choices": [{"message": message, "finish_reason": finish}],
+                       "usage": {"prompt_tokens": 3, "completion_tokens": 4}}}
+
+
+def test_a_server_is_mined_reflected_on_and_evaluated_as_the_same_model_without_one(rrr, flags, script, tmp_path):
+    (tmp_path / "reference").mkdir()
+    assert mine(rrr, flags, "--limit", 20).code == 0
+    reflected = rrr("reflect", *flags, "--reflection-tokens", 8, "--json")
+    assert reflected.code == 0, reflected.err
+    evaluated = rrr("eval", *flags, "--model", "base=served", "--reflection-tokens", 8, "--json")
+    assert evaluated.code == 0, evaluated.err
+    attempts = list(read(tmp_path / "run", "attempts"))
+    assert {a.phase for a in attempts} == {"first", "retry"}
+    assert {a.transcript[0].content for a in attempts} == set(SCRIPT["default"])
+    assert {a.model for a in attempts} == {"served"}
+    assert all(a.completion_tokens == len(a.transcript[0].content.split()) + 1 for a in attempts)
+    assert {r.text for r in read(tmp_path / "run", "reflections")} == {"count the words"}
+    first = json.loads(evaluated.out)["models"][0]["first_try"]["value"]
+    assert 0 < first < 1
+
+
+def test_the_request_holds_the_chat_the_sampling_and_a_seed_of_each_sample(rrr, flags, server):
+    assert mine(rrr, flags, "--limit", 2, "--temperature", 0.5, "--top-p", 0.9).code == 0
+    bodies = [request["body"] for request in server.seen()]
+    assert len({body.pop("seed") for body in bodies}) == len(bodies) == 6
+    expected = {"model": "served", "temperature": 0.5, "top_p": 0.9, "max_tokens": 8, "n": 1}
+    for body in bodies:
+        assert [m["role"] for m in body.pop("messages")] == ["user"]
+        assert body == expected
+
+
+def test_tools_are_sent_and_calls_come_back_as_text(server):
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+    calls = [{"function": {"name": "f", "arguments": '{"a": 1, "a": 2}'}}, {"function": {"name": "g", "arguments": {}}}]
+    server.trouble(answer({"content": None, "tool_calls": calls}, "tool_calls"))
+    prompt = Prompt(ONE[0].messages, (5,), json.dumps(tools))
+    ((written,),) = engine(server).generate([prompt], Sampling())
+    assert server.seen()[0]["body"]["tools"] == tools
+    # the arguments stay as the model wrote them: a verifier must see that a key stands there twice
+    assert written.text == ('<tool_call>{"name": "f", "arguments": {"a": 1, "a": 2}}</tool_call>\n'
+                            '<tool_call>{"name": "g", "arguments": {}}</tool_call>')
+    assert (written.finish_reason, written.tokens, written.prompt_tokens) == ("stop", 4, 3)
+
+
+@pytest.mark.parametrize("trouble", [429, 500, 503, "drop", "hang"])
+def test_a_server_that_stumbles_is_asked_again_and_the_rows_are_the_same(rrr, flags, server, monkeypatch, trouble):
+    assert mine(rrr, flags, "--limit", 2).code == 0
+    expected = [vars(row) for row in read(flags[1], "attempts")]
+    monkeypatch.setattr("rrr_cli.engines.openai.TIMEOUT", 0.5)
+    server.trouble(*[trouble] * 4)
+    assert mine(rrr, flags, "--limit", 2, "--overwrite").code == 0
+    assert [vars(row) for row in read(flags[1], "attempts")] == expected
+    assert len(server.seen()) == 6 + 6 + 4
+
+
+def test_retry_after_is_kept_as_a_number_and_as_a_date(server, monkeypatch):
+    for wait in ("1", None):
+        wait = wait or time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 2))
+        server.trouble([429, {"Retry-After": wait}])
+        started = time.monotonic()
+        engine(server).generate(ONE, Sampling())
+        assert 0.9 <= time.monotonic() - started < 5
+    assert retry_after("soon") is None
+    server.trouble([429, {"Retry-After": "86400"}])
+    with pytest.raises(RrrError, match="asks to wait 86400 s"):
+        engine(server).generate(ONE, Sampling())
+
+
+def test_a_server_that_stays_down_ends_the_command_and_the_parts_are_kept(rrr, flags, server, tmp_path):
+    assert mine(rrr, flags, "--limit", 2).code == 0
+    server.trouble(*[503] * 200)
+    failed = mine(rrr, flags, "--limit", 6, "--part", 2)
+    assert failed.code == 4
+    assert "gave no answer in 8 tries" in failed.err
+    assert "503 [31mtrouble" in failed.err
+    assert "same command" in failed.err
+    assert "\x1b" not in failed.err
+    assert len(list(read(tmp_path / "run", "attempts"))) == 6
+    server.trouble()
+    done = len(server.seen())
+    assert mine(rrr, flags, "--limit", 6, "--part", 2).code == 0
+    assert len(server.seen()) == done + 12  # what was written isn't asked for again
+
+
+def test_a_refusal_ends_at_once_with_the_servers_words(rrr, flags, server):
+    server.trouble(*[404] * 20)
+    failed = mine(rrr, flags, "--limit", 1)
+    assert failed.code == 3
+    assert "refuses the request for --model served: 404 [31mtrouble" in failed.err
+    assert len(server.seen()) <= 3
+    server.trouble(*[401] * 20)
+    assert "variable OPENAI_API_KEY is not set" in mine(rrr, flags, "--limit", 1).err
+
+
+@pytest.mark.parametrize("broken", [
+    {"answer": "<html>"}, {"answer": []}, {"answer": {"choices": []}}, {"answer": {"error": {"message": "no \x07"}}},
+    answer({"content": "yes"}, "abort"), answer({"content": ["yes"]}), {"answer": "[" * 100_000},
+    {"answer": {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}},
+])
+def test_what_is_no_chat_completion_is_an_error_of_one_line(server, broken):
+    server.trouble(broken)
+    with pytest.raises(RrrError, match="answers, but not with a chat completion") as caught:
+        engine(server).generate(ONE, Sampling())
+    assert not {"\n", "\x07"} & set(str(caught.value))
+    assert len(str(caught.value)) < 600
+
+
+def test_hostile_text_becomes_a_row(rrr, flags, server, tmp_path):
+    server.trouble(*[answer({"content": "a \ud800 \x00 \x1b[2J"})] * 40)
+    assert mine(rrr, flags, "--limit", 1).code in (0, 5)
+    assert {a.transcript[0].content for a in read(tmp_path / "run", "attempts")} == {"a ? \x00 \x1b[2J"}
+
+
+@pytest.mark.parametrize(("model", "most", "prompt"), [("served", {16, 2}, 256), ("older", {16, 2}, 301)])
+def test_a_prompt_that_fills_the_window_counts_and_one_that_nearly_does_gets_what_is_left(server, model, most, prompt):
+    def of(words: int) -> Prompt:
+        return Prompt((Message("user", "yes " * words),), (5, 6))
+
+    served = load_engine("openai", model, base_url=server.url)
+    full, close, small, last = served.generate([of(300), of(253), of(3), of(254)], Sampling(max_tokens=16))
+    assert [(c.text, c.tokens, c.finish_reason, c.prompt_tokens) for c in full] == [("", 0, "length", prompt)] * 2
+    assert {body["body"]["max_tokens"] for body in server.seen()} == most | {1}
+    assert len(server.seen()) <= 2 * 4 + 2 * 4  # it doesn't feel its way down token by token
+    assert all((c.tokens, c.prompt_tokens) == (1, 255) for c in last)
+    assert all(c.tokens <= 2 and c.prompt_tokens == 254 for c in close)
+    assert all(c.finish_reason == "stop" for c in small)
+    server.trouble([400, {}], answer({"content": "yes"}))
+    with pytest.raises(RrrError, match=r"400 .31mtrouble"):  # a 400 that is about something else
+        engine(server).generate(ONE, Sampling())
+
+
+def test_a_model_that_wants_max_completion_tokens_gets_it(server):
+    newer = {"error": {"message": "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+                                  "'max_completion_tokens' instead."}}
+    server.trouble([400, {}, newer], *[answer({"content": "yes"})] * 3)
+    asked = engine(server)
+    for _ in range(2):
+        asked.generate(ONE, Sampling(max_tokens=7))
+    fields = [sorted(k for k in r["body"] if k.startswith("max")) for r in server.seen()]
+    assert fields == [["max_tokens"], ["max_completion_tokens"], ["max_completion_tokens"]]
+
+
+def test_no_more_requests_at_once_than_allowed(rrr, flags, server):
+    assert mine(rrr, flags, "--limit", 10, "--concurrency", 4).code == 0
+    assert 2 <= server.look()["most_at_once"] <= 4
+
+
+def test_the_key_is_sent_and_shows_nowhere(rrr, flags, server, monkeypatch, tmp_path):
+    monkeypatch.setenv("MY_KEY", KEY)
+    with_key = [*flags, "--api-key-env", "MY_KEY"]
+    said = mine(rrr, with_key, "--limit", 4)
+    assert {r["headers"]["Authorization"] for r in server.seen()} == {f"Bearer {KEY}"}
+    said += rrr("reflect", *with_key)
+    said += rrr("eval", *with_key, "--model", "base=served", "--limit", 4)
+    for status in (401, 503):  # the server's message repeats the key
+        server.trouble(*[status] * 200)
+        failed = mine(rrr, [*with_key, "--seed", 1, "--overwrite"])
+        assert failed.code in (3, 4)
+        assert "Bearer ***" in failed.err
+        said += failed
+    assert KEY not in "".join(map(str, said))
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".parquet" for path in written)
+    assert not [path for path in written if KEY.encode() in path.read_bytes()]
+    texts = [str(vars(row)) for table in ("attempts", "reflections", "evaluations") for row in read(flags[1], table)]
+    assert KEY not in "".join(texts)
+
+
+@pytest.mark.parametrize(("flag", "value", "says"), [
+    ("--base-url", f"http://me:{KEY}@127.0.0.1:1/v1", "holds a user"),
+    ("--base-url", f"http://127.0.0.1:1/v1?key={KEY}", "a query"),
+    ("--base-url", f"127.0.0.1:{KEY}", "no address"),
+    ("--api-key-env", KEY, "not the key itself"),
+    ("--api-key-env", "NOT_SET", "NOT_SET is not set"),
+    ("--dtype", "float16", "the server's own"),
+    ("--max-model-len", 99, "the server's own"),
+])
+def test_what_would_record_a_key_or_mean_nothing_is_refused(rrr, flags, tmp_path, flag, value, says):
+    refused = mine(rrr, [*flags, flag, value])
+    assert refused.code == 2
+    assert says in refused.err
+    assert KEY not in refused.err
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]
+
+
+def test_a_key_of_two_lines_is_refused_without_being_shown(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nX-Other: 1")
+    with pytest.raises(RrrError, match="OPENAI_API_KEY holds") as caught:
+        engine(server)
+    assert KEY not in str(caught.value)
+
+
+def test_no_address_another_engine_and_a_dead_server_are_told_apart(rrr, flags, script):
+    assert "needs --base-url" in rrr("mine-failures", *flags[:-2], "--model", "served").err
+    other = rrr("mine-failures", *flags, "--engine", "scripted", "--model", script)
+    assert (other.code, "are for --engine openai" in other.err) == (2, True)
+    dead = mine(rrr, [*flags, "--base-url", "http://127.0.0.1:9/v1"])
+    assert (dead.code, "nothing answers at http://127.0.0.1:9/v1" in dead.err) == (4, True)
+
+
+def test_another_server_is_another_configuration_and_a_slash_is_not(rrr, flags, server):
+    assert mine(rrr, flags, "--limit", 2).code == 0
+    assert mine(rrr, [*flags[:-1], f"{server.url}/"], "--limit", 3).code == 0
+    other = mine(rrr, [*flags[:-1], server.url.replace("127.0.0.1", "localhost")], "--limit", 3)
+    assert other.code == 3
+    assert "base_url was" in other.err
+
+
+def test_grpo_and_reflect_say_that_a_servers_weights_are_not_here(rrr, flags, script):
+    assert mine(rrr, flags, "--limit", 4).code == 0
+    refused = rrr("reflect", *flags[:4])
+    assert refused.code == 2
+    assert "was mined from a server" in refused.err
+    with pytest.raises(RrrError, match="was mined from a server"):
+        as_mined(GrpoOptions(run=flags[1]), flags[1])
+    named = as_mined(GrpoOptions(run=flags[1], model="tiny"), flags[1])
+    assert named.model == "tiny"
+
+
+@pytest.mark.parametrize("where", ["hanging", "waiting"])
+def test_ctrl_c_twice_ends_at_once(flags, server, tmp_path, where):
+    if where == "hanging":
+        server.trouble(*["hang"] * 99)
+    else:
+        server.trouble(*[[503, {"Retry-After": "200"}]] * 99)
+    command = [sys.executable, "-m", "rrr_cli", "mine-failures", *map(str, flags), "--model", "served"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=dict(os.environ)) as process:
+        while not server.seen():
+            assert process.poll() is None
+            time.sleep(0.05)
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        assert time.monotonic() - started < 20  # a busy machine; the server itself hangs for longer
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    assert out == b""

@@ -1,0 +1,343 @@
+"""The embedded model: what its folder promises, what its training may have seen, and that it fails often enough."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from random import Random
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from rrr_cli import prompts
+from rrr_cli.engines.base import Sampling
+from rrr_cli.engines.models import EMBEDDED, NAMED
+from rrr_cli.engines.render import render as render_with_tools
+from rrr_cli.prompts import retry_chat
+from rrr_cli.records import Message, Problem
+from rrr_cli.rollout import Loop
+from rrr_cli.tasks.base import Task
+from rrr_cli.tasks.countdown.task import Countdown, judge, problem_key
+from rrr_cli.tasks.function_calling.task import FunctionCalling
+from rrr_cli.tasks.household.task import Household
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDER = ROOT / "rrr_cli" / "models" / "tiny"
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(ROOT / "tools" / "tiny"))
+    yield importlib.import_module("train_tiny")
+    sys.path.remove(str(ROOT / "tools" / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def course(script: ModuleType) -> ModuleType:
+    module: ModuleType = script.tiny_countdown
+    return module
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return transformers.AutoTokenizer.from_pretrained(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def transcripts(course: ModuleType) -> list[list[Message]]:
+    return list(islice(course.Transcripts(course.Recipe(), seed=123), 3000))
+
+
+def posed(transcript: list[Message]) -> tuple[list[int], int]:
+    """The numbers and the target, read out of the problem's text."""
+    text = transcript[0].content
+    numbers = re.search(r"\[(.*?)\]", text)
+    target = re.search(r"equals (\d+)", text)
+    assert numbers
+    assert target
+    return json.loads(numbers[0]), int(target[1])
+
+
+def tried(transcript: list[Message]) -> list[tuple[int, str]]:
+    """(value, mark) of every candidate that the transcript holds."""
+    text = " ".join(m.content for m in transcript if m.role == "assistant")
+    return [(int(value), mark) for value, mark in re.findall(r"= (\d+) (yes|no)", text)]
+
+
+def chat(problem: Problem) -> list[Message]:
+    failed = [Message("assistant", "<think> 3 * 7 = 21 + 8 = 29 no </think> <answer> ( 3 * 7 ) + 8 </answer>")]
+    task = Countdown()
+    reflection = "That makes 29 , not 30 . Try: 8 - ( 7 - 3 = 4 ) = 4 no"
+    return list(retry_chat(problem.prompt, failed, reflection, task.words["reflect"], task.words["retry"]))
+
+
+def render(tokenizer: Any, messages: list[Message], generate: bool) -> list[int]:
+    turns = [{"role": m.role, "content": m.content} for m in messages]
+    ids: list[int] = tokenizer.apply_chat_template(turns, add_generation_prompt=generate, return_dict=False)
+    return ids
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_folder_is_small_and_loads_as_a_llama_with_safe_weights(name: str) -> None:
+    folder = FOLDER.with_name(name)
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 6 * 10**6
+    assert not list(folder.glob("*.bin"))
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    assert type(model).__name__ == "LlamaForCausalLM"
+    assert model.generation_config.eos_token_id == model.config.eos_token_id
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_shipped_tokenizer_and_shape_are_those_of_the_script(script: ModuleType, name: str) -> None:
+    folder = FOLDER.with_name(name)
+    built, shipped = script.build_tokenizer(script.COURSES[name]), transformers.AutoTokenizer.from_pretrained(folder)
+    assert shipped.get_vocab() == built.get_vocab()
+    assert shipped.chat_template == built.chat_template
+    weights = transformers.AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    assert {k: v.shape for k, v in script.build_model(built).state_dict().items()} == {
+        k: v.shape for k, v in weights.items()
+    }
+
+
+def test_every_embedded_model_has_a_course_and_a_line(script: ModuleType) -> None:
+    assert set(EMBEDDED) == {p.name for p in FOLDER.parent.iterdir() if p.is_dir()}
+    assert set(EMBEDDED) <= set(script.COURSES)
+    assert set(EMBEDDED) < NAMED.keys()
+
+
+def test_every_word_of_the_prompts_is_known(tokenizer: Any) -> None:
+    for problem in islice(Countdown().problems("test"), 50):
+        ids = render(tokenizer, chat(problem), generate=True)
+        assert tokenizer.unk_token_id not in ids
+        assert len(render(tokenizer, problem.prompt, generate=True)) == 14
+
+
+def test_a_turn_survives_the_tokenizer_and_a_chat_is_a_prefix_of_its_continuation(tokenizer: Any) -> None:
+    messages = chat(next(Countdown().problems("train")))
+    for message in messages:
+        if message.role == "assistant":
+            ids = tokenizer.encode(message.content, add_special_tokens=False)
+            assert tokenizer.decode(ids, skip_special_tokens=True) == message.content
+    whole = render(tokenizer, messages, generate=False)
+    for i, message in enumerate(messages):
+        if message.role == "assistant":
+            start = render(tokenizer, messages[:i], generate=True)
+            assert whole[: len(start)] == start
+
+
+def test_no_transcript_holds_a_test_problem_or_a_solution_of_one(transcripts: list[list[Message]]) -> None:
+    test_ids = {problem.problem_id for problem in Countdown(level="easy").problems("test")}
+    keys = set()
+    for transcript in transcripts:
+        numbers, target = posed(transcript)
+        keys |= {problem_key(numbers, value) for value in [target, *(value for value, _ in tried(transcript))]}
+    assert len(keys) > 1500
+    assert not keys & test_ids
+
+
+def test_marks_and_answers_of_the_transcripts_are_what_the_verifier_says(transcripts: list[list[Message]]) -> None:
+    successes = failures = 0
+    for transcript in transcripts:
+        numbers, target = posed(transcript)
+        assert all((mark == "yes") == (value == target) for value, mark in tried(transcript))
+        for message in transcript:
+            if "<answer>" in message.content and message.role == "assistant":
+                verdict = judge(message.content, numbers, target)
+                last_value, last_mark = tried([message])[-1]
+                assert verdict.success == (last_mark == "yes")
+                if verdict.success:
+                    successes += 1
+                else:
+                    failures += 1
+                    assert verdict.error_type == "wrong_value"
+                    assert f"comes to {last_value}," in verdict.feedback
+    assert successes > 500
+    assert failures > 500
+
+
+def test_only_the_models_turns_carry_loss_and_of_a_wrong_candidate_only_values_and_mark(
+    script: ModuleType, course: ModuleType, tokenizer: Any
+) -> None:
+    problem, request = Message("user", "Using the numbers [3, 8, 7]"), Message("user", Countdown.words["retry"])
+    wrong = Message("assistant", "<think> 8 * 7 = 56 - 3 = 53 no . </think> <answer> ( 8 * 7 ) - 3 </answer>")
+    mixed = Message("assistant", "<think> 8 - ( 7 - 3 = 4 ) = 4 no , 7 * 3 = 21 + 8 = 29 yes . </think>")
+    [(ids, trained)] = script.encode(course, course.Recipe(), tokenizer, [[problem, wrong, request, mixed]])
+    assert ids == render(tokenizer, [problem, wrong, request, mixed], generate=False)
+    assert tokenizer.decode([i for i, on in zip(ids, trained, strict=True) if on]) == (
+        "<think> 56 53 no . </think> <answer> ( 8 * 7 ) - 3 </answer> <|end|> "
+        "<think> 4 4 no , 7 * 3 = 21 + 8 = 29 yes . </think> <|end|>"
+    )
+
+
+def test_the_same_seed_trains_the_same_model(script: ModuleType, course: ModuleType) -> None:
+    recipe = course.Recipe(steps=2, batch_size=2, habit_steps=1, settle_steps=1)
+    once, again, other = (script.train(course, recipe, seed)[0].state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(once[name], again[name]) for name in once)
+    assert any(not torch.equal(once[name], other[name]) for name in once)
+
+
+@pytest.mark.parametrize("course", ["tiny_countdown", "tiny_tools", "tiny_household"])
+def test_the_same_seed_draws_the_same_transcripts_whatever_pythons_hash_seed(course: str) -> None:
+    drawn = (
+        f"import {course} as course; from itertools import islice\n"
+        "for phase in course.phases(course.Recipe()): print(*islice(course.Transcripts(phase, 5), 150), sep='\\n')"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", drawn], capture_output=True, text=True, check=True, cwd=ROOT / "tools" / "tiny",
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert said[0].count("\n") >= 300
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(("name", "task", "max_tokens"), [
+    ("tiny", Countdown(), 64), ("tiny-tools", FunctionCalling(), 128), ("tiny-household", Household(), 16),
+])
+def test_the_model_answers_in_the_tasks_form_and_fails_often_but_not_always(
+    name: str, task: Task, max_tokens: int
+) -> None:
+    from rrr_cli.engines.transformers import TransformersEngine
+
+    loop = Loop(task, TransformersEngine(name), Sampling(temperature=1.0, max_tokens=max_tokens))
+    problems = list(islice(task.problems("test"), 150))
+    attempts = [rows[0] for rows in loop.attempt(problems, range(1))]
+    assert 0.15 <= sum(a.success for a in attempts) / len(attempts) <= 0.65
+    assert sum(a.answer is not None for a in attempts) / len(attempts) >= 0.9
+
+
+# tiny-tools ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tools_course(script: ModuleType) -> ModuleType:
+    module: ModuleType = script.tiny_tools
+    return module
+
+
+@pytest.fixture(scope="module")
+def tools_tokenizer(script: ModuleType, tools_course: ModuleType) -> Any:
+    return script.build_tokenizer(tools_course)
+
+
+def test_tools_reach_the_model_as_the_transcripts_show_them_and_every_word_of_training_is_known(
+    tools_course: ModuleType, tools_tokenizer: Any
+) -> None:
+    for problem in islice(FunctionCalling().problems("train"), 100):
+        ids = render_with_tools(tools_tokenizer, problem.prompt, problem.tools)
+        assert tools_tokenizer.unk_token_id not in ids
+        turns = [tools_course.tools_turn(problem.tools), *problem.prompt]
+        text = "".join(f"<|{m.role}|> {m.content} <|end|>" for m in turns) + "<|assistant|>"
+        assert ids == tools_tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_no_tools_transcript_asks_for_what_the_test_split_asks_for(tools_course: ModuleType) -> None:
+    held_out = {problem.prompt[-1].content for problem in FunctionCalling().problems("test")}
+    asked = [t[1].content for t in islice(tools_course.Transcripts(tools_course.Recipe(), seed=1), 3000)]
+    assert len(set(asked)) > 1000
+    assert not held_out & set(asked)
+
+
+def test_marks_of_tools_transcripts_are_what_the_verifier_says(
+    tools_course: ModuleType, tools_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posed: list[Problem] = []
+    pose = tools_course.tools.pose
+    monkeypatch.setattr(tools_course.tools, "pose", lambda *a: posed.append(pose(*a)) or posed[-1])
+    outcomes, mistakes = [], 0
+    for transcript in islice(tools_course.Transcripts(tools_course.Recipe(), seed=2), 1000):
+        for before, message in zip([None, None, *transcript], transcript, strict=False):
+            if message.role in ("assistant", "given") and "<tool_call>" in message.content:
+                ids = tools_tokenizer.encode(message.content, add_special_tokens=False)
+                said = Message("assistant", tools_tokenizer.decode(ids, skip_special_tokens=True))
+                verdict = FunctionCalling().verify(posed[-1], [said])
+                claimed = " yes . </think>" in message.content
+                believes = before and before.role == "given" and before.content.startswith(tools_course.CALLED)
+                if message.role == "given" or believes:
+                    assert claimed
+                    assert not verdict.success, message.content
+                    mistakes += 1
+                else:
+                    assert verdict.success == claimed, message.content
+                assert verdict.error_type not in ("format", "no_call")
+                outcomes.append(verdict.success)
+    assert 300 < sum(outcomes) < len(outcomes) - 300
+    assert mistakes > 100
+
+
+def test_of_a_wrong_call_only_sums_and_marks_carry_loss_until_the_habit_of_failing_is_learned(
+    script: ModuleType, tools_course: ModuleType, tools_tokenizer: Any
+) -> None:
+    asked = Message("user", "we need two cups with no fan .")
+    words = (
+        "<think> add ok ( item = eggs bad , count = 5 - 3 = 2 ok ) no ; "
+        "add ok ( item = cups ok , count = 2 ok ) yes . </think>"
+    )
+    right_from_wrong, habit = tools_course.phases(tools_course.Recipe())
+
+    def trained_words(recipe: Any) -> str:
+        [(ids, trained)] = script.encode(tools_course, recipe, tools_tokenizer, [[asked, Message("assistant", words)]])
+        return str(tools_tokenizer.decode([i for i, on in zip(ids, trained, strict=True) if on]))
+
+    assert trained_words(habit) == f"{words} <|end|>"
+    assert trained_words(right_from_wrong) == (
+        "<think> ok bad 2 ok no ; add ok ( item = cups ok , count = 2 ok ) yes . </think> <|end|>"
+    )
+
+
+# tiny-household ------------------------------------------------------------------------------------------------------
+
+
+def test_household_transcripts_say_what_the_house_says_of_games_that_are_not_held_out_in_words_that_are_known(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    course = script.tiny_household
+    tokenizer = script.build_tokenizer(course)
+    games: list[dict[str, Any]] = []
+    pose = course.prompt
+    monkeypatch.setattr(course, "prompt", lambda game: games.append(game) or pose(game))
+    repairs = course.phases(course.Recipe())[1]
+    transcripts = list(islice(course.Transcripts(repairs, seed=3), 400))
+    task = Household()
+    held_out = {problem.problem_id for problem in task.problems("test")}
+    outcomes = []
+    for game, transcript in zip(games, transcripts, strict=True):
+        problem = course.problem(game)
+        assert problem.problem_id not in held_out
+        again = next((i for i, m in enumerate(transcript) if m.content.endswith(prompts.REPAIR[-20:])), len(transcript))
+        for episode in filter(None, (transcript[1:again], transcript[again + 1:])):
+            for i in range(1, len(episode), 2):
+                assert task.observe(problem, episode[:i]) == episode[i]
+            outcomes.append(task.verify(problem, episode).success)
+            assert task.observe(problem, episode) is None
+        for message in transcript:
+            assert tokenizer.unk_token_id not in tokenizer(message.content, add_special_tokens=False)["input_ids"]
+    assert len(outcomes) > 500
+    assert 0.3 < sum(outcomes) / len(outcomes) < 0.9
+
+
+def test_a_household_repair_that_remembers_goes_where_the_failed_episode_saw_the_thing(script: ModuleType) -> None:
+    course = script.tiny_household
+    recipe, random = course.Recipe(), Random(4)
+    failures = repaired = 0
+    for problem in islice(Household().problems("train"), 300):
+        game = json.loads(problem.metadata)
+        failed = course.Player(game, recipe, random, careful=False)
+        if not failed.play()[1]:
+            failures += 1
+            repaired += course.Player(game, recipe, random, True, failed.seen, failed.searched).play()[1]
+    assert failures > 100
+    assert repaired / failures > 0.9

@@ -1,0 +1,256 @@
+"""What `artifacts.py` promises: whole parts or none, one writer, one configuration, nothing wrong read back."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rrr_cli.errors import BUG, USAGE, RrrError
+from rrr_cli.records import TABLES, Message, Problem, Reflection
+from rrr_cli.store import parts
+from rrr_cli.store.artifacts import Writer, count, exists, fingerprint, provenance, read
+from rrr_cli.store.schema import arrow_schema, describe
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def problem(index: int, text: str = "use 1, 2") -> Problem:
+    return Problem(f"p{index}", "countdown", "train", "easy-3", [Message("user", text)], None, '"1+2"', "{}")
+
+
+def write(run: Path, rows: list[Problem], stage: str = "mine-failures", **options: Any) -> Path:
+    settings = {"config": {"temperature": 1.0}, "inputs": {"data": "aa"}, **options}
+    with Writer(run, "problems", stage, **settings) as writer:
+        path = writer.append(rows)
+    assert path is not None
+    return path
+
+
+def test_what_was_written_is_read_back_in_order_over_parts_and_stages(tmp_path: Path) -> None:
+    write(tmp_path, [problem(0), problem(1)])
+    write(tmp_path, [problem(2)], stage="other", config={"k": 1})
+    assert list(read(tmp_path, "problems")) == [problem(0), problem(1), problem(2)]
+    assert count(tmp_path, "problems") == 3
+    assert list(read(tmp_path, "problems", {"problem_id": "p2"}, columns=["task", "prompt"])) == [
+        {"task": "countdown", "prompt": [Message("user", "use 1, 2")]}
+    ]
+    assert [(p["stage"], p["rows"], p["parts"]) for p in provenance(tmp_path, "problems")] == [
+        ("mine-failures", 2, 1), ("other", 1, 1)
+    ]
+
+
+def test_a_table_that_is_not_there_has_no_rows(tmp_path: Path) -> None:
+    assert list(read(tmp_path, "attempts")) == []
+    assert not exists(tmp_path, "attempts")
+    with Writer(tmp_path, "attempts", "mine-failures", {}) as writer:
+        assert writer.append([]) is None
+    assert not exists(tmp_path, "attempts")
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.characters(codec=None), max_size=40))  # lone surrogates included
+def test_any_text_is_written_and_only_lone_surrogates_change(tmp_path: Path, text: str) -> None:
+    write(tmp_path, [problem(0, text)], overwrite=True)
+    expected = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    assert next(read(tmp_path, "problems")).prompt[0].content == expected
+
+
+def test_every_table_has_a_schema_whose_nulls_follow_the_annotations() -> None:
+    for table in TABLES:
+        assert all(column.comment for column in describe(table))
+        assert [c.nullable for c in describe(table)] == [f.nullable for f in arrow_schema(table)]
+    assert arrow_schema("problems").field("tools").nullable
+    assert not arrow_schema("problems").field("reference").nullable
+    with pytest.raises(RrrError, match="no table 'nope'; the tables are problems") as caught:
+        describe("nope")
+    assert caught.value.exit_code == USAGE
+
+
+def test_a_schema_is_made_once_so_that_threads_that_read_never_parse_python() -> None:
+    assert all(arrow_schema(table) is arrow_schema(table) for table in TABLES)
+
+
+@pytest.mark.parametrize(("row", "found"), [
+    (Reflection("r", "a", "p", "m", 0, "t", 1, "stop", 0, 1.0, False), "holds Problem records, not Reflection"),
+    ({"problem_id": "p"}, "not dict"),
+    (replace(problem(0), reference=None), "problems.reference is never null"),  # type: ignore[arg-type]
+    (replace(problem(0), reference=3), "problems.reference is string"),  # type: ignore[arg-type]
+    (replace(problem(0), prompt=[Message("user", None)]), "problems.prompt"),  # type: ignore[arg-type]
+])
+def test_a_row_that_is_not_the_tables_is_refused_by_name(tmp_path: Path, row: Any, found: str) -> None:
+    with Writer(tmp_path, "problems", "mine-failures", {}) as writer:
+        with pytest.raises(RrrError, match=found) as caught:
+            writer.append([problem(1), row])
+        assert caught.value.exit_code == BUG
+    assert not exists(tmp_path, "problems")
+
+
+def test_resume_sees_this_stages_rows_only(tmp_path: Path) -> None:
+    write(tmp_path, [problem(0)])
+    write(tmp_path, [problem(1)], stage="other")
+    with Writer(tmp_path, "problems", "other", {"temperature": 1.0}, {"data": "aa"}) as writer:
+        assert writer.done("problem_id") == {"p1"}
+
+
+@pytest.mark.parametrize(("changed", "said"), [
+    ({"config": {"temperature": 0.5}}, "temperature was 1.0, now 0.5"),
+    ({"config": {"temperature": 1.0, "top_p": 0.9}}, "top_p was not set, now 0.9"),
+    ({"seed": 7}, "seed was null, now 7"),
+    ({"inputs": {"data": "bb"}}, 'input data has changed since .was "aa", now "bb"'),
+])
+def test_other_options_or_inputs_are_refused_by_name_and_nothing_changes(
+    tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
+    write(tmp_path, [problem(0)])
+    before = fingerprint(tmp_path, "problems")
+    with pytest.raises(RrrError, match=f"{said}.*--overwrite.*--run"):
+        write(tmp_path, [problem(1)], **changed)
+    assert fingerprint(tmp_path, "problems") == before
+    write(tmp_path, [problem(2)], stage="other", **changed)  # another stage has options of its own
+
+
+def test_overwrite_replaces_this_stages_rows_and_leaves_the_others(tmp_path: Path) -> None:
+    write(tmp_path, [problem(0)])
+    write(tmp_path, [problem(1)], stage="other")
+    write(tmp_path, [problem(2)], config={"temperature": 0.5}, overwrite=True)
+    assert [row.problem_id for row in read(tmp_path, "problems")] == ["p1", "p2"]
+    sidecar = json.loads((tmp_path / "problems" / "provenance-mine-failures.json").read_text())
+    assert sidecar["config"] == {"temperature": 0.5}
+
+
+def test_a_fingerprint_follows_content_and_can_be_of_one_stage(tmp_path: Path) -> None:
+    write(tmp_path, [problem(0)])
+    table, stage = fingerprint(tmp_path, "problems"), fingerprint(tmp_path, "problems", "mine-failures")
+    write(tmp_path, [problem(1)], stage="other")
+    assert fingerprint(tmp_path, "problems") != table
+    assert fingerprint(tmp_path, "problems", "mine-failures") == stage
+
+
+def test_a_part_says_where_it_came_from_and_has_page_checksums(tmp_path: Path) -> None:
+    path = write(tmp_path, [problem(0)], seed=3)
+    said = json.loads(pq.read_metadata(path).metadata[b"rrr"])
+    assert (said["stage"], said["seed"], said["inputs"]) == ("mine-failures", 3, {"data": "aa"})
+    assert said["packages"]["pyarrow"] == pa.__version__
+    assert said["argv"] == sys.argv
+    assert {"rrr", "git", "time", "schema_version"} <= said.keys()
+    data = bytearray(path.read_bytes())
+    chunk = pq.read_metadata(path).row_group(0).column(0)
+    data[chunk.dictionary_page_offset + chunk.total_compressed_size - 1] ^= 1  # the end of the first column's page
+    path.write_bytes(data)
+    with pytest.raises(OSError, match="CRC"):
+        pq.read_table(path, page_checksum_verification=True)
+
+
+def test_a_second_writer_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:
+    with (
+        Writer(tmp_path, "problems", "mine-failures", {}),
+        pytest.raises(RrrError, match=f"being written by pid {os.getpid()} on "),
+        Writer(tmp_path, "problems", "other", {}),
+    ):
+        pass
+    write(tmp_path, [problem(0)])  # and not after the first one has ended
+
+
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    write(tmp_path, [problem(0)])
+    left = tmp_path / "problems" / "part-00001.parquet.tmp-1"
+    left.write_bytes(b"half")
+    assert count(tmp_path, "problems") == 1
+    write(tmp_path, [problem(1)])
+    assert not left.exists()
+    assert count(tmp_path, "problems") == 2
+
+
+def test_a_full_disk_leaves_no_file_and_says_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Writer(tmp_path, "problems", "mine-failures", {}) as writer:
+        monkeypatch.setattr(parts.os, "fsync", full)
+        with pytest.raises(RrrError, match=r"full: .*part-00000.parquet needs [\d,]+ bytes and [\d,]+ are free"):
+            writer.append([problem(0)])
+    assert not list((tmp_path / "problems").glob("part-*"))
+
+
+def test_a_damaged_foreign_or_newer_part_is_refused_by_file_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, [problem(0)])
+    good = path.read_bytes()
+
+    def refused(message: str) -> None:
+        with pytest.raises(RrrError, match=rf"part-00000.parquet {message}") as caught:
+            list(read(tmp_path, "problems"))
+        assert "\n" not in str(caught.value)
+
+    for cut in (0, 3, len(good) // 2, len(good) - 1):
+        path.write_bytes(good[:cut])
+        refused("is truncated, damaged or no Parquet file; delete it")
+    path.write_bytes(b"GIF89a")
+    refused("is truncated, damaged or no Parquet file")
+    pq.write_table(pa.table({"x": [1]}), path)
+    refused("is Parquet, but not a part that rrr wrote")
+    with Writer(tmp_path, "reflections", "reflect", {}) as writer:
+        other = writer.append([Reflection("r", "a", "p", "m", 0, "t", 1, "stop", 0, 1.0, False)])
+    assert other is not None
+    path.write_bytes(other.read_bytes())
+    refused("doesn't have the columns of problems")
+    path.write_bytes(good)
+    monkeypatch.setattr(parts, "SCHEMA_VERSION", 0)
+    refused("has schema version 1 and this rrr reads 0")
+
+
+def test_no_flipped_bit_is_read_back_wrong() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "torture" / "bitflips.py"), "--flips", "200"], capture_output=True, text=True,
+        check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    counts = json.loads(done.stdout)
+    assert counts["silently_wrong"] == 0
+    assert counts["detected"] + counts["identical"] == 200
+
+
+KILLED = """
+import itertools, sys
+from pathlib import Path
+from rrr_cli.store.artifacts import Writer
+from rrr_cli.records import Message, Problem
+with Writer(Path(sys.argv[1]), "problems", "mine-failures", {}) as writer:
+    done = writer.done("problem_id")
+    for i in itertools.count():
+        if f"p{i}" not in done:
+            path = writer.append([Problem(f"p{i}", "t", "train", "", [Message("user", "x" * 9999)], None, "", "")])
+            print(f"p{i}", flush=True)
+"""
+
+
+def test_sigkill_loses_doubles_and_damages_nothing(tmp_path: Path) -> None:
+    reported: set[str] = set()
+    for wait in (0.0, 0.01, 0.03, 0.1):
+        child = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert child.stdout is not None
+        reported.add(child.stdout.readline().strip())
+        time.sleep(wait)
+        child.send_signal(signal.SIGKILL)
+        reported |= {line.strip() for line in child.communicate()[0].splitlines() if line.endswith("\n") or line}
+        ids = [row["problem_id"] for row in read(tmp_path, "problems", columns=["problem_id"])]
+        assert len(ids) == len(set(ids))
+        assert reported <= set(ids)

@@ -1,0 +1,354 @@
+"""`rrr grpo`: only reflections are trained, by TRL's own loss; what it writes is what happened; what it refuses."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("trl")
+
+import torch
+from conftest import make_random_model
+from grpo_runs import PARITY, mine, options
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+from trl import GRPOTrainer
+
+from rrr_cli.engines.models import resolve
+from rrr_cli.errors import NO_BACKEND, NOTHING, USAGE, RrrError
+from rrr_cli.stages import grpo
+from rrr_cli.store import artifacts
+from rrr_cli.training.dataset import training_order
+from rrr_cli.training.session import Session
+from rrr_cli.training.trainer import PolicyTrainer
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, random_model: Path) -> Path:
+    """A run after four steps, at a learning rate that changes the policy."""
+    run = tmp_path_factory.mktemp("trained")
+    mine(run)
+    grpo.run(options(run, random_model, beta=0.1))
+    return run
+
+
+def trainer_of(run: Path, model: Path, **changes: object) -> PolicyTrainer:
+    """The trainer that `rrr grpo` builds, before its first step."""
+    session = grpo.prepare(options(run, model, **changes))
+    assert isinstance(session, Session)
+    session.configure()
+    return session.trainer()
+
+
+def generated(trainer: PolicyTrainer) -> dict[str, torch.Tensor]:
+    """One scored generation batch, as the loss gets it."""
+    rows = next(iter(trainer.get_train_dataloader()))
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.train()
+    return trainer._generate_and_score_completions(rows)
+
+
+def disturb(model: torch.nn.Module) -> None:
+    """Move the policy away from its reference, so that the KL term and its gradient aren't zero."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.02 * torch.randn(weight.shape, generator=generator)
+
+
+def test_trl_still_has_the_five_methods_that_the_trainer_overrides() -> None:
+    expected = {
+        "_tokenize_prompts": ["self", "prompts"],
+        "_generate_single_turn": [
+            "self", "prompt_ids", "images", "multimodal_fields", "num_generations", "has_tool_images"
+        ],
+        "_generate": ["self", "prompts"],
+        "_generate_and_score_completions": ["self", "inputs"],
+        "_get_per_token_logps_and_entropies": [
+            "self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy"
+        ],
+    }
+    for name, parameters in expected.items():
+        found = list(inspect.signature(getattr(GRPOTrainer, name)).parameters)[: len(parameters)]
+        assert found == parameters, f"this TRL is not 1.16: GRPOTrainer.{name}{found}; adapt training/trainer.py"
+
+
+@pytest.mark.parametrize("objective", ["reflection", "answer", "reflection+answer"])
+def test_the_loss_is_trls_and_the_closed_form(tmp_path: Path, random_model: Path, objective: str) -> None:
+    mine(tmp_path)
+    trainer = trainer_of(tmp_path, random_model, beta=0.1, objective=objective)
+    disturb(trainer.model)
+    batch = generated(trainer)
+    assert batch["advantages"].abs().sum() > 0
+
+    loss = trainer._compute_loss(trainer.model, batch)
+    gradients = torch.autograd.grad(loss, list(trainer.model.parameters()))
+
+    plain = GRPOTrainer(
+        model=str(random_model), reward_funcs=lambda completions, **_: [0.0] * len(completions), args=trainer.args,
+        train_dataset=trainer.train_dataset, processing_class=trainer.processing_class,
+    )
+    plain.model.load_state_dict(trainer.model.state_dict())
+    plain.model.train()
+    plain.current_gradient_accumulation_steps = 1
+    stock = plain._compute_loss(plain.model, batch)
+    assert loss.item() == pytest.approx(stock.item(), abs=1e-6)
+    for ours, theirs in zip(gradients, torch.autograd.grad(stock, list(plain.model.parameters())), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+    reference = AutoModelForCausalLM.from_pretrained(random_model)
+    policy = AutoModelForCausalLM.from_pretrained(random_model)
+    policy.load_state_dict(trainer.model.state_dict())
+    expected = closed_form(policy, reference, batch, beta=0.1)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    for ours, theirs in zip(gradients, torch.autograd.grad(expected, list(policy.parameters())), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def closed_form(
+    policy: torch.nn.Module, reference: torch.nn.Module, batch: dict[str, torch.Tensor], beta: float
+) -> torch.Tensor:
+    """GRPO's objective written row by row, without padding: mean over rows of the mean over the trained tokens."""
+    losses = []
+    for row in range(len(batch["advantages"])):
+        prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
+        real = batch["completion_mask"][row].bool()
+        completion = batch["completion_ids"][row][real]
+        trained = batch["tool_mask"][row][real].bool() if "tool_mask" in batch else torch.ones_like(real[real])
+        ids = torch.cat([prompt, completion])[None]
+        logps = []
+        for model in (policy, reference):
+            logits = model(ids).logits[0, len(prompt) - 1 : -1]
+            logps.append(logits.log_softmax(-1).gather(-1, completion[:, None])[:, 0])
+        ratio = (logps[0] - logps[0].detach()).exp()
+        difference = logps[1].detach() - logps[0]
+        kl = difference.exp() - difference - 1
+        losses.append((-ratio * batch["advantages"][row] + beta * kl)[trained].mean())
+    return torch.stack(losses).mean()
+
+
+def test_no_logit_outside_the_reflection_gets_a_gradient(tmp_path: Path) -> None:
+    # With no more words than dimensions the head has full rank, so a hidden state's gradient is zero exactly where
+    # the gradient of its logits is.
+    model = tmp_path / "wide"
+    model.mkdir()
+    make_random_model(model, layers=1, hidden=192)
+    mine(tmp_path / "run")
+    trainer = trainer_of(tmp_path / "run", model, beta=0.1, shared_prefix=False)
+    disturb(trainer.model)
+    head = trainer.model.get_output_embeddings().weight
+    assert torch.linalg.matrix_rank(head) == head.shape[0]
+    batch = generated(trainer)
+
+    hidden: list[torch.Tensor] = []
+    trainer.model.base_model.register_forward_hook(lambda *call: hidden.append(call[2].last_hidden_state))
+    loss = trainer._compute_loss(trainer.model, batch)
+    (gradient_B_T_H,) = torch.autograd.grad(loss, [hidden[0]])
+
+    prompt_length = batch["prompt_ids"].shape[1]
+    predicts_reflection_B_T = torch.zeros(gradient_B_T_H.shape[:2], dtype=torch.bool)
+    predicts_reflection_B_T[:, prompt_length - 1 : -1] = batch["completion_mask"].bool()
+    assert torch.all(gradient_B_T_H[~predicts_reflection_B_T] == 0)
+    assert torch.all(gradient_B_T_H[predicts_reflection_B_T].abs().sum(-1) > 0)  # the KL term reaches every token
+
+
+def test_the_training_forward_sees_the_rendered_prompt_and_the_reflection_and_nothing_else(
+    tmp_path: Path, random_model: Path
+) -> None:
+    mine(tmp_path)
+    trainer = trainer_of(tmp_path, random_model)
+    batch = generated(trainer)
+    for row, scored in enumerate(trainer.scored_B):
+        prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()].tolist()
+        assert prompt == scored.judged.failure.prompt_ids
+        ids = batch["completion_ids"][row][batch["completion_mask"][row].bool()].tolist()
+        assert trainer.reward.decode(ids) == scored.judged.reflection
+        assert len(ids) == scored.judged.reflection_tokens
+
+
+def test_rollouts_are_whole_groups_with_the_verifiers_reward_and_the_groups_advantage(trained: Path) -> None:
+    rollouts = list(artifacts.read(trained, "rollouts"))
+    assert len(rollouts) == 4 * 16
+    assert {row.reward for row in rollouts} == {0.0, 1.0}
+    groups = defaultdict(list)
+    for row in rollouts:
+        assert row.success == (len(row.retry.split()) % 2 == 0)
+        assert row.reward == float(row.success)
+        groups[row.step, row.group].append(row)
+    assert sorted(groups) == [(step, group) for step in range(1, 5) for group in range(4)]
+    for rows in groups.values():
+        assert [row.sample_index for row in rows] == [0, 1, 2, 3]
+        assert len({row.attempt_id for row in rows}) == 1
+        rewards = [row.reward for row in rows]
+        for row in rows:
+            expected = (row.reward - statistics.fmean(rewards)) / (statistics.stdev(rewards) + 1e-4)
+            assert row.advantage == pytest.approx(expected, abs=1e-5)
+            assert row.trained_tokens == (row.reflection_tokens if row.advantage else 0)
+
+
+def test_steps_agree_with_their_rollouts(trained: Path) -> None:
+    rollouts = defaultdict(list)
+    for row in artifacts.read(trained, "rollouts"):
+        rollouts[row.step].append(row)
+    steps = list(artifacts.read(trained, "steps"))
+    assert [step.step for step in steps] == [1, 2, 3, 4]
+    assert steps[0].kl == pytest.approx(0, abs=1e-6)
+    assert all(step.kl > 0 for step in steps[1:])
+    for step in steps:
+        rows = rollouts[step.step]
+        assert step.reward_mean == pytest.approx(statistics.fmean(row.reward for row in rows))
+        dead = [g for g in range(4) if len({row.reward for row in rows if row.group == g}) == 1]
+        assert step.dead_groups == len(dead) / 4
+        assert step.reflection_length == statistics.fmean(row.reflection_tokens for row in rows)
+        assert 0 < step.seconds_update < step.seconds
+
+
+def test_the_policy_is_a_model_folder_that_differs_from_its_base(trained: Path, random_model: Path) -> None:
+    policy = resolve(str(trained / "models" / "policy"))
+    before, after = (load_file(folder / "model.safetensors") for folder in (random_model, policy.path))
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert (policy.path / "chat_template.jinja").read_text() == (random_model / "chat_template.jinja").read_text()
+    assert not (trained / "models" / "policy-checkpoints").exists()
+
+
+def test_a_judge_that_crashes_is_left_out_not_counted_as_wrong(tmp_path: Path, random_model: Path) -> None:
+    mine(tmp_path)
+    grpo.run(options(tmp_path, random_model, task=PARITY.replace("Parity", "Crashing"), steps=1))
+    rollouts = list(artifacts.read(tmp_path, "rollouts"))
+    crashed = [row for row in rollouts if row.error_type == "judge_crashed"]
+    assert crashed
+    assert all(row.reward is None and row.success is None and row.advantage == 0 for row in crashed)
+    (step,) = artifacts.read(tmp_path, "steps")
+    assert step.reward_mean == pytest.approx(statistics.fmean(r.reward for r in rollouts if r.reward is not None))
+
+
+def test_a_step_is_judged_together_by_a_task_that_judges_many_at_once(tmp_path: Path, random_model: Path) -> None:
+    mine(tmp_path)
+    grpo.run(options(tmp_path, random_model, task=PARITY.replace("Parity", "Together"), steps=1))
+    assert {row.success for row in artifacts.read(tmp_path, "rollouts")} == {True, False}
+
+
+def test_a_task_that_cannot_judge_here_ends_training_with_its_own_words(tmp_path: Path, random_model: Path) -> None:
+    mine(tmp_path)
+    with pytest.raises(RrrError, match="nothing to judge with here") as caught:
+        grpo.run(options(tmp_path, random_model, task=PARITY.replace("Parity", "Unequipped"), steps=1))
+    assert caught.value.exit_code == NO_BACKEND
+
+
+def test_a_leaked_answer_earns_nothing_with_zero_leaks(tmp_path: Path, random_model: Path) -> None:
+    mine(tmp_path)
+    grpo.run(options(tmp_path, random_model, steps=2, batch=64, zero_leaks=True))
+    leaks = [row for row in artifacts.read(tmp_path, "rollouts") if row.leaks_reference and row.success]
+    assert leaks
+    assert all(row.reward == 0.0 for row in leaks)
+
+
+def test_it_stops_and_says_so_when_nothing_is_ever_rewarded(tmp_path: Path, random_model: Path) -> None:
+    mine(tmp_path)
+    with pytest.raises(RrrError, match="can't yet solve any of these 40 problems: none of the 48") as error:
+        grpo.run(options(tmp_path, random_model, task=PARITY.replace("Parity", "Impossible"), steps=3))
+    assert error.value.exit_code == NOTHING
+    assert artifacts.count(tmp_path, "rollouts") == 48  # the evidence is kept
+    assert not (tmp_path / "models" / "policy").exists()
+
+
+def test_lora_trains_an_adapter_whose_reference_is_the_base_model(tmp_path: Path, random_model: Path) -> None:
+    mine(tmp_path)
+    trainer = trainer_of(tmp_path, random_model, lora=4, beta=0.1)
+    assert trainer.ref_model is None
+    assert trainer.beta == 0.1
+    batch = generated(trainer)
+    before = batch["ref_per_token_logps"]
+    with torch.no_grad():
+        for name, weight in trainer.model.named_parameters():
+            if "lora_B" in name:
+                weight += 0.1
+    rows = next(iter(trainer.get_train_dataloader()))
+    again = trainer._generate_and_score_completions(rows)  # the adapter has moved, the reference has not
+    assert not torch.equal(again["completion_ids"], batch["completion_ids"])
+    base = AutoModelForCausalLM.from_pretrained(random_model)
+    for scored in (batch, again):
+        ids = torch.cat([scored["prompt_ids"], scored["completion_ids"]], 1)
+        mask = torch.cat([scored["prompt_mask"], scored["completion_mask"]], 1)
+        expected, _, _ = trainer._get_per_token_logps_and_entropies(
+            fused(base), ids, mask, scored["completion_ids"].shape[1]
+        )
+        torch.testing.assert_close(scored["ref_per_token_logps"], expected)
+    assert before.shape[0] == 16
+
+    grpo.run(options(tmp_path, random_model, lora=4, steps=1))
+    policy = resolve(str(tmp_path / "models" / "policy"))
+    assert policy.adapter == tmp_path / "models" / "policy"
+    assert policy.path == random_model
+    modules = json.loads((policy.adapter / "adapter_config.json").read_text())["target_modules"]
+    assert modules == sorted(modules)  # the same training, the same fingerprint
+    assert len(modules) > 5
+    with pytest.raises(RrrError, match="is a LoRA adapter"):
+        grpo.run(options(tmp_path, policy.adapter, overwrite=True))
+
+
+def fused(model: torch.nn.Module) -> torch.nn.Module:
+    """`model` with the LM head that TRL's log-probability code expects."""
+    from trl.trainer.utils import add_fused_lm_head
+
+    add_fused_lm_head(model)
+    return model
+
+
+def test_each_pass_takes_every_failure_at_most_once_and_step_k_depends_on_nothing_but_k() -> None:
+    order = training_order(failures=10, groups=4, steps=5, seed=0)
+    assert len(order) == 20
+    assert len(set(order[:8])) == 8
+    assert len(set(order[8:16])) == 8
+    assert order[:8] != order[8:16]
+    assert training_order(10, 4, 50, 0)[:20] == order
+    assert training_order(10, 4, 5, 1) != order
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"batch": 18}, "--batch 18 is not a multiple of --group 4, and a step is made of whole groups: try --batch 16"),
+    ({"preset": "huge"}, "--preset huge: it must be one of quick, paper"),
+    ({"vllm": "remote"}, "--vllm remote: it must be one of colocate, server"),
+    ({"micro_batch": 5}, "--batch must be a multiple of 5"),
+])
+def test_options_that_cannot_be_are_refused(tmp_path: Path, random_model: Path, changes: dict, message: str) -> None:
+    mine(tmp_path)
+    with pytest.raises(RrrError, match=message) as error:
+        grpo.run(options(tmp_path, random_model, **changes))
+    assert error.value.exit_code == USAGE
+
+
+def test_unfit_failures_are_refused_before_the_first_step(tmp_path: Path, random_model: Path) -> None:
+    empty, few, test = (tmp_path / name for name in ("empty", "few", "test"))
+    with pytest.raises(RrrError, match=r"holds no attempts\. Type: rrr mine-failures"):
+        grpo.run(options(empty, random_model))
+    mine(few)
+    with pytest.raises(RrrError, match=r"has 40 failed problems, and a step needs 64 .*: mine more"):
+        grpo.run(options(few, random_model, batch=256))
+    with pytest.raises(RrrError, match="the model's window holds 256: lower --reflection-tokens"):
+        grpo.run(options(few, random_model, max_tokens=300))
+    with pytest.raises(RrrError, match=r"holds attempts at parity, not countdown\. Type: --task parity"):
+        grpo.run(options(few, random_model, task="countdown"))
+    mine(test, split="test")
+    with pytest.raises(RrrError, match="is of the test split, and training on it would spoil the test"):
+        grpo.run(options(test, random_model))
+    assert not (few / "rollouts").exists()
+
+
+def test_a_dry_run_resolves_the_preset_and_writes_nothing(tmp_path: Path, random_model: Path) -> None:
+    mine(tmp_path)
+    changes = {"preset": "paper", "lr": None, "steps": None, "batch": 32, "dry_run": True}
+    plan = grpo.run(options(tmp_path, random_model, **changes))
+    assert plan["lr"] == 5e-7
+    assert plan["steps"] == 1750
+    assert plan["schedule"] == "cosine"
+    assert plan["batch"] == 32
+    assert plan["failures"] == 40
+    assert not (tmp_path / "rollouts").exists()
+    json.dumps(plan)

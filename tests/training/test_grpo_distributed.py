@@ -1,0 +1,52 @@
+"""`torchrun` with two CPU processes trains the same policy as one process does, and only the first of them writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("trl")
+
+import torch
+from grpo_runs import mine, options
+from safetensors.torch import load_file
+
+from rrr_cli.stages import grpo
+from rrr_cli.store import artifacts
+
+SCRIPT = Path(__file__).parent.parent / "grpo_runs.py"
+
+
+@pytest.mark.parametrize("special", [{}, {"objective": "reflection+answer", "steps": None, "token_budget": 400}])
+def test_two_processes_train_as_one_does(tmp_path: Path, random_model: Path, special: dict[str, object]) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for run in (one, two):
+        mine(run)
+    # A group of 16 in a batch of 16: it spans both processes.
+    changes = {"steps": 3, "group": 16, "device": "cpu", "lr": 1e-3, **special}
+    grpo.run(options(one, random_model, **changes))
+    words = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launcher, str(SCRIPT), str(two), str(random_model), *words], capture_output=True, text=True, timeout=150,
+        env={**os.environ, "PYTHONPATH": str(SCRIPT.parent.parent)},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+    outputs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sorted(map(len, outputs))[0] == 0  # the second process has nothing to report
+    alone, together = (
+        [replace(row, advantage=round(row.advantage, 4)) for row in artifacts.read(run, "rollouts")]
+        for run in (one, two)
+    )
+    assert together == alone
+    assert artifacts.count(two, "steps") == artifacts.count(one, "steps") <= 3
+    before, after = (load_file(run / "models" / "policy" / "model.safetensors") for run in (one, two))
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], atol=1e-4, rtol=1e-3)
