@@ -14,7 +14,7 @@ PACKAGE = Path(rrr_cli.__file__).parent
 # Lowest first. A module may import from its own layer or a lower one.
 LAYERS = [
     {"errors", "records", "options", "rrr_cli"},
-    {"prompts", "progress", "text", "metrics"},
+    {"prompts", "progress", "text", "metrics", "plugs"},
     {"store"},
     {"show"},
     {"sandbox"},

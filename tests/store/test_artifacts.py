@@ -216,8 +216,8 @@ def test_a_damaged_foreign_or_newer_part_is_refused_by_file_name(
 
 def test_no_flipped_bit_is_read_back_wrong() -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "torture" / "bitflips.py"), "--flips", "200"], capture_output=True, text=True,
-        check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, str(ROOT / "tools" / "torture" / "bitflips.py"), "--flips", "200"],
+        capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
     counts = json.loads(done.stdout)

@@ -1,0 +1,113 @@
+"""Tasks, engines and objectives by name: built in, an entry point of an installed package, or `path/to/file.py:Class`.
+
+Reads the Python file that a user names. Puts no module where an import of the same name would find it, and refuses a
+file or a class that isn't there or doesn't load, in one line.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.records import content_id
+
+
+@dataclass(frozen=True)
+class Plug:
+    """A class that was found by its name."""
+
+    cls: Any
+    source: str | None  # hash of its source where it isn't built in: part of a run's identity
+
+
+def find(kind: str, name: str, built_in: Mapping[str, str]) -> Plug:
+    """The class that `--KIND NAME` means. `built_in`: name -> "module:Class"; entry points are of group "rrr.KINDs".
+
+    Raises RrrError (exit 2): no such name, file or class, or a file that doesn't load.
+    """
+    if ".py:" in name:
+        cls = _of_file(kind, name)
+    elif name in built_in:
+        module, _, attribute = built_in[name].partition(":")
+        return Plug(getattr(importlib.import_module(module), attribute), None)
+    else:
+        points = _points(kind)
+        if name not in points:
+            known = ", ".join(names(kind, built_in))
+            raise RrrError(f"--{kind} {name}: no such {kind}. Known: {known}; or path/to/file.py:Class", USAGE)
+        try:
+            cls = points[name].load()
+        except Exception as error:
+            raise _broken(kind, name, error) from None
+    return Plug(cls, source_of(cls))
+
+
+def names(kind: str, built_in: Mapping[str, str]) -> tuple[str, ...]:
+    """The names that `find` knows without a path: built in first, then those of installed packages."""
+    return (*built_in, *sorted(_points(kind).keys() - built_in.keys()))
+
+
+def source_of(cls: Any) -> str:
+    """A hash of the files that define a class and the classes it extends, but for rrr's and Python's own."""
+    modules = dict.fromkeys(c.__module__ for c in getattr(cls, "__mro__", (type(cls),)))
+    files = []
+    for name in modules:
+        if name.partition(".")[0] not in {"rrr_cli", *sys.stdlib_module_names}:
+            path = getattr(sys.modules.get(name), "__file__", None)
+            files.append(Path(path).read_bytes().hex() if path else name)
+    return content_id(*files)
+
+
+def _of_file(kind: str, name: str) -> Any:
+    path, _, attribute = name.rpartition(":")
+    if not Path(path).is_file():
+        raise RrrError(f"--{kind} {name}: there is no file {path}", USAGE)
+    try:
+        module = _module(Path(path))
+    except Exception as error:
+        raise _broken(kind, name, error) from None
+    if not hasattr(module, attribute):
+        found = ", ".join(_classes(module)) or "no class"
+        raise RrrError(f"--{kind} {name}: {path} has no {attribute} (it has {found})", USAGE)
+    return getattr(module, attribute)
+
+
+def _module(path: Path) -> ModuleType:
+    """The module of a file, under a name of its own: a task called json.py must not become everybody's json."""
+    name = f"rrr_plug_{content_id(str(path.resolve()), path.read_bytes().hex())}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses look their module up
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+def _classes(module: ModuleType) -> Iterator[str]:
+    return (k for k, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__)
+
+
+def _points(kind: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"rrr.{kind}s")}
+
+
+def _broken(kind: str, name: str, error: Exception) -> RrrError:
+    """A plug that doesn't load, with the line of its file where it failed."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
+    line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if len(frames) > 1 else None
+    where = f"line {line}: " if line else ""
+    return RrrError(f"--{kind} {name} doesn't load: {where}{type(error).__name__}: {error}", USAGE)
