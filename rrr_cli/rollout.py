@@ -7,8 +7,7 @@ the task is an environment, a try is an episode: all open episodes take their tu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
 
 from rrr_cli.engines.base import Engine, Prompt, Sampling
 from rrr_cli.errors import USAGE, RrrError
@@ -17,13 +16,19 @@ from rrr_cli.records import Attempt, Message, Problem, Reflection, content_id, d
 from rrr_cli.tasks.base import Environment, Task, Verdict, verify_all
 
 
-class Failed(Protocol):
-    """What a reflection needs to know of a failed attempt: an `Attempt` has it."""
+@dataclass(frozen=True)
+class Failure:
+    """A problem and a failed attempt at it: what is reflected on, retried and repaired, in every stage."""
 
-    @property
-    def attempt_id(self) -> str: ...
-    @property
-    def transcript(self) -> list[Message]: ...
+    problem: Problem
+    attempt_id: str
+    transcript: list[Message]  # the turns after the problem's prompt
+    feedback: str = ""  # what the verifier said of it
+
+    @classmethod
+    def of(cls, problem: Problem, attempt: Attempt) -> Failure:
+        """The failure that a row of the table `attempts` is."""
+        return cls(problem, attempt.attempt_id, attempt.transcript, attempt.feedback)
 
 
 @dataclass
@@ -63,64 +68,60 @@ class Loop:
             [Episode(p, tuple(p.prompt), i, self._seed(phase, p.problem_id, i)) for i in samples] for p in problems_B
         ])
 
-    def reflect(
-        self, problems_B: Sequence[Problem], failed_B: Sequence[Failed], samples: range
-    ) -> list[list[Reflection]]:
+    def reflect(self, failures_B: Sequence[Failure], samples: range) -> list[list[Reflection]]:
         """Reflections number `samples` on each failed attempt: reflections_B_N."""
         prompts = [
             Prompt(
-                reflect_chat(p.prompt, a.transcript, self.task.words["reflect"]),
-                tuple(self._seed("reflect", a.attempt_id, i) for i in samples),
-                p.tools,
+                reflect_chat(f.problem.prompt, f.transcript, self.task.words["reflect"]),
+                tuple(self._seed("reflect", f.attempt_id, i) for i in samples),
+                f.problem.tools,
             )
-            for p, a in zip(problems_B, failed_B, strict=True)
+            for f in failures_B
         ]
-        sampling = Sampling(self.sampling.temperature, self.sampling.top_p, self.reflection_max_tokens)
+        sampling = replace(self.sampling, max_tokens=self.reflection_max_tokens)
         completions_B_N = self.engine.generate(prompts, sampling)
         rows: list[list[Reflection]] = []
-        for p, a, prompt, completions_N in zip(problems_B, failed_B, prompts, completions_B_N, strict=True):
+        for f, prompt, completions_N in zip(failures_B, prompts, completions_B_N, strict=True):
             rows.append([
                 Reflection(
-                    reflection_id=content_id("reflection", a.attempt_id, self.engine.fingerprint, sampling, s),
-                    attempt_id=a.attempt_id, problem_id=p.problem_id, reflector=self.engine.model, sample_index=i,
-                    text=c.text, tokens=c.tokens, finish_reason=c.finish_reason, seed=s,
-                    temperature=sampling.temperature, leaks_reference=self.task.leaks(p, c.text),
+                    reflection_id=content_id("reflection", f.attempt_id, self.engine.fingerprint, sampling, s),
+                    attempt_id=f.attempt_id, problem_id=f.problem.problem_id, reflector=self.engine.model,
+                    sample_index=i, text=c.text, tokens=c.tokens, finish_reason=c.finish_reason, seed=s,
+                    temperature=sampling.temperature, leaks_reference=self.task.leaks(f.problem, c.text),
                 )
                 for i, s, c in zip(samples, prompt.seeds, completions_N, strict=True)
             ])
         return rows
 
     def retry(
-        self, problems_B: Sequence[Problem], failed_B: Sequence[Failed], reflections_B: Sequence[Reflection | None],
-        samples: range,
+        self, pairs_B: Sequence[tuple[Failure, Reflection | None]], samples: range
     ) -> list[list[Attempt]]:
         """Retries number `samples` of each failed attempt after its reflection, or (None) without one: attempts_B_N."""
         episodes_B_N = []
-        for p, a, r in zip(problems_B, failed_B, reflections_B, strict=True):
+        for f, r in pairs_B:
             chat = retry_chat(
-                p.prompt, a.transcript, r.text if r else None, self.task.words["reflect"], self.task.words["retry"],
-                self.retry_context,
+                f.problem.prompt, f.transcript, r.text if r else None, self.task.words["reflect"],
+                self.task.words["retry"], self.retry_context,
             )
-            told = r.reflection_id if r else None
+            given = r.reflection_id if r else None
             episodes_B_N.append([
-                Episode(p, chat, i, self._seed("retry", a.attempt_id, told, i), a.attempt_id, told) for i in samples
+                Episode(f.problem, chat, i, self._seed("retry", f.attempt_id, given, i), f.attempt_id, given)
+                for i in samples
             ])
         return self._tries("retry", episodes_B_N)
 
-    def repair(
-        self, problems_B: Sequence[Problem], failed_B: Sequence[Attempt], feedback: str, samples: range
-    ) -> list[list[Attempt]]:
+    def repair(self, failures_B: Sequence[Failure], feedback: str, samples: range) -> list[list[Attempt]]:
         """Repairs number `samples` of each failed attempt, reasoning and output in one completion (Re-ReST section 3):
         attempts_B_N. `feedback` is binary, verifier or gold."""
         return self._tries("repair", [
             [
                 Episode(
-                    p, repair_chat(p.prompt, a.transcript, told(self.task, p, a, feedback)), i,
-                    self._seed("repair", a.attempt_id, feedback, i), a.attempt_id,
+                    f.problem, repair_chat(f.problem.prompt, f.transcript, feedback_text(self.task, f, feedback)), i,
+                    self._seed("repair", f.attempt_id, feedback, i), f.attempt_id,
                 )
                 for i in samples
             ]
-            for p, a in zip(problems_B, failed_B, strict=True)
+            for f in failures_B
         ])
 
     def _seed(self, *parts: object) -> int:
@@ -180,16 +181,18 @@ class Loop:
         )
 
 
-def told(task: Task, problem: Problem, attempt: Attempt, feedback: str) -> str:
-    """What a reflector is told of a failed attempt: that it failed, the verifier's sentence, or the right answer too.
+def feedback_text(task: Task, failure: Failure, feedback: str) -> str:
+    """What a reflector is told of a failed attempt: that it failed (binary), the verifier's sentence, or gold: the
+    right answer too.
 
     Raises RrrError (exit 2): the right answer of a problem that isn't of the train split.
     """
     if feedback == "binary":
         return FAILED
     if feedback == "verifier":
-        return attempt.feedback
+        return failure.feedback
+    problem = failure.problem
     if problem.split != "train":
         raise RrrError(f"--feedback gold: {problem.problem_id} is of the {problem.split} split, whose answers no "
                        "prompt may hold; use binary or verifier", USAGE)
-    return GOLD.format(feedback=attempt.feedback, gold="\n".join(task.right_turns(problem)))
+    return GOLD.format(feedback=failure.feedback, gold="\n".join(task.right_turns(problem)))

@@ -18,7 +18,7 @@ from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.options import option, retry_context
 from rrr_cli.progress import Work
 from rrr_cli.records import Attempt, Evaluation, Message, Problem, Reflection, content_id
-from rrr_cli.rollout import Failed, Loop
+from rrr_cli.rollout import Failure, Loop
 from rrr_cli.stages.mined import mining
 from rrr_cli.stages.repair import check_feedback
 from rrr_cli.stages.setup import SamplingOptions, configuration, open_loop
@@ -46,14 +46,6 @@ class Options(SamplingOptions):
     reflector: str | None = option(None, "The model that repairs.  [default: each model its own]")
     fail_under: str | None = option(None, "MEASURE=RATE: exit 5 when the last model is under it, as second_try=0.5.")
     part: int = option(256, "Problems written at a time: the most that a kill can lose.", least=1)
-
-
-@dataclass(frozen=True)
-class SharedFailure:
-    """The first model's failed first try, put before every model."""
-
-    attempt_id: str
-    transcript: list[Message]
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -146,14 +138,14 @@ def evaluate(
     """
     own = [p for p in problems if not firsts[p.problem_id].success]
     common = [p for p in problems if shared is not None and not shared[p.problem_id].first_success]
-    failed: list[Failed] = [firsts[p.problem_id] for p in own]
-    failed += [shared_failure(shared[p.problem_id]) for p in common] if shared is not None else []
-    reflections = [rows[0] for rows in loop.reflect(own + common, failed, range(1))]
-    given: list[Reflection | None] = [*reflections, *([None] * len(own))]
-    retries = [rows[0] for rows in loop.retry(own + common + own, failed + failed[: len(own)], given, range(1))]
+    failures = [Failure.of(p, firsts[p.problem_id]) for p in own]
+    failures += [shared_failure(p, shared[p.problem_id]) for p in common] if shared is not None else []
+    reflections = [rows[0] for rows in loop.reflect(failures, range(1))]
+    pairs: list[tuple[Failure, Reflection | None]] = list(zip(failures, reflections, strict=True))
+    n, m = len(own), len(common)
+    retries = [rows[0] for rows in loop.retry([*pairs, *((f, None) for f in failures[:n])], range(1))]
     blinds = [rows[0] for rows in loop.attempt(own, range(1, 2), phase="resample")]
 
-    n, m = len(own), len(common)
     seconds = {p.problem_id: (r, a) for p, r, a in zip(own, reflections[:n], retries[:n], strict=True)}
     commons = {p.problem_id: (r, a) for p, r, a in zip(common, reflections[n:], retries[n : n + m], strict=True)}
     plains = {p.problem_id: a for p, a in zip(own, retries[n + m :], strict=True)}
@@ -190,11 +182,10 @@ def said(attempt: Attempt) -> str:
     return "\n".join(m.content if m.role == "assistant" else f"< {m.content}" for m in attempt.transcript)
 
 
-def shared_failure(row: Evaluation) -> SharedFailure:
-    """The failed first try that a row of the first model holds."""
-    return SharedFailure(
-        content_id("shared", row.problem_id, row.first), row.turns or [Message("assistant", row.first)]
-    )
+def shared_failure(problem: Problem, row: Evaluation) -> Failure:
+    """The failed first try that a row of the first model holds, put before every model."""
+    return Failure(
+        problem, content_id("shared", row.problem_id, row.first), row.turns or [Message("assistant", row.first)])
 
 
 def parse_models(specs: Sequence[str]) -> dict[str, str]:

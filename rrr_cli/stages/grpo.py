@@ -60,8 +60,8 @@ def prepare(options: Options) -> Session:
             f"task {task.name} has several turns, and GRPO trains a text of one: use rrr train-reflector and rrr "
             "self-train", USAGE)
     policy = Policy(options.model or "tiny")
-    pairs = islice(failed_attempts(source, task.name), options.limit)
-    failures = training_set(pairs, task, policy.render, options.objective)
+    failed = islice(failed_attempts(source, task.name), options.limit)
+    failures = training_set(failed, task, policy.render, options.objective)
     check_enough(failures, recipe.batch // recipe.group, source)
     longest = check_window(
         failures, task, policy.render, options.retry_context, recipe.reflection_tokens, recipe.max_tokens,

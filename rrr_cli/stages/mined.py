@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.options import RunOptions
 from rrr_cli.records import Attempt, Problem
+from rrr_cli.rollout import Failure
 
 Chosen = TypeVar("Chosen", bound=RunOptions)
 
 
 def failures(
     run: Path, task: str, per_problem: int = 1, own_samples: int | None = None
-) -> Iterator[tuple[Problem, Attempt]]:
+) -> Iterator[Failure]:
     """The first `per_problem` failed first tries of each problem, in the order they were mined; with `own_samples`,
     those among so many first tries.
 
@@ -37,7 +38,34 @@ def failures(
             continue
         problems = problems or {p.problem_id: p for p in read(run, "problems")}
         taken[attempt.problem_id] = taken.get(attempt.problem_id, 0) + 1
-        yield problems[attempt.problem_id], attempt
+        yield Failure.of(problems[attempt.problem_id], attempt)
+
+
+class Copies:
+    """What failures of one run bring along into another, so that a run tells its stories by itself: their problems and
+    attempts, each once. Nothing where the two runs are one."""
+
+    def __init__(self, source: Path, run: Path, failures: Iterable[Failure]) -> None:
+        self.needed = source != run
+        if self.needed:
+            from rrr_cli.store.artifacts import read
+
+            self._problems = held(run, "problems", "problem_id")
+            missing = {f.attempt_id for f in failures} - held(run, "attempts", "attempt_id")
+            rows = read(source, "attempts", where={"phase": "first", "success": False})
+            self._attempts = {a.attempt_id: a for a in rows if a.attempt_id in missing}
+
+    def problems(self, failures: Sequence[Failure]) -> list[Problem]:
+        """Those of `failures` that weren't given before."""
+        if not self.needed:
+            return []
+        fresh = {f.problem.problem_id: f.problem for f in failures if f.problem.problem_id not in self._problems}
+        self._problems |= fresh.keys()
+        return list(fresh.values())
+
+    def attempts(self, failures: Sequence[Failure]) -> list[Attempt]:
+        """Likewise, the failed attempts themselves."""
+        return [self._attempts[f.attempt_id] for f in failures if self.needed and f.attempt_id in self._attempts]
 
 
 def held(run: Path, table: str, column: str) -> set[str]:

@@ -17,9 +17,9 @@ from rrr_cli.engines import model_fingerprint
 from rrr_cli.errors import NOTHING, RrrError
 from rrr_cli.options import option, own_samples, retry_context
 from rrr_cli.progress import Work
-from rrr_cli.records import Attempt, Problem, Reflection, content_id
-from rrr_cli.rollout import Loop
-from rrr_cli.stages.mined import as_mined, failures, held, mining
+from rrr_cli.records import Reflection, content_id
+from rrr_cli.rollout import Failure
+from rrr_cli.stages.mined import Copies, as_mined, failures, mining
 from rrr_cli.stages.repair import repair
 from rrr_cli.stages.setup import SamplingOptions, configuration, open_loop
 from rrr_cli.tasks import load_task
@@ -63,14 +63,14 @@ def run(options: Options) -> dict[str, Any]:
     reflector = options.reflector or model
     task = load_task(options.task, options.level, options.data)
     found = failures(source, task.name, options.per_problem, options.own_samples)
-    pairs = list(islice(found, options.limit))
-    if not pairs:
+    failed = list(islice(found, options.limit))
+    if not failed:
         raise RrrError(f"{source} holds no failed attempt: there is nothing to reflect on. Mine more problems", NOTHING)
     if options.mode == "repair":
-        return repair(options, task, reflector, pairs, source)
+        return repair(options, task, reflector, failed, source)
     if options.dry_run:
-        planned = len(pairs) * options.reflections
-        return {"failed_attempts": len(pairs), "reflections": planned, "retries": planned * options.retries}
+        planned = len(failed) * options.reflections
+        return {"failed_attempts": len(failed), "reflections": planned, "retries": planned * options.retries}
     config = configuration(options, task) | {
         "model": model, "model_fingerprint": model_fingerprint(options.engine, model, options.base_url),
         "reflector_fingerprint": model_fingerprint(options.engine, reflector, options.base_url),
@@ -83,17 +83,15 @@ def run(options: Options) -> dict[str, Any]:
     def writer(table: str) -> Writer:
         return Writer(options.run, table, "reflect", config, inputs, options.overwrite, options.seed)
 
-    copying = source != options.run  # a run tells its stories by itself: what it reflects on goes with it
+    copies = Copies(source, options.run, failed)
     with (
         writer("attempts") as attempt_rows, writer("reflections") as reflection_rows,
-        writer("problems") if copying else nullcontext() as problem_rows,
+        writer("problems") if copies.needed else nullcontext() as problem_rows,
     ):
-        stored = held(options.run, "problems", "problem_id") if copying else set()
-        copied = held(options.run, "attempts", "attempt_id") if copying else set()
         retried = attempt_rows.done("parent_id")
-        owed = [(p, a) for p, a in pairs if a.attempt_id not in retried]
+        owed = [f for f in failed if f.attempt_id not in retried]
         if not owed:
-            return summarise(options, pairs)
+            return summarise(options, failed)
         loop = reflecting = open_loop(options, task, model, options.retry_context, options.reflection_tokens)
         if reflector != model:
             reflecting = open_loop(options, task, reflector, options.retry_context, options.reflection_tokens)
@@ -102,35 +100,27 @@ def run(options: Options) -> dict[str, Any]:
             for r in read(options.run, "reflections"):
                 if r.attempt_id not in retried:
                     begun.setdefault(r.attempt_id, []).append(r)
-        with Work("reflecting", len(pairs), len(pairs) - len(owed)) as work:
+        with Work("reflecting", len(failed), len(failed) - len(owed)) as work:
             for start in range(0, len(owed), options.part):
                 part = owed[start : start + options.part]
-                fresh = [(p, a) for p, a in part if a.attempt_id not in begun]
-                written = reflecting.reflect([p for p, _ in fresh], [a for _, a in fresh], range(options.reflections))
+                fresh = [f for f in part if f.attempt_id not in begun]
+                written = reflecting.reflect(fresh, range(options.reflections))
                 reflection_rows.append([r for rows in written for r in rows])
-                reflections = begun | {a.attempt_id: rows for (_, a), rows in zip(fresh, written, strict=True)}
-                triples = [(p, a, r) for p, a in part for r in reflections[a.attempt_id]]
-                retries = retry(loop, triples, options.retries)
+                reflections = begun | {f.attempt_id: rows for f, rows in zip(fresh, written, strict=True)}
+                pairs = [(f, r) for f in part for r in reflections[f.attempt_id]]
+                retries = [a for rows in loop.retry(pairs, range(options.retries)) for a in rows]
                 if problem_rows:
-                    missing = {p.problem_id: p for p, _ in part if p.problem_id not in stored}
-                    problem_rows.append(list(missing.values()))
-                    stored |= missing.keys()
-                attempt_rows.append([*(a for _, a in part if copying and a.attempt_id not in copied), *retries])
+                    problem_rows.append(copies.problems(part))
+                attempt_rows.append([*copies.attempts(part), *retries])
                 work.advance(len(part), f"{sum(a.success for a in retries)}/{len(retries)} retries passed")
-    return summarise(options, pairs)
+    return summarise(options, failed)
 
 
-def retry(loop: Loop, triples: list[tuple[Problem, Attempt, Reflection]], retries: int) -> list[Attempt]:
-    """`retries` retries after each reflection, in order."""
-    problems, failed, reflections = zip(*triples, strict=True)
-    return [a for rows in loop.retry(problems, failed, reflections, range(retries)) for a in rows]
-
-
-def summarise(options: Options, pairs: list[tuple[Problem, Attempt]]) -> dict[str, Any]:
+def summarise(options: Options, failed: list[Failure]) -> dict[str, Any]:
     """Counts over the failed attempts asked for."""
     from rrr_cli.store.artifacts import read
 
-    wanted = {a.attempt_id for _, a in pairs}
+    wanted = {f.attempt_id for f in failed}
     retries = passed = 0
     for row in read(options.run, "attempts", columns=["parent_id", "phase", "success"]):
         if row["phase"] == "retry" and row["parent_id"] in wanted:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from rrr_cli.engines import model_fingerprint
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.progress import Work
-from rrr_cli.records import Attempt, Problem, content_id
-from rrr_cli.rollout import told
-from rrr_cli.stages.mined import held, mining
+from rrr_cli.records import content_id
+from rrr_cli.rollout import Failure, feedback_text
+from rrr_cli.stages.mined import Copies, mining
 from rrr_cli.stages.setup import configuration, open_loop
 from rrr_cli.tasks.base import Task
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 def repair(
-    options: Options, task: Task, reflector: str, pairs: list[tuple[Problem, Attempt]], source: Path
+    options: Options, task: Task, reflector: str, failed: list[Failure], source: Path
 ) -> dict[str, Any]:
     """Repair what is owed, and return the summary that `--json` prints."""
     check_feedback(reflector, options.feedback)
-    if pairs:
-        told(task, *pairs[0], options.feedback)  # refuses before a model is loaded
+    if failed:
+        feedback_text(task, failed[0], options.feedback)  # refuses before a model is loaded
     if options.dry_run:
-        return {"failed_attempts": len(pairs), "repairs": len(pairs) * options.retries}
+        return {"failed_attempts": len(failed), "repairs": len(failed) * options.retries}
     from rrr_cli.store.artifacts import Writer
 
     weights = model_fingerprint(options.engine, reflector, options.base_url)
@@ -47,29 +47,23 @@ def repair(
         stage = f"repair-{content_id(reflector)[:8]}"
         return Writer(options.run, table, stage, config, inputs, options.overwrite, options.seed)
 
-    copying = source != options.run
-    with writer("attempts") as attempt_rows, writer("problems") if copying else nullcontext() as problem_rows:
+    copies = Copies(source, options.run, failed)
+    with writer("attempts") as attempt_rows, writer("problems") if copies.needed else nullcontext() as problem_rows:
         repaired = attempt_rows.done("parent_id")
-        owed = [(p, a) for p, a in pairs if a.attempt_id not in repaired]
+        owed = [f for f in failed if f.attempt_id not in repaired]
         if owed:
-            stored = held(options.run, "problems", "problem_id") if copying else set()
-            copied = held(options.run, "attempts", "attempt_id") if copying else set()
             loop = open_loop(options, task, reflector)
-            with Work("repairing", len(pairs), len(pairs) - len(owed)) as work:
+            with Work("repairing", len(failed), len(failed) - len(owed)) as work:
                 for start in range(0, len(owed), options.part):
                     part = owed[start : start + options.part]
-                    problems, failed = zip(*part, strict=True)
-                    written = loop.repair(problems, failed, options.feedback, range(options.retries))
+                    written = loop.repair(part, options.feedback, range(options.retries))
                     repairs = [a for rows in written for a in rows]
                     if problem_rows:
-                        missing = {p.problem_id: p for p in problems if p.problem_id not in stored}
-                        problem_rows.append(list(missing.values()))
-                        stored |= missing.keys()
-                    fresh = [a for a in failed if copying and a.attempt_id not in copied]
-                    attempt_rows.append([*fresh, *repairs])
+                        problem_rows.append(copies.problems(part))
+                    attempt_rows.append([*copies.attempts(part), *repairs])
                     work.advance(len(part), f"{sum(a.success for a in repairs)}/{len(repairs)} repairs passed")
             loop.engine.close()
-    return summarise(options, reflector, {a.attempt_id for _, a in pairs})
+    return summarise(options, reflector, {f.attempt_id for f in failed})
 
 
 def check_feedback(reflector: str, feedback: str) -> None:

@@ -14,10 +14,13 @@ from typing import Any
 from rrr_cli.options import check_options, option
 from rrr_cli.prompts import repair_chat, templates_fingerprint
 from rrr_cli.records import Attempt, Message
+from rrr_cli.rollout import Failure, feedback_text
 from rrr_cli.stages.learnt import Tried, distinct, some, tried
 from rrr_cli.stages.mined import as_mined
 from rrr_cli.tasks import load_task
 from rrr_cli.training.settings import Supervised, configuration
+
+Pair = tuple[Failure, Attempt]  # a failed attempt, and one that passes at the same problem
 
 EXAMPLE = "rrr train-reflector --model tiny --epochs 1 --batch 32 --feedback binary"
 
@@ -37,15 +40,6 @@ class Options(Supervised):
     name: str = option("reflector", "Name of the folder under models/.")
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A failed attempt and one that passes, at the same problem."""
-
-    tried: Tried
-    failed: Attempt
-    passed: Attempt
-
-
 def run(options: Options) -> dict[str, Any]:
     """Train, and return the summary that `--json` prints.
 
@@ -55,7 +49,6 @@ def run(options: Options) -> dict[str, Any]:
 
     check_options(options)
     require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
-    from rrr_cli.rollout import told
     from rrr_cli.training.dataset import check_no_test_prompt
     from rrr_cli.training.policy import Policy
     from rrr_cli.training.supervised import Training
@@ -70,17 +63,17 @@ def run(options: Options) -> dict[str, Any]:
     repaired = [pair for one in rows for pair in repair_pairs(one, options.pairs)] if options.repairs else []
     some(own + repaired, "no problem has both a failed and a passing attempt",
          "Mine with more --samples and --stop-at-failure 0")
-    check_no_test_prompt((pair.tried.problem for pair in own + repaired), task)
+    check_no_test_prompt((failed.problem for failed, _ in own + repaired), task)
     policy = Policy(model)
     found = []
-    for pair in own + repaired:
-        problem = pair.tried.problem
-        chat = repair_chat(problem.prompt, pair.failed.transcript, told(task, problem, pair.failed, options.feedback))
-        first, later = in_full(pair.passed), pair.passed.transcript[1:]
-        found += texts(policy, chat, [first, *later] if pair.passed.reasoning is None else [first], problem.tools,
+    for failed, passed in own + repaired:
+        problem = failed.problem
+        chat = repair_chat(problem.prompt, failed.transcript, feedback_text(task, failed, options.feedback))
+        first, later = in_full(passed), passed.transcript[1:]
+        found += texts(policy, chat, [first, *later] if passed.reasoning is None else [first], problem.tools,
                        problem.problem_id)
-        if pair.passed.reasoning is not None and later:  # while playing on, it doesn't see its reasoning any more
-            chat = (*chat, pair.passed.transcript[0])
+        if passed.reasoning is not None and later:  # while playing on, it doesn't see its reasoning any more
+            chat = (*chat, passed.transcript[0])
             found += texts(policy, chat, later, problem.tools, problem.problem_id)
     learnt, too_long = fitting(found, min(options.max_length or policy.window, policy.window))
     counts = {"own_pairs": len(own), "pairs_from_repairs": len(repaired), "texts_too_long": too_long}
@@ -88,7 +81,7 @@ def run(options: Options) -> dict[str, Any]:
         return {**counts, "texts": len(learnt)}
     config = configuration(options) | {"model_fingerprint": policy.fingerprint, "templates": templates_fingerprint()}
     made_of = {"feedback": options.feedback, **counts,
-               "pairs": [[pair.failed.attempt_id, pair.passed.attempt_id] for pair in own + repaired]}
+               "pairs": [[failed.attempt_id, passed.attempt_id] for failed, passed in own + repaired]}
     training = Training("train-reflector", options.name, options, policy, learnt, config, made_of)
     return {**training.run(), **counts}
 
@@ -96,13 +89,15 @@ def run(options: Options) -> dict[str, Any]:
 def own_pairs(one: Tried, most: int) -> list[Pair]:
     """Failed and passing first tries side by side, each failed one once, the passing ones in turn."""
     failed, passed = (distinct(a for a in one.first if a.success is wanted) for wanted in (False, True))
-    return [Pair(one, bad, passed[i % len(passed)]) for i, bad in enumerate(failed[:most])] if passed else []
+    if not passed:
+        return []
+    return [(Failure.of(one.problem, bad), passed[i % len(passed)]) for i, bad in enumerate(failed[:most])]
 
 
 def repair_pairs(one: Tried, most: int) -> list[Pair]:
     """Failed first tries and their successful repairs."""
-    failed = {a.attempt_id: a for a in one.first}
-    pairs = {(a.parent_id, a.transcript[0].content): Pair(one, failed[str(a.parent_id)], a)
+    failed = {a.attempt_id: Failure.of(one.problem, a) for a in one.first}
+    pairs = {(a.parent_id, a.transcript[0].content): (failed[str(a.parent_id)], a)
              for a in reversed(one.repairs) if a.success}
     return list(pairs.values())[::-1][:most]
 

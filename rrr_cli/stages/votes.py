@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rrr_cli.records import Attempt, Problem
-from rrr_cli.rollout import Loop
+from rrr_cli.rollout import Failure, Loop
 
 FEEDBACK = "binary"  # says nothing of the sample: the same words for all of them
 
@@ -31,22 +31,22 @@ def vote_columns(
             won = vote(tries[p.problem_id])
             columns[p.problem_id] |= {"voted": won.answer, "voted_success": won.success}
         if reflect_all:
-            flat = [(p, a) for p in problems for a in tries[p.problem_id]]
+            flat = [Failure.of(p, a) for p in problems for a in tries[p.problem_id]]
             repaired = iter(repairs(repairing, flat))
             for p in problems:
                 won = vote([next(repaired) for _ in tries[p.problem_id]])
                 columns[p.problem_id] |= {"reflected": won.answer, "reflected_success": won.success}
     if oracle:
-        failed = [(p, firsts[p.problem_id]) for p in problems if not firsts[p.problem_id].success]
+        failed = [Failure.of(p, firsts[p.problem_id]) for p in problems if not firsts[p.problem_id].success]
         fixed = {a.problem_id: a.success for a in repairs(repairing, failed)}
         for p in problems:
             columns[p.problem_id]["oracle_success"] = fixed.get(p.problem_id, True)
     return columns
 
 
-def repairs(loop: Loop, pairs: Sequence[tuple[Problem, Attempt]]) -> list[Attempt]:
+def repairs(loop: Loop, failures: Sequence[Failure]) -> list[Attempt]:
     """One repair of each attempt, in order."""
-    return [rows[0] for rows in loop.repair([p for p, _ in pairs], [a for _, a in pairs], FEEDBACK, range(1))]
+    return [rows[0] for rows in loop.repair(failures, FEEDBACK, range(1))]
 
 
 def vote(attempts: Sequence[Attempt]) -> Attempt:

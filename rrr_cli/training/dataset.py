@@ -13,7 +13,8 @@ from random import Random
 
 from rrr_cli.errors import RrrError
 from rrr_cli.prompts import reflect_chat, retry_chat
-from rrr_cli.records import Attempt, Message, Problem, content_id
+from rrr_cli.records import Message, Problem, content_id
+from rrr_cli.rollout import Failure
 from rrr_cli.tasks.base import Environment, Task
 from rrr_cli.training.settings import ANSWER, BOTH, REFLECTION
 
@@ -21,50 +22,54 @@ TEST_PROMPTS_COMPARED = 20_000  # generating a test split takes time; the paper'
 
 
 @dataclass(frozen=True)
-class Failure:
+class Row:
     """One row of the training set."""
 
-    problem: Problem
-    attempt: Attempt
+    failure: Failure
     prompt_ids: list[int]  # GRPO's prompt: problem, failed attempt, request to reflect; or the problem alone
     request_ids: list[int]  # reflection+answer: what stands between reflection and retry; else empty
+
+    @property
+    def problem(self) -> Problem:
+        return self.failure.problem
 
 
 Render = Callable[[tuple[Message, ...], str | None], list[int]]
 
 
 def training_set(
-    pairs: Iterable[tuple[Problem, Attempt]], task: Task, render: Render, objective: str = REFLECTION
-) -> list[Failure]:
+    failed: Iterable[Failure], task: Task, render: Render, objective: str = REFLECTION
+) -> list[Row]:
     """Each problem with its fixed failed attempt (RRR, section 3), as GRPO's prompt, ordered by problem id.
 
     With the objective answer the prompt is the problem's own: the same problems in the same order, for a fair
     comparison. Raises RrrError where one is not of the train split, or can't be one conversation (reflection+answer).
     """
-    failures = []
-    for problem, attempt in sorted(pairs, key=lambda pair: pair[0].problem_id):
+    rows = []
+    for failure in sorted(failed, key=lambda failure: failure.problem.problem_id):
+        problem = failure.problem
         if problem.split != "train":
             raise RrrError(
-                f"failed attempt {attempt.attempt_id} is of the {problem.split} split, and training on it would spoil "
+                f"failed attempt {failure.attempt_id} is of the {problem.split} split, and training on it would spoil "
                 f"the test: mine the train split in a run of its own, and name it with --input"
             )
         if objective == ANSWER:
-            failures.append(Failure(problem, attempt, render(tuple(problem.prompt), problem.tools), []))
+            rows.append(Row(failure, render(tuple(problem.prompt), problem.tools), []))
             continue
-        chat = reflect_chat(problem.prompt, attempt.transcript, task.words["reflect"])
+        chat = reflect_chat(problem.prompt, failure.transcript, task.words["reflect"])
         prompt_ids = render(chat, problem.tools)
-        request_ids = _request(problem, attempt, prompt_ids, task, render) if objective == BOTH else []
-        failures.append(Failure(problem, attempt, prompt_ids, request_ids))
-    return failures
+        request_ids = _request(failure, prompt_ids, task, render) if objective == BOTH else []
+        rows.append(Row(failure, prompt_ids, request_ids))
+    return rows
 
 
-def _request(problem: Problem, attempt: Attempt, prompt_ids: list[int], task: Task, render: Render) -> list[int]:
+def _request(failure: Failure, prompt_ids: list[int], task: Task, render: Render) -> list[int]:
     """The tokens from the end of the reflection's turn to the start of the retry's, as the chat template writes them.
 
     Raises RrrError where the template writes the earlier turns otherwise once there are more of them.
     """
-    chat = retry_chat(problem.prompt, attempt.transcript, "", task.words["reflect"], task.words["retry"])
-    ids = render(chat, problem.tools)
+    chat = retry_chat(failure.problem.prompt, failure.transcript, "", task.words["reflect"], task.words["retry"])
+    ids = render(chat, failure.problem.tools)
     if ids[: len(prompt_ids)] != prompt_ids:
         raise RrrError(
             f"the model's chat template rewrites earlier turns, so reflection and retry aren't one conversation: "
@@ -73,7 +78,7 @@ def _request(problem: Problem, attempt: Attempt, prompt_ids: list[int], task: Ta
     return ids[len(prompt_ids) :]
 
 
-def check_enough(failures: list[Failure], groups: int, run: Path) -> None:
+def check_enough(failures: list[Row], groups: int, run: Path) -> None:
     """Raise RrrError unless one step's groups can each have a failure of their own."""
     if len(failures) < groups:
         raise RrrError(
@@ -102,7 +107,7 @@ def check_no_test_prompt(problems: Iterable[Problem], task: Task) -> None:
 
 
 def check_window(
-    failures: list[Failure], task: Task, render: Render, context: str, reflection_tokens: int, retry_tokens: int,
+    failures: list[Row], task: Task, render: Render, context: str, reflection_tokens: int, retry_tokens: int,
     window: int, objective: str = REFLECTION,
 ) -> int:
     """The longest text in tokens that a step can need: prompt, reflection, request to retry, retry; or prompt, answer.
@@ -120,7 +125,7 @@ def check_window(
     # The longest reflection prompt has the longest retry prompt as well: both hold the problem and the failed attempt.
     worst = max(failures, key=lambda failure: len(failure.prompt_ids))
     chat = retry_chat(
-        worst.problem.prompt, worst.attempt.transcript, "", task.words["reflect"], task.words["retry"], context
+        worst.problem.prompt, worst.failure.transcript, "", task.words["reflect"], task.words["retry"], context
     )
     prompt = max(len(worst.prompt_ids), len(render(chat, worst.problem.tools)))
     needed = prompt + reflection_tokens + retry_tokens
@@ -149,6 +154,6 @@ def training_order(failures: int, groups: int, steps: int, seed: int) -> list[in
     return order[: steps * groups]
 
 
-def fingerprint(failures: list[Failure]) -> str:
+def fingerprint(failures: list[Row]) -> str:
     """Changes when the training set does."""
-    return content_id([failure.attempt.attempt_id for failure in failures])
+    return content_id([failure.failure.attempt_id for failure in failures])

@@ -157,7 +157,7 @@ def rollout(step: int, scored: Scored) -> Rollout:
     judged = scored.judged
     return Rollout(
         step=step, group=scored.group, sample_index=scored.sample_index,
-        problem_id=judged.failure.problem.problem_id, attempt_id=judged.failure.attempt.attempt_id,
+        problem_id=judged.failure.problem.problem_id, attempt_id=judged.failure.failure.attempt_id,
         reflection=judged.reflection, retry=None if judged.reflection is None else judged.tried,
         success=judged.success, error_type=judged.error_type, reward=judged.reward, advantage=scored.advantage,
         reflection_tokens=judged.reflection_tokens,

@@ -17,7 +17,7 @@ from rrr_cli.errors import RrrError
 from rrr_cli.prompts import retry_chat
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.base import Task, Verdict, verify_all
-from rrr_cli.training.dataset import Failure, Render
+from rrr_cli.training.dataset import Render, Row
 from rrr_cli.training.settings import ANSWER
 
 JUDGE_CRASHED = "judge_crashed"
@@ -32,7 +32,7 @@ Turns = tuple[list[int] | None, list[int]]
 class Judged:
     """A sample and its verdict, before the group's advantage is known."""
 
-    failure: Failure
+    failure: Row
     reflection: str | None
     tried: str  # the retry, or the answer
     success: bool | None
@@ -54,7 +54,7 @@ class VerifierReward:
     """A TRL reward function. After each call `judged_B` holds this process's batch, in the order of its completions."""
 
     def __init__(
-        self, failures: Sequence[Failure], task: Task, render: Render, decode: Callable[[list[int]], str],
+        self, failures: Sequence[Row], task: Task, render: Render, decode: Callable[[list[int]], str],
         objective: str, retry_context: str, retry_tokens: int, zero_leaks: bool,
     ) -> None:
         self.__name__ = "passes"  # TRL names its metric after it
@@ -90,22 +90,22 @@ class VerifierReward:
         self.seconds = perf_counter() - start
         return [judged.reward for judged in self.judged_B]
 
-    def _retry(self, failures_B: list[Failure], reflections_ids_B: list[list[int]]) -> list[Turns]:
+    def _retry(self, failures_B: list[Row], reflections_ids_B: list[list[int]]) -> list[Turns]:
         prompts_B = [
             self._retry_prompt(f, self.decode(ids)) for f, ids in zip(failures_B, reflections_ids_B, strict=True)
         ]
         retries_ids_B = self.sample(prompts_B, "retry", self.retry_tokens)
         return list(zip(reflections_ids_B, retries_ids_B, strict=True))
 
-    def _retry_prompt(self, failure: Failure, reflection: str) -> list[int]:
+    def _retry_prompt(self, failure: Row, reflection: str) -> list[int]:
         chat = retry_chat(
-            failure.problem.prompt, failure.attempt.transcript, reflection, self.task.words["reflect"],
+            failure.problem.prompt, failure.failure.transcript, reflection, self.task.words["reflect"],
             self.task.words["retry"], self.retry_context,
         )
         return self.render(chat, failure.problem.tools)
 
     def _judged(
-        self, failure: Failure, reflection_ids: list[int] | None, try_ids: list[int], tried: str,
+        self, failure: Row, reflection_ids: list[int] | None, try_ids: list[int], tried: str,
         verdict: Verdict | None,
     ) -> Judged:
         reflection = None if reflection_ids is None else self.decode(reflection_ids)

@@ -27,7 +27,7 @@ from rrr_cli.store import artifacts
 from rrr_cli.tasks.base import Task
 from rrr_cli.training import checkpoints
 from rrr_cli.training.arguments import grpo_config
-from rrr_cli.training.dataset import Failure, check_no_test_prompt, fingerprint, training_order
+from rrr_cli.training.dataset import Row, check_no_test_prompt, fingerprint, training_order
 from rrr_cli.training.policy import Policy
 from rrr_cli.training.recorder import Ledger, Recorder, tokens_spent
 from rrr_cli.training.reward import VerifierReward
@@ -43,7 +43,7 @@ class Session:
     recipe: Recipe
     task: Task
     policy: Policy
-    failures: list[Failure]
+    failures: list[Row]
     longest: int  # tokens of the longest text
     config: dict[str, Any]
 

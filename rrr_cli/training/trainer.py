@@ -27,7 +27,7 @@ from trl import GRPOTrainer
 from rrr_cli.engines import decoding
 from rrr_cli.engines.base import Sampling
 from rrr_cli.records import derive_seed
-from rrr_cli.training.dataset import Failure
+from rrr_cli.training.dataset import Row
 from rrr_cli.training.reward import Judged, Turns, VerifierReward
 from rrr_cli.training.settings import ANSWER, BOTH
 from rrr_cli.training.shared_prefix import log_probabilities, supports
@@ -52,7 +52,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         self.reward = reward
         self.reward.sample, self.reward.stops = self.sample, self.eos_token_ids
         self.shared_prefix = shared_prefix and supports(self.model)
-        self.failures_B: list[Failure] = []
+        self.failures_B: list[Row] = []
         self.turns_B: list[Turns] = []  # of reflection+answer
         self.masks_B: list[list[int]] = []  # likewise: 1 where a token of the completion is trained
         self.scored_B: list[Scored] = []

@@ -156,7 +156,7 @@ def test_a_conversation_is_what_the_template_makes_of_it(tmp_path: Path, random_
         assert decode(ids[last:]) == judged.tried
         task = trainer.reward.task
         chat = retry_chat(
-            failure.problem.prompt, failure.attempt.transcript, judged.reflection, task.words["reflect"],
+            failure.problem.prompt, failure.failure.transcript, judged.reflection, task.words["reflect"],
             task.words["retry"],
         )
         same += ids[:last] == trainer.reward.render(chat, None)

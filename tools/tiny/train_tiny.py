@@ -171,7 +171,7 @@ def success(course: ModuleType, out: Path, seed: int, count: int = 400) -> dict[
     """
     from rrr_cli.engines.base import Sampling
     from rrr_cli.engines.transformers import TransformersEngine
-    from rrr_cli.rollout import Loop
+    from rrr_cli.rollout import Failure, Loop
     from rrr_cli.tasks import load_task
 
     engine = TransformersEngine(str(out))
@@ -180,17 +180,16 @@ def success(course: ModuleType, out: Path, seed: int, count: int = 400) -> dict[
     found: dict[str, Any] = {}
     for name, posed in course.check_problems(count).items():
         first = [attempts[0] for attempts in loop.attempt(posed, range(1), "first")]
-        failed = [(p, a) for p, a in zip(posed, first, strict=True) if not a.success]
-        problems_B, failed_B = [p for p, _ in failed], [a for _, a in failed]
+        failed = [Failure.of(p, a) for p, a in zip(posed, first, strict=True) if not a.success]
         found[name] = {"n": len(posed), "first_try": 1 - len(failed) / len(posed), "failures": len(failed)}
         if getattr(course, "REPAIRS", False):
-            repaired = [rows[0].success for rows in loop.repair(problems_B, failed_B, "binary", range(1))]
-            blind = [rows[0].success for rows in loop.attempt(problems_B, range(1), "resample")]
+            repaired = [rows[0].success for rows in loop.repair(failed, "binary", range(1))]
+            blind = [rows[0].success for rows in loop.attempt([f.problem for f in failed], range(1), "resample")]
             found[name] |= {"repaired": sum(repaired) / len(repaired), "blind": sum(blind) / len(blind)}
             continue
-        reflections_B = [rows[0] for rows in loop.reflect(problems_B, failed_B, range(1))]
-        after = [rows[0].success for rows in loop.retry(problems_B, failed_B, reflections_B, range(1))]
-        plain = [rows[0].success for rows in loop.retry(problems_B, failed_B, [None] * len(failed), range(1))]
+        reflections = [rows[0] for rows in loop.reflect(failed, range(1))]
+        after = [rows[0].success for rows in loop.retry(list(zip(failed, reflections, strict=True)), range(1))]
+        plain = [rows[0].success for rows in loop.retry([(f, None) for f in failed], range(1))]
         found[name] |= {
             "second_try_on_failures": sum(after) / len(after), "retry_without_reflection": sum(plain) / len(plain),
         }
