@@ -18,10 +18,10 @@ OWN="--own-samples 4"  # tries of each problem that are the agent's own; four mo
     # 1. The agent tries each problem.
     rrr mine-failures $COMMON $SAMPLING --model "$MODEL" --limit "$LIMIT" --samples 8 --stop-at-failure 0 >&2
     # 2. It repairs its own failures, untrained; what passes teaches the reflector, beside its failed and passing tries.
-    rrr reflect $COMMON $SAMPLING $OWN --mode repair --feedback binary --per-problem 4 >&2
+    rrr repair $COMMON $SAMPLING $OWN --feedback binary --per-problem 4 >&2
     rrr train-reflector $COMMON $OWN $TRAIN --feedback binary >&2
     # 3. The trained reflector repairs the same failures.
-    rrr reflect $COMMON $SAMPLING $OWN --mode repair --feedback binary --per-problem 4 --reflector "$RUN/models/reflector" >&2
+    rrr repair $COMMON $SAMPLING $OWN --feedback binary --per-problem 4 --reflector "$RUN/models/reflector" >&2
     # 4. The agent learns: from its own passing tries; from as many further tries as there are repairs; from repairs.
     rrr self-train $COMMON $OWN $TRAIN --texts own --name own >&2
     rrr self-train $COMMON $OWN $TRAIN --texts more-samples --repairs-by "$RUN/models/reflector" --name more >&2

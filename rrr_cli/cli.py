@@ -7,29 +7,23 @@ heavier than typer is imported before a command runs.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
 import json
 import os
+import shlex
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, cast, get_type_hints
 
 import typer
 
 from rrr_cli import __version__
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
+from rrr_cli.stages import STAGES, Stage, load, renamed
 
-#: command -> (module, one line of help). The module has Options, EXAMPLE and run().
-STAGES = {
-    "mine-failures": ("rrr_cli.stages.mine_failures", "Try each training problem; keep every attempt and verdict."),
-    "reflect": ("rrr_cli.stages.reflect", "Write reflections on failed attempts, and retry after each."),
-    "grpo": ("rrr_cli.stages.grpo", "Train the reflections: reward is whether the retry passes (TRL's GRPO)."),
-    "train-reflector": ("rrr_cli.stages.train_reflector", "Teach a model to repair failed attempts (Re-ReST)."),
-    "self-train": ("rrr_cli.stages.self_train", "Train the agent on its passing tries and on repairs: SFT or DPO."),
-    "eval": ("rrr_cli.stages.evaluate", "First and second tries on the test split, with controls, paired tests."),
-    "forgetting": ("rrr_cli.stages.forgetting", "What training cost on MMLU-Pro, GSM8K, HellaSwag and MATH."),
-}
+#: The parts of a stage's help, in order; the first has no heading of its own.
+PANELS = (None, "Task", "Method", "Optimiser", "LoRA", "Sampling", "Votes", "Engine", "vLLM", "Hardware", "Run")
 
 SQL_HELP = """Ask a run's tables; nothing can be changed.
 
@@ -43,33 +37,33 @@ Example: `rrr sql "select error_type, count(*) from failures group by all"`
 
 def build_app(wanted: str | None) -> typer.Typer:
     """The command line. Only the stage that is `wanted` gets its flags, so that `rrr --help` builds none of them."""
+    stages = ", ".join(f"**{name}**" for name in STAGES)
     app = typer.Typer(
         name="rrr", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
         help="Let a language model improve itself from nothing but a verifier's yes or no.\n\nStages read and write "
-        "Parquet in a run's folder: **mine-failures**, **reflect**, **grpo**, **train-reflector**, **self-train**, "
-        "**eval**, **forgetting**. **rrr sql** queries them all.",
+        f"Parquet in a run's folder: {stages}. **rrr sql** queries them all.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(top)
-    for name, (module, help) in STAGES.items():
+    for name, (_, text) in STAGES.items():
         if wanted == name or "_RRR_COMPLETE" in os.environ:
-            stage_command(app, name, module, help)
+            stage_command(app, name, text)
         else:
-            app.command(name, help=help)(lambda: None)
+            app.command(name, help=text)(lambda: None)
     app.command("sql", help=SQL_HELP)(sql)
-    told = "Tell one story: problem, failed answer, reflection, retry."
-    app.command("show", help=f"{told}\n\nExample: `rrr show 3f2a`")(show)
-    told = "Draw the boxes of an attempt at a layout."
-    app.command("draw", help=f"{told}\n\nExample: `rrr draw 3f2a -o layout.svg`")(draw)
-    told = "Put runs on one page of HTML: verdicts, curves, stories, and the SQL behind each number."
-    app.command("report", help=f"{told}\n\nExample: `rrr report runs/default -o report.html`")(report_runs)
+    text = "Tell one story: problem, failed answer, reflection, retry."
+    app.command("show", help=f"{text}\n\nExample: `rrr show 3f2a`")(show)
+    text = "Draw the boxes of an attempt at a layout."
+    app.command("draw", help=f"{text}\n\nExample: `rrr draw 3f2a -o layout.svg`")(draw)
+    text = "Put runs on one page of HTML: verdicts, curves, stories, and the SQL behind each number."
+    app.command("report", help=f"{text}\n\nExample: `rrr report runs/default -o report.html`")(report_runs)
     models = typer.Typer(no_args_is_help=True, help="The small models that rrr knows by name.")
     models.command("get", help="Fetch a model once, for --model.\n\nExample: `rrr models get smollm2`")(models_get)
     models.command("list", help="Print the models, and whether they are here.")(models_list)
     app.add_typer(models, name="models")
     tasks = typer.Typer(no_args_is_help=True, help="The tasks.")
-    told = "A task's verifier audits itself: references pass; nothing, the prompt and other references don't."
-    tasks.command("check", help=f"{told}\n\nExample: `rrr tasks check function_calling`")(tasks_check)
+    text = "A task's verifier audits itself: references pass; nothing, the prompt and other references don't."
+    tasks.command("check", help=f"{text}\n\nExample: `rrr tasks check function_calling`")(tasks_check)
     app.add_typer(tasks, name="tasks")
     app.command("schema", help="Print a table's columns, or every table's.\n\nExample: `rrr schema attempts`")(schema)
     return app
@@ -88,49 +82,67 @@ def top(
     """What stands before a command."""
 
 
-def stage_command(app: typer.Typer, name: str, module_name: str, help: str) -> None:
-    """Register `rrr NAME`: one flag for each field of the stage's Options, and --config, --json."""
-    from rrr_cli.options import EngineOptions, RunOptions, check_options
+def stage_command(app: typer.Typer, name: str, help: str) -> None:
+    """Register `rrr NAME`: one flag for each field of the stage's options, and --config, --json."""
+    from rrr_cli.options import check_options
 
-    module = importlib.import_module(module_name)
-    options_type = module.Options
-    hints = get_type_hints(options_type)
+    stage = load(name)
     parameters = [inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
-    shared = {f.name: kind for kind in (RunOptions, EngineOptions) for f in dataclasses.fields(kind)}
-    for entry in sorted(dataclasses.fields(options_type), key=lambda f: f.name in shared):
-        panel = {RunOptions: "Run", EngineOptions: "Sampling"}.get(shared.get(entry.name))  # type: ignore[arg-type]
-        flag = f"--{entry.name.replace('_', '-')}"
-        names = (f"{flag}/--no-{flag[2:]}",) if entry.default is True else (flag,)
-        kind: Any = hints[entry.name]
-        default: Any = entry.default
-        if kind == tuple[str, ...]:
-            kind, default = list[str], list(default)
-        info = typer.Option(
-            *names, help=entry.metadata["help"], rich_help_panel=panel, show_default=default is not None)
-        parameters.append(inspect.Parameter(
-            entry.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]))
+    parameters += flags(stage.options)
     for extra, kind, default, text in (
         ("config", Path | None, None, f"TOML file; its [{name}] table gives options that the command line doesn't."),
         ("as_json", bool, False, "Print the summary as JSON on stdout."),
     ):
-        info = typer.Option("--json" if extra == "as_json" else "--config", help=text, rich_help_panel="Run",
-                            show_default=False)
-        parameters.append(inspect.Parameter(
-            extra, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]))
+        flag = "--json" if extra == "as_json" else "--config"
+        parameters.append(parameter(extra, kind, default, typer.Option(
+            flag, help=text, rich_help_panel="Run", show_default=False)))
 
-    def command(ctx: typer.Context, config: Path | None, as_json: bool, **flags: Any) -> None:
-        given = {k for k in flags if getattr(ctx.get_parameter_source(k), "name", "") == "COMMANDLINE"}
-        values = flags | {k: v for k, v in toml_options(config, name, options_type).items() if k not in given}
-        options = options_type(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    def command(ctx: typer.Context, config: Path | None, as_json: bool, **given: Any) -> None:
+        typed = {k for k in given if getattr(ctx.get_parameter_source(k), "name", "") == "COMMANDLINE"}
+        values = given | {k: v for k, v in toml_options(config, name, stage.options).items() if k not in typed}
+        options = stage.options(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
         check_options(options)
-        result = module.run(options)
-        report(name, result, options.run, as_json or options.dry_run)
-        if name in ("eval", "forgetting"):
-            module.check_gate(result, options)
+        result = stage.run(options)
+        report(stage, result, options, as_json or options.dry_run)
+        if stage.gate is not None and result and not options.dry_run:
+            stage.gate(result, options)
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
-    app.command(name, help=f"{help}\n\nExample: `{module.EXAMPLE}`")(command)
+    app.command(name, help=f"{help}\n\nExample: `{stage.example}`")(command)
+
+
+def flags(options_type: Any) -> Iterator[inspect.Parameter]:
+    """One parameter for each field, those without a panel first."""
+    hints = get_type_hints(options_type)
+    for entry in sorted(dataclasses.fields(options_type), key=lambda f: PANELS.index(f.metadata["panel"])):
+        kind, default, choices = hints[entry.name], cast(Any, entry.default), entry.metadata["choices"]
+        flag = f"--{entry.name.replace('_', '-')}"
+        if kind == tuple[str, ...]:
+            kind, default = list[str], list(default)
+        elif choices:
+            kind = Literal[choices] | None if default is None else Literal[choices]
+        yield parameter(entry.name, kind, default, typer.Option(
+            *((f"{flag}/--no-{flag[2:]}",) if default is True else (flag,)), help=entry.metadata["help"],
+            rich_help_panel=entry.metadata["panel"], show_default=default is not None,
+            autocompletion=completion(entry.name)))
+
+
+def completion(name: str) -> Callable[[], list[str]] | None:
+    """What a shell completes after an option that names a plug."""
+    from rrr_cli.plugs import names
+    from rrr_cli.stages.identity import KINDS
+
+    def complete() -> list[str]:
+        return list(names(name, KINDS[name]))
+
+    return complete if name in KINDS else None
+
+
+def parameter(name: str, kind: Any, default: Any, info: Any) -> inspect.Parameter:
+    """A keyword of the function that typer sees."""
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
 
 
 def sql(
@@ -299,34 +311,31 @@ def toml_options(path: Path | None, name: str, options_type: Any) -> dict[str, A
     return values
 
 
-def report(name: str, result: dict[str, Any], run: Path, as_json: bool) -> None:
+def report(stage: Stage, result: dict[str, Any], options: Any, as_json: bool) -> None:
     """Data to stdout: the summary as JSON, or the folder that was written. A readable summary to stderr."""
     if not result:  # a process of a distributed training that isn't the first
         return
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
-    if name == "eval" and "comparisons" in result:
-        from rrr_cli.stages.tables import evaluation_table
-
-        evaluation_table(result, console)
-    elif name == "forgetting" and "comparisons" in result:
-        from rrr_cli.stages.tables import forgetting_table
-
-        forgetting_table(result, console)
+    if stage.show is not None and not options.dry_run:
+        stage.show(result, console)
     elif not as_json:
         for key, value in result.items():
             console.print(f"{key.replace('_', ' ')}: {json.dumps(value)}", markup=False)
     if as_json:
         print(json.dumps(result))
     else:
-        print(result.get("policy", result.get("model", run)))
+        print(result.get("policy", result.get("model", options.run)))
 
 
 def main() -> None:
     """Run the command line; turn errors into one line on stderr and an exit code."""
+    arguments = renamed(sys.argv[1:])
+    if arguments != sys.argv[1:]:
+        print(f"rrr: this is now: rrr {shlex.join(arguments)}", file=sys.stderr)
     try:
-        build_app(next((a for a in sys.argv[1:] if not a.startswith("-")), None))()
+        build_app(next((a for a in arguments if not a.startswith("-")), None))(arguments)
     except RrrError as error:
         print(f"rrr: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -1,28 +1,80 @@
-"""What the stages' options have in common. One frozen dataclass a stage gives its flags, TOML keys and provenance."""
+"""What an option of a stage is, and the options that stages share.
+
+One frozen dataclass a stage gives its flags, its TOML keys and its identity. Each option says here, where it is
+declared, what it means, which values make sense, whether the rows depend on it, and where `--help` shows it. Reads and
+writes nothing. Refuses values outside an option's range.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from rrr_cli.errors import USAGE, RrrError
 
+DEFAULT_MODEL = "tiny"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
 
 def option(
     default: Any, help: str, least: float | None = None, most: float | None = None,
-    choices: tuple[str, ...] | None = None,
+    choices: tuple[str, ...] | None = None, *, identity: bool = True, panel: str | None = None,
 ) -> Any:
-    """A dataclass field with its help text and the values that make sense."""
-    return field(default=default, metadata={"help": help, "least": least, "most": most, "choices": choices})
+    """A dataclass field with its help text and the values that make sense.
+
+    `identity`: the stage's rows depend on it, so a run is continued only under the same value. False for where a stage
+    works, how fast and how much of it. `panel`: the part of `--help` that it stands in.
+    """
+    return field(default=default, metadata={
+        "help": help, "least": least, "most": most, "choices": choices, "identity": identity, "panel": panel})
+
+
+def model(default: str | None, what: str) -> Any:
+    """The option of every stage that loads one model. None: the model that was mined."""
+    known = f"{what}: tiny (embedded), a folder (model or LoRA adapter), or a hub id."
+    return option(default, known if default else f"{known}  [default: the one mined]")
+
+
+def input_run(what: str) -> Any:
+    """The option of every stage that starts from the tables of another run."""
+    return option(None, f"Another run to read {what} from.  [default: --run]", identity=False)
+
+
+def dtype(help: str = "Arithmetic: float32, bfloat16 or float16.", choices: tuple[str, ...] = DTYPES) -> Any:
+    """The option of every stage that runs a model."""
+    return option("auto", f"{help}  [auto: float32 on a CPU, bfloat16 on a GPU]", choices=choices, panel="Hardware")
+
+
+def device(help: str = "auto, cpu, cuda, cuda:1, …", choices: tuple[str, ...] | None = None) -> Any:
+    """The option of every stage that runs a model."""
+    return option("auto", help, choices=choices, identity=False, panel="Hardware")
+
+
+def part(unit: str) -> Any:
+    """The option of every stage that writes in parts."""
+    return option(256, f"{unit} written at a time: the most that a kill can lose.", least=1, identity=False,
+                  panel="Run")
+
+
+def reflection_tokens() -> Any:
+    """The option of every stage that samples reflections."""
+    return option(512, "Most tokens of a reflection.", least=1, panel="Sampling")
 
 
 def retry_context() -> Any:
     """The option of every stage that retries."""
     return option(
         "full", "What a retry sees: full (failed attempt and reflection) or reflection (alone).",
-        choices=("full", "reflection"),
-    )
+        choices=("full", "reflection"), panel="Method")
+
+
+def feedback(what: str) -> Any:
+    """The option of every stage that repairs, or learns to."""
+    return option(
+        "verifier", f"What {what} is shown of a failed attempt: binary (it failed), verifier (what the verifier says) "
+        "or gold (a right answer too; train split only).", choices=("binary", "verifier", "gold"), panel="Method")
 
 
 def own_samples() -> Any:
@@ -34,45 +86,66 @@ def own_samples() -> Any:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where a stage works, and on which task."""
+    """Where a stage works, and how much of it."""
 
-    run: Path = option(Path("runs/default"), "Folder of the run: one folder a table.")
-    task: str = option("countdown", "Task by name, or path/to/file.py:Class.")
+    run: Path = option(Path("runs/default"), "Folder of the run: one folder a table.", identity=False, panel="Run")
+    limit: int | None = option(None, "At most this many problems.", least=1, identity=False, panel="Run")
+    seed: int = option(0, "Fixes every sample, whatever the batch size.", least=0, most=2**32 - 1, panel="Run")
+    overwrite: bool = option(False, "Replace what this stage wrote before.", identity=False, panel="Run")
+    dry_run: bool = option(False, "Say what would be done, and do nothing.", identity=False, panel="Run")
+
+
+@dataclass(frozen=True)
+class TaskOptions(RunOptions):
+    """On which task."""
+
+    task: str = option("countdown", "Task by name, or path/to/file.py:Class.", panel="Task")
     level: str | None = option(
-        None, "The task's level, such as countdown's easy and paper; a wrong one names them all.  [default: the first]")
-    data: str | None = option(None, "A data set in place of generated problems: a local file or folder, or a hub id.")
-    limit: int | None = option(None, "At most this many problems.", least=1)
-    seed: int = option(0, "Fixes every sample, whatever the batch size.", least=0, most=2**32 - 1)
-    overwrite: bool = option(False, "Replace what this stage wrote before.")
-    dry_run: bool = option(False, "Say what would be done, and do nothing.")
+        None, "The task's level, such as countdown's easy and paper; a wrong one names them all.  [default: the first]",
+        panel="Task")
+    data: str | None = option(
+        None, "A data set in place of generated problems: a local file or folder, or a hub id.", panel="Task")
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Which engine writes the text, and how."""
+    """Which engine writes the text, and where. An engine takes what its constructor names; the rest is refused."""
 
     engine: str = option(
-        "transformers", "transformers, vllm, openai (a server), or scripted (for tests; it is no model).",
-        choices=("transformers", "vllm", "openai", "scripted"),
-    )
-    base_url: str | None = option(None, "The server of --engine openai, such as http://localhost:8000/v1.")
-    concurrency: int = option(32, "Requests to that server at once.", least=1)
-    api_key_env: str = option("OPENAI_API_KEY", "The environment variable that holds the server's key.")
-    temperature: float = option(1.0, "0 is greedy.", least=0)
-    top_p: float = option(1.0, "Nucleus sampling; 1 keeps all.", least=0.01, most=1)
-    max_tokens: int = option(512, "Most tokens of an answer.", least=1)
-    batch_size: int = option(256, "Texts generated at once; changes speed and memory, not the samples.", least=1)
-    max_model_len: int | None = option(None, "Longest prompt and answer together.  [default: the model's]", least=2)
-    dtype: str = option(
-        "auto", "auto, float32, bfloat16 or float16.", choices=("auto", "float32", "bfloat16", "float16")
-    )
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, …")
+        "transformers", "transformers, vllm, openai (a server), scripted (for tests; it is no model), an entry point, "
+        "or path/to/file.py:Class.", panel="Engine")
+    base_url: str | None = option(
+        None, "The server of --engine openai, such as http://localhost:8000/v1.", panel="Engine")
+    concurrency: int = option(32, "Requests to that server at once.", least=1, identity=False, panel="Engine")
+    api_key_env: str = option(
+        "OPENAI_API_KEY", "The environment variable that holds the server's key.", identity=False, panel="Engine")
+    max_model_len: int | None = option(
+        None, "Longest prompt and answer together.  [default: the model's]", least=2, panel="Engine")
+    batch_size: int = option(
+        256, "Texts generated at once; changes speed and memory, not the samples.", least=1, identity=False,
+        panel="Hardware")
+    dtype: str = dtype()
+    device: str = device()
+
+
+@dataclass(frozen=True)
+class SamplingOptions(TaskOptions, EngineOptions):
+    """How text is sampled. The fields of `engines.base.Sampling` have these names."""
+
+    temperature: float = option(1.0, "0 is greedy.", least=0, panel="Sampling")
+    top_p: float = option(1.0, "Nucleus sampling; 1 keeps all.", least=0.01, most=1, panel="Sampling")
+    max_tokens: int = option(512, "Most tokens of an answer.", least=1, panel="Sampling")
+
+
+def flag_of(name: str) -> str:
+    """The flag of a field: `max_tokens` is `--max-tokens`."""
+    return f"--{name.replace('_', '-')}"
 
 
 def check_options(options: Any) -> None:
     """Raise RrrError (exit 2) for a value outside its range or choices."""
     for entry in fields(options):
-        value, flag = getattr(options, entry.name), f"--{entry.name.replace('_', '-')}"
+        value, flag = getattr(options, entry.name), flag_of(entry.name)
         least, most, choices = (entry.metadata.get(key) for key in ("least", "most", "choices"))
         if value is None:
             continue
@@ -82,3 +155,11 @@ def check_options(options: Any) -> None:
             raise RrrError(f"{flag} {value}: it must be at least {least:g}", USAGE)
         if most is not None and not value <= most:
             raise RrrError(f"{flag} {value}: it must be at most {most:g}", USAGE)
+
+
+def refuse_given(options: Any, names: Iterable[str], reason: str) -> None:
+    """Raise RrrError (exit 2) where one of these options isn't at its default: it would mean nothing here."""
+    defaults = {entry.name: entry.default for entry in fields(options)}
+    for name in names:
+        if getattr(options, name) != defaults[name]:
+            raise RrrError(f"{flag_of(name)} {getattr(options, name)}: {reason}; leave it out", USAGE)

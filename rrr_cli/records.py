@@ -10,7 +10,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: the identity of rows holds the task's words and every option
+READABLE_VERSIONS = (1, 2)  # older runs can be read, not continued
 
 
 def content_id(*parts: object) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from rrr_cli.options import EngineOptions
 from rrr_cli.records import Message
 
 
@@ -43,11 +44,18 @@ def no_room(prompt_tokens: int) -> Completion:
 
 
 class Engine(Protocol):
-    """Generates text with one model."""
+    """Generates text with one model. Built as `cls(model, *, …)`: its keyword-only arguments are the engine options
+    (`rrr_cli.options.EngineOptions`) that it has a use for, and a user who gives it another one is refused.
+    """
 
     name: str
     model: str  # as named by the user
     fingerprint: str  # of the weights and tokenizer, for provenance and resume
+
+    @classmethod
+    def fingerprint_of(cls, model: str, options: EngineOptions) -> str:
+        """What `fingerprint` will be, without loading the model. Raises RrrError: no such model (exit 3)."""
+        ...
 
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """completions_B_N: for prompt b, one completion a seed, in the order of its seeds.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,7 +29,7 @@ def body(model: str, prompt: Prompt, seed: int, sampling: Sampling) -> dict[str,
     """One request of the chat completions API."""
     request: dict[str, Any] = {
         "model": model, "messages": [{"role": m.role, "content": m.content} for m in prompt.messages],
-        "temperature": sampling.temperature, "top_p": sampling.top_p, "max_tokens": sampling.max_tokens, "n": 1,
+        **asdict(sampling), "n": 1,
         "seed": derive_seed("openai", seed) >> 32,  # 31 bits, which every server can hold
     }
     return request | ({"tools": json.loads(prompt.tools)} if prompt.tools else {})

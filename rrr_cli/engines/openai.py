@@ -20,6 +20,7 @@ from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
 from rrr_cli.engines.chat_completions import Overflow, body, completion, retry_after, too_long, words
 from rrr_cli.engines.models import require
 from rrr_cli.errors import NO_BACKEND, USAGE, RrrError
+from rrr_cli.options import EngineOptions
 from rrr_cli.records import content_id
 from rrr_cli.text import safe_text
 
@@ -45,8 +46,9 @@ class OpenaiEngine:
 
     name = "openai"
 
-    def __init__(self, model: str, *, base_url: str | None, concurrency: int = 32, api_key_env: str = KEY_VARIABLE
-                 ) -> None:
+    def __init__(
+        self, model: str, *, base_url: str | None = None, concurrency: int = 32, api_key_env: str = KEY_VARIABLE
+    ) -> None:
         """Ask the server for a sign of life.
 
         Raises RrrError: unfit address or variable (exit 2), httpx not installed or nothing answers there (4).
@@ -60,6 +62,12 @@ class OpenaiEngine:
 
     def close(self) -> None:
         """Nothing is held between batches."""
+
+    @classmethod
+    def fingerprint_of(cls, model: str, options: EngineOptions) -> str:
+        """Of the address and the model's name. Raises RrrError (exit 2): unfit address, or the named key is missing."""
+        api_key(options.api_key_env)  # a key that was typed in its place must not get into the provenance
+        return fingerprint(options.base_url, model)
 
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """completions_B_N, one request a seed.

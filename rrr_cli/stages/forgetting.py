@@ -12,43 +12,47 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rrr_cli import options as shared
 from rrr_cli.benchmarks import BENCHMARKS
 from rrr_cli.benchmarks.harness import Harness, Loaded, load, quiet
 from rrr_cli.errors import NOTHING, USAGE, RrrError
-from rrr_cli.options import option
+from rrr_cli.options import RunOptions, option
 from rrr_cli.progress import Work
 from rrr_cli.records import Forgetting, content_id
-from rrr_cli.stages.evaluate import parse_models
+from rrr_cli.stages import Stage
+from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import mining
+from rrr_cli.stages.models import check_names, parse_models
 
-EXAMPLE = "rrr forgetting --limit 100 --dry-run"
+if TYPE_CHECKING:
+    from rich.console import Console
+
 PAPER_LINE = 0.01  # "mostly under 1 %": arXiv 2505.24726
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(RunOptions):
     """Flags of `rrr forgetting`."""
 
-    run: Path = option(Path("runs/default"), "Folder of the run: one folder a table.")
     model: tuple[str, ...] = option(
         (), "NAME=MODEL, once a model; the first is compared with.  [default: base=what was mined with, "
-        "trained=RUN/models/policy]")
-    benchmark: tuple[str, ...] = option(tuple(BENCHMARKS), f"Once a benchmark: {', '.join(BENCHMARKS)}.")
-    data_dir: Path | None = option(None, "Folder of the data as JSON Lines, in place of the hub.")
+        "trained=RUN/models/policy]", identity=False)
+    benchmark: tuple[str, ...] = option(
+        tuple(BENCHMARKS), f"Once a benchmark: {', '.join(BENCHMARKS)}.", identity=False)
+    data_dir: Path | None = option(None, "Folder of the data as JSON Lines, in place of the hub.", identity=False)
     apply_chat_template: bool = option(False, "Ask in the model's chat format. Off, as in lm-eval's published figures.")
     max_tokens: int | None = option(
         None, "Most tokens of an answer.  [default: lm-eval's: 2048 MMLU-Pro, 256 GSM8K and MATH]", least=1)
-    max_drop: float | None = option(None, "POINTS: exit 5 when a benchmark drops by more.", least=0, most=100)
-    limit: int | None = option(None, "At most this many items of each benchmark.", least=1)
-    seed: int = option(1234, "Draws the worked examples; 1234 is lm-eval's.", least=0, most=2**32 - 1)
-    batch_size: int = option(16, "Texts at once; changes speed and memory.", least=1)
-    dtype: str = option(
-        "auto", "auto, float32, bfloat16 or float16.", choices=("auto", "float32", "bfloat16", "float16"))
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, …")
-    overwrite: bool = option(False, "Replace what this stage wrote before.")
-    dry_run: bool = option(False, "Say what would be done, and do nothing.")
+    max_drop: float | None = option(
+        None, "POINTS: exit 5 when a benchmark drops by more.", least=0, most=100, identity=False)
+    limit: int | None = option(None, "At most this many items of each benchmark.", least=1, panel="Run")
+    seed: int = option(1234, "Draws the worked examples; 1234 is lm-eval's.", least=0, most=2**32 - 1, panel="Run")
+    batch_size: int = option(
+        16, "Texts at once; changes speed and memory.", least=1, identity=False, panel="Hardware")
+    dtype: str = shared.dtype()
+    device: str = shared.device()
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -69,41 +73,40 @@ def run(options: Options) -> dict[str, Any]:
 
     require("eval", "lm_eval", "math_verify", "antlr4", "torch", "transformers", "scipy")
     weights = {name: resolve(path).fingerprint for name, path in models.items()}
-    config = {
-        "limit": options.limit, "apply_chat_template": options.apply_chat_template, "max_tokens": options.max_tokens,
-        "dtype": options.dtype, "lm-eval": version("lm_eval"),
-    }
-    table = Writer(options.run, "forgetting", "forgetting", config, overwrite=options.overwrite, seed=options.seed)
+    lm_eval = version("lm_eval")
+    depends_on = identity(options, None, {}, lm_eval=lm_eval)
+    table = Writer(options.run, "forgetting", "forgetting", depends_on, overwrite=options.overwrite, seed=options.seed)
     with table as writer, tempfile.TemporaryDirectory(prefix="rrr-benchmarks-") as work, quiet():
         loaded = {
             name: load(name, options.data_dir, Path(work), options.limit, options.seed, options.max_tokens)
             for name in names
         }
-        check_rows(options.run, weights, loaded)
+        check_names(options.run, "forgetting", weights)
+        check_data(options.run, loaded)
         done = writer.done("forgetting_id")
         items = sum(len(benchmark.items) for benchmark in loaded.values())
         with Work("forgetting", items * len(models), quiet=True) as progress:  # lm-eval draws its own bars
             for name, path in models.items():
                 stamp = {"model": name, "model_path": path, "model_fingerprint": weights[name]}
-                owed = [b for b in loaded.values() if row_id(b.items[0].item_id, stamp) not in done]
-                progress.count(items - sum(len(b.items) for b in owed))
-                for rows in judged(path, stamp, owed, options):
+                remaining = [b for b in loaded.values() if row_id(b.items[0].item_id, stamp) not in done]
+                progress.count(items - sum(len(b.items) for b in remaining))
+                for rows in judged(path, stamp, remaining, options):
                     writer.append(rows)
                     progress.advance(len(rows))
         kept = [r for r in read(options.run, "forgetting") if r.benchmark in loaded and r.model in models]
-    return {"lm_eval": config["lm-eval"], "apply_chat_template": options.apply_chat_template, "limit": options.limit,
+    return {"lm_eval": lm_eval, "apply_chat_template": options.apply_chat_template, "limit": options.limit,
             **summarise(kept, names, list(models))}
 
 
 def judged(
-    path: str, stamp: dict[str, Any], owed: Sequence[Loaded], options: Options
+    path: str, stamp: dict[str, Any], benchmarks: Sequence[Loaded], options: Options
 ) -> Iterator[list[Forgetting]]:
     """One model's rows, a benchmark at a time; its memory is given back after the last."""
-    if not owed:
+    if not benchmarks:
         return
     harness = Harness(path, options.dtype, options.device, options.batch_size, options.apply_chat_template)
     try:
-        for loaded in owed:
+        for loaded in benchmarks:
             alike = {
                 "benchmark": loaded.name, "metric": f"{loaded.benchmark.metric},{loaded.benchmark.filter}",
                 "shots": loaded.shots, "apply_chat_template": options.apply_chat_template,
@@ -130,16 +133,11 @@ def row_id(item_id: str, stamp: dict[str, str]) -> str:
     return content_id("forgetting", item_id, stamp["model"], stamp["model_fingerprint"])
 
 
-def check_rows(run: Path, weights: dict[str, str], loaded: dict[str, Loaded]) -> None:
-    """Raise RrrError (exit 3): a name stands for other weights, or a benchmark for other data, than in the table."""
+def check_data(run: Path, loaded: dict[str, Loaded]) -> None:
+    """Raise RrrError (exit 3) where a benchmark has other data than in the table."""
     from rrr_cli.store.artifacts import read
 
-    for row in read(run, "forgetting", columns=["model", "model_fingerprint", "benchmark", "data_fingerprint"]):
-        if weights.get(row["model"], row["model_fingerprint"]) != row["model_fingerprint"]:
-            raise RrrError(
-                f"the model that was tested as {row['model']} had other weights; give this one another NAME, type "
-                "--overwrite to test anew, or --run NAME for another run"
-            )
+    for row in read(run, "forgetting", columns=["benchmark", "data_fingerprint"]):
         benchmark = row["benchmark"]
         if benchmark in loaded and loaded[benchmark].fingerprint != row["data_fingerprint"]:
             raise RrrError(
@@ -188,3 +186,13 @@ def check_gate(result: dict[str, Any], options: Options) -> None:
         shown = ", ".join(
             f"{c['benchmark']} by {-100 * c['change']['value']:.1f} ({c['b']}, n = {c['n']})" for c in over)
         raise RrrError(f"dropped by more than the {options.max_drop:g} points of --max-drop: {shown}", NOTHING)
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    """The summary as a table."""
+    from rrr_cli.stages.tables import forgetting_table
+
+    forgetting_table(result, console)
+
+
+STAGE = Stage(Options, run, "rrr forgetting --limit 100 --dry-run", show, check_gate)

@@ -15,17 +15,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rrr_cli.errors import USAGE, RrrError
-from rrr_cli.prompts import templates_fingerprint
+from rrr_cli.stages import Stage
+from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import as_mined
 from rrr_cli.stages.mined import failures as failed_attempts
-from rrr_cli.training.settings import Options, configuration, recipe_of
+from rrr_cli.training.settings import Options, given_by, recipe_of
 
 if TYPE_CHECKING:
     from rrr_cli.training.session import Session
-
-__all__ = ["EXAMPLE", "Options", "run"]
-
-EXAMPLE = "rrr grpo --model tiny --steps 4 --batch 32 --group 8"
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -67,6 +64,8 @@ def prepare(options: Options) -> Session:
         failures, task, policy.render, options.retry_context, recipe.reflection_tokens, recipe.max_tokens,
         policy.window, options.objective,
     )
-    config = configuration(options, recipe)
-    config |= {"model_fingerprint": policy.fingerprint, "templates": templates_fingerprint()}
+    config = identity(options, task, {"model": policy.fingerprint}, **given_by(recipe))
     return Session(options, recipe, task, policy, failures, longest, config)
+
+
+STAGE = Stage(Options, run, "rrr grpo --model tiny --steps 4 --batch 32 --group 8")

@@ -10,30 +10,32 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from rrr_cli.engines import model_fingerprint
+from rrr_cli import options as shared
 from rrr_cli.errors import NOTHING, RrrError
-from rrr_cli.options import option
+from rrr_cli.options import SamplingOptions, option
 from rrr_cli.progress import Work
 from rrr_cli.records import Attempt, Problem
 from rrr_cli.rollout import Loop
-from rrr_cli.stages.setup import SamplingOptions, configuration, open_loop
+from rrr_cli.stages import Stage
+from rrr_cli.stages.identity import identity
+from rrr_cli.stages.setup import open_loop, weights_of
 from rrr_cli.tasks import load_task
-
-EXAMPLE = "rrr mine-failures --model tiny --limit 200 --max-tokens 64"
 
 
 @dataclass(frozen=True)
 class Options(SamplingOptions):
     """Flags of `rrr mine-failures`."""
 
-    model: str = option("tiny", "tiny (embedded), a folder (model or LoRA adapter), or a hub id.")
-    split: str = option("train", "train, or test to look at pass rates; GRPO refuses failures of the test split.")
+    model: str = shared.model(shared.DEFAULT_MODEL, "Tries the problems")
+    split: str = option(
+        "train", "train, or test to look at pass rates; GRPO refuses failures of the test split.",
+        choices=("train", "test"))
     samples: int = option(64, "Most attempts a problem (RRR section 4: up to 64).", least=1)
     stop_at_failure: int = option(
         1, "Stop sampling a problem at its Nth failure: the same failures for a fraction of the samples. Pass rates "
         "then need N >= 2 and (N-1)/(n-1) for the failure rate. 0: always take all --samples.", least=0,
     )
-    part: int = option(256, "Problems written at a time: the most that a kill can lose.", least=1)
+    part: int = shared.part("Problems")
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -44,25 +46,21 @@ def run(options: Options) -> dict[str, Any]:
         return {"problems": len(problems), "attempts_at_most": len(problems) * options.samples}
     from rrr_cli.store.artifacts import Writer
 
-    config = configuration(options, task) | {
-        "split": options.split, "model": options.model,
-        "model_fingerprint": model_fingerprint(options.engine, options.model, options.base_url),
-        "samples": options.samples, "stop_at_failure": options.stop_at_failure,
-    }
+    depends_on = identity(options, task, {"model": weights_of(options, options.model)})
 
     def writer(table: str) -> Writer:
-        return Writer(options.run, table, "mine-failures", config, overwrite=options.overwrite, seed=options.seed)
+        return Writer(options.run, table, "mine-failures", depends_on, overwrite=options.overwrite, seed=options.seed)
 
     # The attempts first: with --overwrite they go before the problems that they point to.
     with writer("attempts") as attempt_rows, writer("problems") as problem_rows:
         stored, tried = problem_rows.done("problem_id"), attempt_rows.done("problem_id")
-        owed = [p for p in problems if p.problem_id not in tried]
-        if not owed:
+        remaining = [p for p in problems if p.problem_id not in tried]
+        if not remaining:
             return summarise(options, problems)
         loop = open_loop(options, task, options.model)
-        with Work("mining", len(problems), len(problems) - len(owed)) as work:
-            for start in range(0, len(owed), options.part):
-                part = owed[start : start + options.part]
+        with Work("mining", len(problems), len(problems) - len(remaining)) as work:
+            for start in range(0, len(remaining), options.part):
+                part = remaining[start : start + options.part]
                 attempts = mine(loop, part, options.samples, options.stop_at_failure)
                 problem_rows.append([p for p in part if p.problem_id not in stored])
                 attempt_rows.append(attempts)
@@ -80,13 +78,13 @@ def mine(loop: Loop, problems: list[Problem], samples: int, stop_at_failure: int
     """
     attempts: dict[str, list[Attempt]] = {p.problem_id: [] for p in problems}
     failures = dict.fromkeys(attempts, 0)
-    wanted = stop_at_failure or samples
+    enough = stop_at_failure or samples
     active = problems
     while active:
         by_need: dict[tuple[int, int], list[Problem]] = {}
         for p in active:
             taken = len(attempts[p.problem_id])
-            by_need.setdefault((taken, min(wanted - failures[p.problem_id], samples - taken)), []).append(p)
+            by_need.setdefault((taken, min(enough - failures[p.problem_id], samples - taken)), []).append(p)
         for (taken, need), group in by_need.items():
             for p, rows in zip(group, loop.attempt(group, range(taken, taken + need)), strict=True):
                 attempts[p.problem_id] += rows
@@ -119,3 +117,6 @@ def summarise(options: Options, problems: list[Problem]) -> dict[str, Any]:
         "problems": len(wanted), "attempts": attempts, "passed": passed,
         "problems_with_a_failure": len(failed), "errors": dict(sorted(errors.items(), key=lambda e: -e[1])),
     }
+
+
+STAGE = Stage(Options, run, "rrr mine-failures --model tiny --limit 200 --max-tokens 64")

@@ -3,16 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from rrr_cli.errors import USAGE, RrrError
-from rrr_cli.options import RunOptions
-from rrr_cli.records import Attempt, Problem
+from rrr_cli import options as shared
+from rrr_cli.errors import NOTHING, USAGE, RrrError
+from rrr_cli.options import DEFAULT_MODEL, SamplingOptions, TaskOptions, option
+from rrr_cli.records import Attempt, Problem, content_id
 from rrr_cli.rollout import Failure
+from rrr_cli.tasks import load_task
+from rrr_cli.tasks.base import Task
 
-Chosen = TypeVar("Chosen", bound=RunOptions)
+Anything = TypeVar("Anything", bound=TaskOptions)
+F = TypeVar("F", bound="FailureOptions")
+
+
+@dataclass(frozen=True)
+class FailureOptions(SamplingOptions):
+    """What reflect and repair have in common: which failed attempts they start from."""
+
+    input: Path | None = shared.input_run("failed attempts")
+    per_problem: int = option(1, "Failed attempts of a problem to start from.", least=1)
+    own_samples: int | None = shared.own_samples()
+    part: int = shared.part("Failed attempts")
+
+
+@dataclass(frozen=True)
+class Chosen(Generic[F]):
+    """The failed attempts that a stage starts from, and how they were mined."""
+
+    options: F  # with the mining's level, data and model
+    source: Path  # the run that holds them
+    task: Task
+    failures: list[Failure]
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """For provenance. More problems mined in the same way leave it as it is."""
+        return {"attempts": content_id(mining(self.source))}
+
+
+def chosen_failures(options: F) -> Chosen[F]:
+    """The failures that the options ask for. Raises RrrError (exit 5) where there are none, and as `failures` does."""
+    source = options.input or options.run
+    options = as_mined(options, source)
+    task = load_task(options.task, options.level, options.data)
+    rows = failures(source, task.name, options.per_problem, options.own_samples)
+    failed = list(islice(rows, options.limit))
+    if not failed:
+        raise RrrError(f"{source} holds no failed attempt: there is nothing to start from. Mine more problems", NOTHING)
+    return Chosen(options, source, task, failed)
 
 
 def failures(
@@ -50,8 +92,8 @@ class Copies:
         if self.needed:
             from rrr_cli.store.artifacts import read
 
-            self._problems = held(run, "problems", "problem_id")
-            missing = {f.attempt_id for f in failures} - held(run, "attempts", "attempt_id")
+            self._problems = stored(run, "problems", "problem_id")
+            missing = {f.attempt_id for f in failures} - stored(run, "attempts", "attempt_id")
             rows = read(source, "attempts", where={"phase": "first", "success": False})
             self._attempts = {a.attempt_id: a for a in rows if a.attempt_id in missing}
 
@@ -68,7 +110,7 @@ class Copies:
         return [self._attempts[f.attempt_id] for f in failures if self.needed and f.attempt_id in self._attempts]
 
 
-def held(run: Path, table: str, column: str) -> set[str]:
+def stored(run: Path, table: str, column: str) -> set[str]:
     """The values of a column in the whole table, whichever stage wrote the rows."""
     from rrr_cli.store.artifacts import read
 
@@ -86,10 +128,10 @@ def mining(run: Path) -> dict[str, Any]:
     return {**found[0]["config"], "seed": found[0]["seed"]} if found else {}
 
 
-def as_mined(options: Chosen, source: Path) -> Chosen:
+def as_mined(options: Anything, source: Path) -> Anything:
     """The options, with the mining's level, data and model where none was given.
 
-    Raises RrrError (exit 2) for a level or data other than the mining's: the verifier and the test split hang on them.
+    Raises RrrError (exit 2) for another level or data than the mining's: the verifier and the test split depend on it.
     """
     mined = mining(source)
     values: dict[str, Any] = {}
@@ -104,4 +146,5 @@ def as_mined(options: Chosen, source: Path) -> Chosen:
             values[name] = was
         elif mined and given != was and name != "model":
             raise RrrError(f"--{name} {given}: {source} was mined with {was}; leave --{name} out", USAGE)
+    values["model"] = values.get("model", options.model) or DEFAULT_MODEL  # type: ignore[attr-defined]
     return replace(options, **values)

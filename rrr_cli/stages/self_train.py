@@ -1,182 +1,88 @@
-"""`rrr self-train`: train the agent on its own passing tries and on repairs of its failed ones (Re-ReST, section 3.4).
+"""`rrr self-train`: train the agent on what passed; with `--rounds N` mine, repair and train N times (Re-ReST).
 
-Reads `problems` and `attempts`; writes `losses` and `models/agent`. `--texts own` is self-training alone (D_M of
-arXiv 2406.01495), `own+repairs` is Re-ReST (D_M and D_R), `more-samples` takes further first tries in place of the
-repairs, as many as repairs were made: the comparison at an equal number of samples of the agent's data, not counting
-what a reflector was trained on, nor tokens. A repair's reasoning isn't learnt,
-as the agent answers without having failed before. With `--method dpo` each passing text is preferred to a failed try at
-the same problem. `--rounds N` mines, repairs and trains again (see `rounds.py`). Refuses attempts at the test split.
+One training is in `agent.py`. Round 1 is the run itself, as it was mined and repaired by hand. Round k works in
+`RUN/round-k`, a run of its own with its own tables: the agent of round k-1 tries the same problems in the same way, the
+same reflector repairs its failures, and the model that was named is trained anew on what passed (as ReST-EM does,
+arXiv 2312.06585). How round 1 was mined and repaired is read from its provenance. Each round resumes where it stopped.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import chain, zip_longest
+import json
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-from rrr_cli.errors import NOTHING, USAGE, RrrError
-from rrr_cli.options import check_options, option
-from rrr_cli.prompts import templates_fingerprint
-from rrr_cli.records import Attempt
-from rrr_cli.stages.learnt import Tried, distinct, repairers, some, tried
-from rrr_cli.stages.mined import as_mined
-from rrr_cli.tasks import load_task
-from rrr_cli.training.settings import Supervised, configuration
+from rrr_cli.engines import engine_class, takes
+from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.options import option
+from rrr_cli.stages import Stage, mine_failures, repair
+from rrr_cli.stages.agent import OWN, AgentOptions, train_agent
 
-if TYPE_CHECKING:
-    from rrr_cli.training.policy import Policy
-    from rrr_cli.training.texts import Preference, Text
-
-EXAMPLE = "rrr self-train --model tiny --texts own+repairs --epochs 1 --batch 32"
-OWN, REPAIRS, MORE = DATA = ("own", "own+repairs", "more-samples")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Options(Supervised):
+class Options(AgentOptions):
     """Flags of `rrr self-train`."""
 
-    texts: str = option(
-        REPAIRS, "own: the agent's own passing tries. own+repairs: and the successful repairs. more-samples: own, and "
-        "the passing ones among as many further tries as repairs were made.", choices=DATA,
-    )
-    method: str = option("sft", "sft: likelihood of the good texts. dpo: the good against the failed.",
-                         choices=("sft", "dpo"))
-    beta: float = option(0.1, "Of DPO.", least=0)
-    repairs_by: str | None = option(
-        None, "Only the repairs by this model, named as it was to reflect.  [default: the one that repaired]")
-    min_score: float | None = option(
-        None, "Good is a try of at least this score, for graded tasks.  [default: one that passed]", least=0, most=1)
-    per_problem: int | None = option(None, "Most good texts of a problem.  [default: all]", least=1)
-    rounds: int = option(1, "Mine, repair and train so many times, each round in a folder of its own.", least=1)
-    name: str = option("agent", "Name of the folder under models/.")
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What of one problem is learnt: good texts with where they come from, and failed first tries."""
-
-    tried: Tried
-    own: list[Attempt]
-    repairs: list[Attempt]
-    failed: dict[str, Attempt]  # by id
+    rounds: int = option(
+        1, "Mine, repair and train so many times, each round in a folder of its own.", least=1, identity=False)
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Train, and return the summary that `--json` prints.
-
-    Raises RrrError: bad options (exit 2), unfit attempts (3), missing extra (4), nothing good (5), stopped (130, 143).
+    """Train once, or in rounds; the last round's summary, with all rounds under `rounds`. Raises RrrError as they do.
     """
-    from rrr_cli.engines.models import require
-
-    check_options(options)
-    require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
-    if options.rounds > 1:
-        from rrr_cli.stages.rounds import run_rounds
-
-        return run_rounds(options)
-    from rrr_cli.training.dataset import check_no_test_prompt
-    from rrr_cli.training.policy import Policy
-    from rrr_cli.training.supervised import Training
-    from rrr_cli.training.texts import fitting
-
-    source = options.input or options.run
-    options = as_mined(options, source)
-    task = load_task(options.task, options.level, options.data)
-    rows = tried(source, task.name, options.limit, options.own_samples, options.repairs_by)
-    if options.texts != OWN:
-        check_repairers(source, options.repairs_by)
-    chosen, counts = choose(rows, options)
-    check_no_test_prompt((c.tried.problem for c in chosen), task)
-    policy = Policy(options.model or "tiny")
-    found = preferences(chosen, policy) if options.method == "dpo" else good_texts(chosen, policy)
-    some(found, "no problem has both a good and a failed try" if chosen else "no try is good",
-         "Mine with more --samples, or at an easier --level")
-    learnt, too_long = fitting(found, min(options.max_length or policy.window, policy.window))
-    counts |= {"texts_too_long": too_long}
-    if options.dry_run:
-        return {**counts, "texts": len(learnt)}
-    config = configuration(options) | {"model_fingerprint": policy.fingerprint, "templates": templates_fingerprint()}
-    made_of = {**counts, "own": [a.attempt_id for c in chosen for a in c.own],
-               "repairs": [a.attempt_id for c in chosen for a in c.repairs]}
-    training = Training("self-train", options.name, options, policy, learnt, config, made_of, options.beta)
-    return {**training.run(), **counts}
+    if options.rounds == 1:
+        return train_agent(options)
+    if options.input is not None or options.dry_run:
+        raise RrrError("--rounds works in --run itself: leave out --input and --dry-run", USAGE)
+    mined, repaired = stage_options(options.run, "mine-failures"), stage_options(
+        options.run, "repair-", options.repairs_by)
+    if mined is None:
+        raise RrrError(f"{options.run} wasn't mined. Type: rrr mine-failures --run {options.run}")
+    if options.texts != OWN and repaired is None:
+        raise RrrError(f"{options.run} has no repairs. Type: rrr repair --run {options.run}")
+    rounds = [train_agent(options)]
+    for number in range(2, options.rounds + 1):
+        run = options.run / f"round-{number}"
+        mine_again(options, run, mined, rounds[-1]["model"], number)
+        if repaired is not None and options.texts != OWN:
+            again = common(options, run, repaired, number)
+            repair.run(filled(repair.Options, repaired, again))
+        rounds.append(train_agent(replace(options, run=run, model=options.model or mined["model"])))
+    return {**rounds[-1], "rounds": rounds}
 
 
-def choose(rows: list[Tried], options: Options) -> tuple[list[Chosen], dict[str, int]]:
-    """What is learnt of each problem, and how many tries of each kind that took.
+def mine_again(options: Options, run: Path, mined: dict[str, Any], agent: str, number: int) -> None:
+    """Let `agent` try the problems of round 1 in the same way, into `run`."""
+    from rrr_cli.store.artifacts import count
 
-    Raises RrrError (exit 2): fewer further tries than repairs for more-samples.
-    """
-    def good(attempt: Attempt) -> bool:
-        return attempt.success if options.min_score is None else attempt.score >= options.min_score
-
-    repairs = sum(len(one.repairs) for one in rows)
-    extra: dict[str, list[Attempt]] = {}
-    if options.texts == MORE:
-        waves = zip_longest(*(one.later for one in rows))
-        further = [a for wave in waves for a in wave if a is not None][:repairs]
-        if not repairs or len(further) < repairs:
-            raise RrrError(
-                f"--texts {MORE}: the run has {repairs} repairs and {len(further)} first tries beyond --own-samples, "
-                "and an equal budget needs as many: repair first, mine more --samples, or lower --own-samples", USAGE)
-        for attempt in further:
-            extra.setdefault(attempt.problem_id, []).append(attempt)
-    chosen = []
-    for one in rows:
-        tries = [*one.first, *extra.get(one.problem.problem_id, [])]
-        repaired = [a for a in one.repairs if good(a) and whole(a)] if options.texts == REPAIRS else []
-        kept = distinct(chain((a for a in tries if good(a)), repaired))[: options.per_problem]
-        if kept:
-            chosen.append(Chosen(
-                one, [a for a in kept if a.phase == "first"], [a for a in kept if a.phase == "repair"],
-                {a.attempt_id: a for a in tries if not good(a)},
-            ))
-    return chosen, {
-        "own_tries": sum(len(one.first) for one in rows), "further_tries": sum(map(len, extra.values())),
-        "repairs_made": repairs if options.texts == REPAIRS else 0,
-        "own_texts": sum(len(c.own) for c in chosen), "texts_from_repairs": sum(len(c.repairs) for c in chosen),
-        "problems": len(chosen),
-    }
+    again = common(options, run, mined, number) | {"limit": count(options.run, "problems"), "model": agent}
+    mine_failures.run(filled(mine_failures.Options, mined, again))
 
 
-def whole(repair: Attempt) -> bool:
-    """Whether its reasoning could be told from its output: an agent that hasn't failed has nothing to reflect on."""
-    return not any("<reflection>" in m.content for m in repair.transcript if m.role == "assistant")
+def common(options: Options, run: Path, before: dict[str, Any], number: int) -> dict[str, Any]:
+    """What a stage of round `number` does otherwise than in round 1."""
+    device = {"device": options.device} if "device" in takes(engine_class(before["engine"])) else {}
+    seed = options.seed + number - 1
+    return {"run": run, "task": options.task, "seed": seed, "overwrite": options.overwrite, **device}
 
 
-def check_repairers(run: Path, wanted: str | None) -> None:
-    """Raise RrrError unless the run holds the repairs of `wanted` (exit 5), or of one model where none is named (2)."""
-    found = repairers(run)
-    if not found or (wanted is not None and wanted not in found):
-        raise RrrError(
-            f"{run} holds no repairs{f' by {wanted}' if wanted else ''}, only by {', '.join(found) or 'nobody'}. Type: "
-            f"rrr reflect --mode repair --run {run}, or --texts {OWN}", NOTHING)
-    if wanted is None and len(found) > 1:
-        raise RrrError(f"{run} holds repairs by {', '.join(found)}: choose with --repairs-by", USAGE)
+def stage_options(run: Path, stage: str, reflector: str | None = None) -> dict[str, Any] | None:
+    """The identity of the stage of that name (or beginning) that wrote the run's attempts: the last of them, or that of
+    `reflector`. None where there is none."""
+    from rrr_cli.store.artifacts import provenance
+
+    configs = [p["config"] for p in provenance(run, "attempts") if p["stage"].startswith(stage)]
+    configs = [c for c in configs if reflector is None or c.get("reflector") == reflector]
+    return dict(json.loads(json.dumps(configs[-1]))) if configs else None
 
 
-def good_texts(chosen: list[Chosen], policy: Policy) -> list[Text]:
-    """D_M and D_R as sequences."""
-    from rrr_cli.training.texts import texts
-
-    return [
-        text for c in chosen for a in (*c.own, *c.repairs)
-        for text in texts(policy, c.tried.problem.prompt, a.transcript, c.tried.problem.tools, a.problem_id)
-    ]
+def filled(kind: type[T], config: dict[str, Any], changes: dict[str, Any]) -> T:
+    """Options of a stage as a configuration says them, with changes."""
+    names = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{k: v for k, v in config.items() if k in names} | changes)
 
 
-def preferences(chosen: list[Chosen], policy: Policy) -> list[Preference]:
-    """Each good text beside a failed try: a repair beside the one that it repairs, an own one beside each in turn."""
-    from rrr_cli.training.texts import preference
-
-    pairs: list[tuple[Chosen, Attempt, Attempt]] = []
-    for c in chosen:
-        failed = distinct(c.failed.values())
-        pairs += [(c, a, failed[i % len(failed)]) for i, a in enumerate(c.own) if failed]
-        pairs += [(c, a, c.failed[str(a.parent_id)]) for a in c.repairs if a.parent_id in c.failed]
-    return [
-        preference(policy, c.tried.problem.prompt, good.transcript, bad.transcript, c.tried.problem.tools,
-                   good.problem_id)
-        for c, good, bad in pairs
-    ]
+STAGE = Stage(Options, run, "rrr self-train --model tiny --texts own+repairs --epochs 1 --batch 32")

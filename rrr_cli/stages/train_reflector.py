@@ -2,7 +2,7 @@
 
 Reads `problems` and `attempts`; writes `losses` and `models/reflector`. It learns from pairs of a failed and a passing
 attempt of the same problem, both the agent's own first tries, and from the successful repairs that an untrained
-reflector has made (`rrr reflect --mode repair`). The loss is on the passing text alone. The view `reflector_pairs`
+reflector has made (`rrr repair`). The loss is on the passing text alone. The view `reflector_pairs`
 shows what there is to pair. Refuses attempts at the test split.
 """
 
@@ -11,28 +11,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rrr_cli import options as shared
 from rrr_cli.options import check_options, option
-from rrr_cli.prompts import repair_chat, templates_fingerprint
+from rrr_cli.prompts import repair_chat
 from rrr_cli.records import Attempt, Message
 from rrr_cli.rollout import Failure, feedback_text
+from rrr_cli.stages import Stage
+from rrr_cli.stages.identity import identity
 from rrr_cli.stages.learnt import Tried, distinct, some, tried
 from rrr_cli.stages.mined import as_mined
 from rrr_cli.tasks import load_task
-from rrr_cli.training.settings import Supervised, configuration
+from rrr_cli.training.settings import Supervised
 
 Pair = tuple[Failure, Attempt]  # a failed attempt, and one that passes at the same problem
 
-EXAMPLE = "rrr train-reflector --model tiny --epochs 1 --batch 32 --feedback binary"
 
 
 @dataclass(frozen=True)
 class Options(Supervised):
     """Flags of `rrr train-reflector`."""
 
-    feedback: str = option(
-        "verifier", "What the reflector is told of a failed attempt: binary, verifier or gold. Repair with the same.",
-        choices=("binary", "verifier", "gold"),
-    )
+    feedback: str = shared.feedback("the reflector")
     pairs: int = option(4, "Most pairs of a problem from the agent's own tries, and as many from repairs.", least=1)
     repairs: bool = option(True, "Learn from the successful repairs in the run as well.")
     repairs_by: str | None = option(
@@ -79,7 +78,7 @@ def run(options: Options) -> dict[str, Any]:
     counts = {"own_pairs": len(own), "pairs_from_repairs": len(repaired), "texts_too_long": too_long}
     if options.dry_run:
         return {**counts, "texts": len(learnt)}
-    config = configuration(options) | {"model_fingerprint": policy.fingerprint, "templates": templates_fingerprint()}
+    config = identity(options, task, {"model": policy.fingerprint}, repairs_by=options.repairs_by or model)
     made_of = {"feedback": options.feedback, **counts,
                "pairs": [[failed.attempt_id, passed.attempt_id] for failed, passed in own + repaired]}
     training = Training("train-reflector", options.name, options, policy, learnt, config, made_of)
@@ -108,3 +107,6 @@ def in_full(attempt: Attempt) -> Message:
     if attempt.reasoning is None:
         return first
     return Message(first.role, f"<reflection> {attempt.reasoning} </reflection> {first.content}")
+
+
+STAGE = Stage(Options, run, "rrr train-reflector --model tiny --epochs 1 --batch 32 --feedback binary")

@@ -57,6 +57,10 @@ class Writer:
             self._take_lock()
             for stale in self._folder.glob(f"*{TEMP_MARK}*"):  # of a writer that died: nobody else holds the lock
                 stale.unlink()
+            for part in parts(self._run, self._table):
+                if not (self._overwrite and part.provenance["stage"] == self._stage):
+                    origin.require_current(self._folder, part.provenance)
+                    break  # the others were let in by this same check
             for part in parts(self._run, self._table, self._stage):
                 if not self._overwrite:
                     origin.require_same(self._folder, part.provenance, self._provenance)

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rrr_cli.errors import RrrError
-from rrr_cli.records import SCHEMA_VERSION
+from rrr_cli.records import READABLE_VERSIONS
 from rrr_cli.store.schema import arrow_schema
 
 ROWS_PER_GROUP = 4096
@@ -51,9 +51,10 @@ class Part:
             raise RrrError(f"{path} is truncated, damaged or no Parquet file; {_CURE}") from error
         if not intact:
             raise RrrError(f"{path} is damaged: its content doesn't match its checksum; {_CURE}")
-        if self.provenance["schema_version"] != SCHEMA_VERSION:
+        if self.provenance["schema_version"] not in READABLE_VERSIONS:
             raise RrrError(
-                f"{path} has schema version {self.provenance['schema_version']} and this rrr reads {SCHEMA_VERSION}; "
+                f"{path} has schema version {self.provenance['schema_version']} and this rrr reads "
+                f"{' and '.join(map(str, READABLE_VERSIONS))}; "
                 f"read it with rrr {self.provenance['rrr']}"
             )
         if not _readable(self._file.schema_arrow, arrow_schema(table)):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rrr_cli.errors import RrrError
-from rrr_cli.records import SCHEMA_VERSION
+from rrr_cli.records import SCHEMA_VERSION, content_id
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "vllm", "datasets", "accelerate", "pyarrow", "duckdb")
 
@@ -33,13 +33,22 @@ def make(
     return same
 
 
+def require_current(folder: Path, old: dict[str, Any]) -> None:
+    """Raise RrrError (exit 3) where a table was begun by an rrr whose rows have another kind of identity."""
+    if old["schema_version"] != SCHEMA_VERSION:
+        raise RrrError(
+            f"{folder} was written by an older rrr ({old['rrr']}, schema version {old['schema_version']}) that didn't "
+            "keep all that its rows depend on: sql, show and report read it, and no stage adds to it. Name another "
+            "--run; a stage that starts from its failures takes --input")
+
+
 def require_same(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Raise RrrError (exit 3) where `new` would mix rows of another configuration or input into the table."""
+    """Raise RrrError (exit 3) where `new` would mix rows of another identity or input into the table."""
     was = {"seed": old["seed"], **old["config"]}
     now = {"seed": new["seed"], **new["config"]}
     changed = [
         f"{name} was {_shown(was, name)}, now {_shown(now, name)}"
-        for name in sorted(was.keys() | now.keys()) if _shown(was, name) != _shown(now, name)
+        for name in sorted(was.keys() | now.keys()) if was.get(name, _NOT_SET) != now.get(name, _NOT_SET)
     ]
     changed += [
         f"its input {name} has changed since (was {_shown(old['inputs'], name)}, now {_shown(new['inputs'], name)})"
@@ -53,8 +62,15 @@ def require_same(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None
         )
 
 
+_NOT_SET = object()
+
+
 def _shown(values: dict[str, Any], name: str) -> str:
-    return json.dumps(values[name], sort_keys=True) if name in values else "not set"
+    """A value as JSON, in one line of at most 60 characters."""
+    if name not in values:
+        return "not set"
+    text = json.dumps(values[name], sort_keys=True)
+    return text if len(text) <= 60 else f"{text[:40]}… ({len(text)} characters, {content_id(text)[:8]})"
 
 
 def _version(package: str) -> str | None:

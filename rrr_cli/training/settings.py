@@ -10,10 +10,15 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from rrr_cli import options as shared
 from rrr_cli.errors import USAGE, RrrError
-from rrr_cli.options import RunOptions, check_options, option, own_samples, retry_context
+from rrr_cli.options import TaskOptions, check_options, option, refuse_given
 
 REFLECTION, ANSWER, BOTH = OBJECTIVES = ("reflection", "answer", "reflection+answer")
+
+
+ARITHMETIC = ("Arithmetic: float32 or bfloat16; weights stay float32.", ("auto", "float32", "bfloat16"))
+TRAINING_DEVICE = ("auto or cpu; CUDA_VISIBLE_DEVICES chooses among GPUs.", ("auto", "cpu"))
 
 
 @dataclass(frozen=True)
@@ -44,107 +49,116 @@ PRESETS = {
     ),
 }
 
-# They say where or how fast, not what: a run may be gone on with under others.
-NOT_CONFIGURATION = {
-    "run", "input", "overwrite", "dry_run", "preset", "resume", "save_every", "micro_batch", "shared_prefix",
-    "gradient_checkpointing", "device", "vllm_memory", "vllm_url",
-}
-
-
 @dataclass(frozen=True)
-class Options(RunOptions):
+class Options(TaskOptions):
     """Options of `rrr grpo`. None stands for the preset's value."""
 
-    input: Path | None = option(None, "Run whose failures are learnt from.  [default: --run itself]")
-    model: str | None = option(None, "Model to train: tiny, a folder, or a hub id.  [default: the one mined]")
+    input: Path | None = shared.input_run("failed attempts")
+    limit: int | None = option(None, "Learn from at most this many failures.", least=1, panel="Run")
+    model: str | None = shared.model(None, "Is trained")
     preset: str = option(
         "quick", "quick (minutes on a CPU) or paper (arXiv 2505.24726); options given win over it.",
-        choices=tuple(PRESETS),
-    )
+        choices=tuple(PRESETS), identity=False, panel="Method")
     objective: str = option(
         REFLECTION, "What is trained. reflection (the paper): the reflection's tokens, by the retry's verdict. answer: "
         "ordinary GRPO on a first answer to the same problems, without reflections. reflection+answer: reflection and "
         "retry as one conversation, by the retry's verdict; the request between isn't trained.", choices=OBJECTIVES,
     )
     steps: int | None = option(
-        None, "Optimiser steps.  [quick: 45, paper: 1750; as many as --token-budget takes]", least=1
-    )
+        None, "Optimiser steps.  [quick: 45, paper: 1750; as many as --token-budget takes]", least=1, panel="Optimiser")
     token_budget: int | None = option(
         None, "Stop after the step in which this many tokens were generated in all (reflections, retries, answers), "
-        "unless --steps comes first.", least=1,
-    )
-    batch: int | None = option(None, "Samples a step, over all processes.  [quick: 128, paper: 256]", least=2)
-    group: int | None = option(None, "Samples of the same failure.  [quick: 16, paper: 8]", least=2)
+        "unless --steps comes first.", least=1, panel="Run")
+    batch: int | None = option(
+        None, "Samples a step, over all processes.  [quick: 128, paper: 256]", least=2, panel="Optimiser")
+    group: int | None = option(None, "Samples of the same failure.  [quick: 16, paper: 8]", least=2, panel="Method")
     lora: int | None = option(
-        None, "Rank of a LoRA adapter to train; 0 trains all weights.  [quick: 16, paper: 0]", least=0
-    )
-    lr: float | None = option(None, "Highest learning rate.  [quick: 1e-3, paper: 5e-7]", least=0)
+        None, "Rank of a LoRA adapter to train; 0 trains all weights.  [quick: 16, paper: 0]", least=0, panel="LoRA")
+    lr: float | None = option(None, "Highest learning rate.  [quick: 1e-3, paper: 5e-7]", least=0, panel="Optimiser")
     schedule: str | None = option(
-        None, "constant, cosine or linear.  [quick: constant, paper: cosine]", choices=("constant", "cosine", "linear")
-    )
-    warmup: float | None = option(None, "Share of the steps that warms up.  [quick: 0, paper: 0.03]", least=0)
-    reflection_tokens: int | None = option(None, "Most tokens of a reflection.  [quick: 96, paper: 512]", least=1)
-    max_tokens: int | None = option(None, "Most tokens of a retry, or of an answer.  [quick: 96, paper: 1024]", least=1)
-    save_every: int | None = option(None, "Steps between checkpoints.  [quick: 10, paper: 25]", least=1)
-    resume: bool = option(False, "Refuse to start anew; a run goes on from its newest whole checkpoint anyway.")
-    beta: float = option(0.001, "Weight of the KL to the untrained model; 0 needs no second model.", least=0)
-    temperature: float = option(1.0, "Of all that is sampled.", least=0.01)
-    top_p: float = option(1.0, "Nucleus sampling; the loss assumes 1, which keeps all.", least=0.01, most=1)
+        None, "constant, cosine or linear.  [quick: constant, paper: cosine]", choices=("constant", "cosine", "linear"),
+        panel="Optimiser")
+    warmup: float | None = option(
+        None, "Share of the steps that warms up.  [quick: 0, paper: 0.03]", least=0, panel="Optimiser")
+    reflection_tokens: int | None = option(
+        None, "Most tokens of a reflection.  [quick: 96, paper: 512]", least=1, panel="Sampling")
+    max_tokens: int | None = option(
+        None, "Most tokens of a retry, or of an answer.  [quick: 96, paper: 1024]", least=1, panel="Sampling")
+    save_every: int | None = option(
+        None, "Steps between checkpoints.  [quick: 10, paper: 25]", least=1, identity=False, panel="Run")
+    resume: bool = option(
+        False, "Refuse to start anew; a run is resumed from its newest whole checkpoint anyway.", identity=False,
+        panel="Run")
+    beta: float = option(
+        0.001, "Weight of the KL to the untrained model; 0 needs no second model.", least=0, panel="Method")
+    temperature: float = option(1.0, "Of all that is sampled.", least=0.01, panel="Sampling")
+    top_p: float = option(
+        1.0, "Nucleus sampling; the loss assumes 1, which keeps all.", least=0.01, most=1, panel="Sampling")
     scale_rewards: str = option(
         "group", "Advantages are divided by the spread of the group, the batch, or none.",
-        choices=("group", "batch", "none"),
-    )
-    retry_context: str = retry_context()
-    zero_leaks: bool = option(False, "No reward where the reflection holds the reference answer word for word.")
-    dtype: str = option(
-        "auto", "Arithmetic: float32 or bfloat16; weights stay float32.  [auto: bfloat16 on a GPU]",
-        choices=("auto", "float32", "bfloat16"),
-    )
-    device: str = option("auto", "auto or cpu; CUDA_VISIBLE_DEVICES chooses among GPUs.", choices=("auto", "cpu"))
-    micro_batch: int | None = option(None, "Samples a forward pass, per process; less for less memory.", least=1)
-    shared_prefix: bool = option(True, "Compute a group's prompt once in training; off is TRL's own forward.")
-    gradient_checkpointing: bool = option(False, "Less memory, more time.")
+        choices=("group", "batch", "none"), panel="Method")
+    retry_context: str = shared.retry_context()
+    zero_leaks: bool = option(
+        False, "No reward where the reflection holds the reference answer word for word.", panel="Method")
+    dtype: str = shared.dtype(*ARITHMETIC)
+    device: str = shared.device(*TRAINING_DEVICE)
+    micro_batch: int | None = option(
+        None, "Samples a forward pass, per process; less for less memory.", least=1, identity=False, panel="Hardware")
+    shared_prefix: bool = option(
+        True, "Compute a group's prompt once in training; off is TRL's own forward.", identity=False, panel="Hardware")
+    gradient_checkpointing: bool = option(False, "Less memory, more time.", identity=False, panel="Hardware")
     vllm: str | None = option(
         None, "Generate with vLLM: colocate (on the training GPU) or server (trl vllm-serve).",
-        choices=("colocate", "server"),
-    )
-    vllm_memory: float = option(0.3, "Share of the GPU's memory for vLLM with --vllm colocate.", least=0.05)
-    vllm_url: str | None = option(None, "Address of the server for --vllm server.  [TRL's: http://0.0.0.0:8000]")
+        choices=("colocate", "server"), panel="vLLM")
+    vllm_memory: float = option(
+        0.3, "Share of the GPU's memory for vLLM with --vllm colocate.", least=0.05, most=1, identity=False,
+        panel="vLLM")
+    vllm_url: str | None = option(
+        None, "Address of the server for --vllm server.  [TRL's: http://0.0.0.0:8000]", identity=False, panel="vLLM")
 
 
 @dataclass(frozen=True)
-class Supervised(RunOptions):
+class Supervised(TaskOptions):
     """What train-reflector and self-train have in common; defaults are those of Re-ReST's code."""
 
-    input: Path | None = option(None, "Run whose attempts are learnt from.  [default: --run itself]")
-    model: str | None = option(None, "Model to train: tiny, a folder, or a hub id.  [default: the one mined]")
-    own_samples: int | None = own_samples()
-    epochs: int = option(3, "Passes over the texts.", least=1)
-    batch: int = option(128, "Texts a step.", least=1)
-    lr: float | None = option(None, "Highest learning rate; cosine.  [SFT: 3e-4, DPO: 5e-5]", least=0)
-    warmup: float = option(0.03, "Share of the steps that warms up.", least=0, most=1)
-    lora: int = option(8, "Rank of a LoRA adapter, alpha twice the rank; 0 trains all weights.", least=0)
-    lora_targets: str = option("q_proj,v_proj", "Layers that the adapter is on, or all-linear.")
-    dropout: float = option(0.05, "Of the adapter.", least=0, most=1)
+    input: Path | None = shared.input_run("attempts")
+    limit: int | None = option(None, "Learn from at most this many problems.", least=1, panel="Run")
+    model: str | None = shared.model(None, "Is trained")
+    own_samples: int | None = shared.own_samples()
+    epochs: int = option(3, "Passes over the texts.", least=1, panel="Optimiser")
+    batch: int = option(128, "Texts a step.", least=1, panel="Optimiser")
+    lr: float | None = option(
+        None, "Highest learning rate; cosine.  [SFT: 3e-4, DPO: 5e-5]", least=0, panel="Optimiser")
+    warmup: float = option(0.03, "Share of the steps that warms up.", least=0, most=1, panel="Optimiser")
+    lora: int = option(8, "Rank of a LoRA adapter, alpha twice the rank; 0 trains all weights.", least=0, panel="LoRA")
+    lora_targets: str = option("q_proj,v_proj", "Layers that the adapter is on, or all-linear.", panel="LoRA")
+    dropout: float = option(0.05, "Of the adapter.", least=0, most=1, panel="LoRA")
     held_out: float = option(
-        0.05, "Share of the problems kept for the held-out loss; 0 looks at none.", least=0, most=0.5
-    )
-    patience: int = option(2, "Stop after this many epochs without a lower held-out loss.", least=1)
+        0.05, "Share of the problems kept for the held-out loss; 0 looks at none.", least=0, most=0.5,
+        panel="Optimiser")
+    patience: int = option(2, "Stop after this many epochs without a lower held-out loss.", least=1, panel="Optimiser")
     max_length: int | None = option(
-        None, "Longest text in tokens; longer ones are left out.  [default: the model's window]", least=2
-    )
-    micro_batch: int = option(16, "Texts a forward pass; less for less memory.", least=1)
-    dtype: str = option(
-        "auto", "Arithmetic: float32 or bfloat16; weights stay float32.  [auto: bfloat16 on a GPU]",
-        choices=("auto", "float32", "bfloat16"),
-    )
-    device: str = option("auto", "auto or cpu; CUDA_VISIBLE_DEVICES chooses among GPUs.", choices=("auto", "cpu"))
-    gradient_checkpointing: bool = option(False, "Less memory, more time.")
+        None, "Longest text in tokens; longer ones are left out.  [default: the model's window]", least=2,
+        panel="Hardware")
+    micro_batch: int = option(
+        16, "Texts a forward pass; less for less memory.", least=1, identity=False, panel="Hardware")
+    dtype: str = shared.dtype(*ARITHMETIC)
+    device: str = shared.device(*TRAINING_DEVICE)
+    gradient_checkpointing: bool = option(False, "Less memory, more time.", identity=False, panel="Hardware")
+
+
+def check_vllm(options: Options) -> None:
+    """Raise RrrError (exit 2) for an option of vLLM that means nothing in this mode."""
+    if options.vllm != "colocate":
+        refuse_given(options, ["vllm_memory"], "it is for --vllm colocate")
+    if options.vllm != "server":
+        refuse_given(options, ["vllm_url"], "it is for --vllm server")
 
 
 def recipe_of(options: Options) -> Recipe:
     """The preset, with the options that were given. Raises RrrError (exit 2) for values that can't be."""
     check_options(options)
+    check_vllm(options)
     if options.objective == ANSWER and options.zero_leaks:
         raise RrrError("--zero-leaks is about reflections, and --objective answer has none: leave it out", USAGE)
     if options.objective == BOTH and options.retry_context != "full":
@@ -170,7 +184,6 @@ def recipe_of(options: Options) -> Recipe:
     return recipe
 
 
-def configuration(options: Options | Supervised, recipe: Recipe | None = None) -> dict[str, Any]:
-    """The options that define the weights and the rows; a run is gone on with only under the same ones."""
-    values = asdict(options) | (asdict(recipe) if recipe else {})
-    return {name: value for name, value in values.items() if name not in NOT_CONFIGURATION}
+def given_by(recipe: Recipe) -> dict[str, Any]:
+    """What the options that a preset fills in come to, for the run's identity; how often it saves isn't of it."""
+    return {name: value for name, value in asdict(recipe).items() if name != "save_every"}

@@ -41,7 +41,8 @@ def engine(
         with vllm_server(random_model, folder / "log") as url:
             yield load_engine("openai", str(random_model), base_url=url)
     else:
-        yield load_engine(request.param, str(script if request.param == "scripted" else random_model), batch_size=16)
+        yield load_engine("scripted", str(script)) if request.param == "scripted" else load_engine(
+            request.param, str(random_model), batch_size=16)
 
 
 def prompt(text: str, *seeds: int) -> Prompt:

@@ -16,9 +16,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("gguf")
 
-from rrr_cli.engines import load_engine, model_fingerprint, smollm2
+from rrr_cli.engines import load_engine
 from rrr_cli.engines.base import Prompt, Sampling
-from rrr_cli.engines.models import load_tokenizer, resolve
+from rrr_cli.engines.models import load_tokenizer, resolve, smollm2
 from rrr_cli.errors import RrrError
 from rrr_cli.records import Message
 
@@ -114,7 +114,7 @@ def test_it_is_fetched_once_and_then_writes_as_any_model(rrr, offered, expected,
     folder = tmp_path / "cache" / "models" / "smollm2"
     assert got.out.strip() == str(folder)
     assert [path.name for path in folder.parent.iterdir()] == ["smollm2"]
-    before = model_fingerprint("transformers", "smollm2")
+    before = resolve("smollm2").fingerprint
     next(offered.iterdir()).unlink()
     again = rrr("models", "get", "smollm2")  # asks nobody
     assert (again.code, again.out, again.err) == (0, got.out, "")

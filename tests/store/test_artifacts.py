@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from rrr_cli.errors import BUG, USAGE, RrrError
 from rrr_cli.records import TABLES, Message, Problem, Reflection
 from rrr_cli.store import parts
+from rrr_cli.store import provenance as provenance_module
 from rrr_cli.store.artifacts import Writer, count, exists, fingerprint, provenance, read
 from rrr_cli.store.schema import arrow_schema, describe
 
@@ -210,8 +211,22 @@ def test_a_damaged_foreign_or_newer_part_is_refused_by_file_name(
     path.write_bytes(other.read_bytes())
     refused("doesn't have the columns of problems")
     path.write_bytes(good)
-    monkeypatch.setattr(parts, "SCHEMA_VERSION", 0)
-    refused("has schema version 1 and this rrr reads 0")
+    monkeypatch.setattr(parts, "READABLE_VERSIONS", (0,))
+    refused("has schema version 2 and this rrr reads 0")
+
+
+def test_an_older_run_is_read_and_not_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(provenance_module, "SCHEMA_VERSION", 1)
+        write(tmp_path, [problem(0)])
+    assert [p.problem_id for p in read(tmp_path, "problems")] == [problem(0).problem_id]
+    with pytest.raises(RrrError, match=r"written by an older rrr .*schema version 1.* Name another --run") as caught:
+        write(tmp_path, [problem(1)])
+    assert caught.value.exit_code == 3
+    assert "\n" not in str(caught.value)
+    with Writer(tmp_path, "problems", "mine-failures", {}, overwrite=True) as writer:  # all of it is replaced
+        writer.append([problem(1)])
+    assert count(tmp_path, "problems") == 1
 
 
 def test_no_flipped_bit_is_read_back_wrong() -> None:

@@ -79,7 +79,7 @@ def test_a_repair_keeps_its_reasoning_apart_and_plays_on(rrr, player, tmp_path: 
     rules = [["wasn't found", "<reflection> 4 halves it. </reflection> 4"], ["failed", "3"], *PLAYER["rules"]]
     script.write_text(json.dumps({**PLAYER, "rules": rules}))
     rrr("mine-failures", *player)
-    command = ["reflect", *player, "--mode", "repair", "--reflector", script]
+    command = ["repair", *player, "--reflector", script]
     ran = rrr(*command, "--json")
     assert ran.code == 0, ran.err
     result = json.loads(ran.out)
@@ -100,7 +100,7 @@ def test_a_repair_keeps_its_reasoning_apart_and_plays_on(rrr, player, tmp_path: 
 
 def test_gold_feedback_is_refused_for_the_test_split(rrr, player, tmp_path: Path):
     rrr("mine-failures", *player, "--split", "test")
-    ran = rrr("reflect", *player, "--mode", "repair", "--feedback", "gold")
+    ran = rrr("repair", *player, "--feedback", "gold")
     assert ran.code == 2
     assert "test split" in ran.err
 

@@ -30,12 +30,21 @@ def mined(tmp_path_factory: pytest.TempPathFactory, random_model: Path) -> Path:
     common = ["--run", run, "--task", PARITY, *SHORT]
     for command in (
         ["mine-failures", "--model", random_model, "--samples", 6, "--stop-at-failure", 0],
-        ["reflect", "--mode", "repair", "--feedback", "binary"],
+        ["repair", "--feedback", "binary"],
     ):
         done = subprocess.run(
             [sys.executable, "-m", "rrr_cli", *map(str, [*command, *common])], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     return run
+
+
+@pytest.fixture(scope="module")
+def reflector(mined: Path) -> Path:
+    """The reflector that was trained on it."""
+    command = ["train-reflector", "--run", mined, "--task", PARITY, *SMALL, "--feedback", "binary"]
+    done = subprocess.run([sys.executable, "-m", "rrr_cli", *map(str, command)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return mined / "models" / "reflector"
 
 
 def result(ran: Ran) -> dict:
@@ -69,7 +78,7 @@ def test_a_trained_reflector_repairs_beside_the_untrained_one(rrr, mined: Path):
     reflector = result(rrr(
         "train-reflector", "--run", mined, "--task", PARITY, *SMALL, "--feedback", "binary", "--json"))["model"]
     before = [a.attempt_id for a in read(mined, "attempts")]
-    told = result(rrr("reflect", "--mode", "repair", "--feedback", "binary", "--reflector", reflector, "--run", mined,
+    told = result(rrr("repair", "--feedback", "binary", "--reflector", reflector, "--run", mined,
                       "--task", PARITY, *SHORT, "--json"))
     after = list(read(mined, "attempts"))
     assert [a.attempt_id for a in after[: len(before)]] == before
@@ -77,7 +86,7 @@ def test_a_trained_reflector_repairs_beside_the_untrained_one(rrr, mined: Path):
     assert len(after) - len(before) == told["repairs"] == told["failed_attempts"]
     again = rrr("train-reflector", "--run", mined, "--task", PARITY, *SMALL, "--feedback", "binary", "--json")
     assert result(again)["model"] == reflector, "its own repairs are nothing new to learn from"
-    ran = rrr("reflect", "--mode", "repair", "--reflector", reflector, "--run", mined, "--task", PARITY, *SHORT)
+    ran = rrr("repair", "--reflector", reflector, "--run", mined, "--task", PARITY, *SHORT)
     assert ran.code == 2
     assert "trained with --feedback binary" in ran.err
     ran = rrr("self-train", "--run", mined, "--task", PARITY, *SMALL, "--dry-run")
@@ -88,12 +97,12 @@ def test_a_trained_reflector_repairs_beside_the_untrained_one(rrr, mined: Path):
     assert reflector in ran.err
 
 
-def test_a_name_of_another_command_and_a_batch_that_does_not_divide_replace_nothing(rrr, mined: Path):
+def test_a_bad_name_or_batch_replaces_nothing(rrr, mined: Path, reflector: Path):
     common = ["--run", mined, "--task", PARITY, *SMALL, "--texts", "own", "--overwrite"]
-    before = (mined / "models/reflector/rrr.json").read_bytes()
+    before = (reflector / "rrr.json").read_bytes()
     for more in (["--name", "reflector"], ["--name", "reflector", "--micro-batch", 3], ["--name", "a/b"]):
         assert rrr("self-train", *common, *more).code in (2, 3)
-    assert (mined / "models/reflector/rrr.json").read_bytes() == before
+    assert (reflector / "rrr.json").read_bytes() == before
     ran = rrr("self-train", *common, "--name", "typo", "--lora-targets", "nope")
     assert ran.code == 2
     assert "no such layers" in ran.err
@@ -109,7 +118,7 @@ def test_a_retrained_reflector_of_the_same_name_is_refused_and_overwrite_replace
             result(rrr("mine-failures", *common, "--model", script, "--json"))
         reflector = tmp_path / "reflector.json"
         reflector.write_text(json.dumps({"default": reply}))
-        command = ["reflect", *common, "--mode", "repair", "--reflector", reflector]
+        command = ["repair", *common, "--reflector", reflector]
         if reply == "2":
             assert rrr(*command).code == 3
         repairs.append(result(rrr(*command, *(["--overwrite"] if reply == "2" else []), "--json"))["repairs"])
@@ -134,8 +143,9 @@ def test_the_agent_learns_own_passing_tries_and_repairs(rrr, mined: Path, random
 
 
 def test_more_samples_takes_as_many_further_tries_as_there_are_repairs(rrr, mined: Path, random_model: Path):
-    common = ["--run", mined, "--task", PARITY, *SMALL, "--repairs-by", random_model, "--dry-run"]
+    common = ["--run", mined, "--task", PARITY, *SMALL, "--dry-run"]
     own = result(rrr("self-train", *common, "--texts", "own", "--own-samples", 3))
+    common += ["--repairs-by", random_model]
     more = result(rrr("self-train", *common, "--texts", "more-samples", "--own-samples", 3))
     both = result(rrr("self-train", *common, "--texts", "own+repairs", "--own-samples", 3))
     assert more["further_tries"] == both["repairs_made"] > 0
@@ -193,7 +203,7 @@ def test_rounds_mine_repair_and_train_each_in_a_run_of_its_own(rrr, tmp_path: Pa
     ran = rrr("self-train", *common, *SMALL, "--rounds", 2)
     assert ran.code == 3
     assert "no repairs" in ran.err
-    result(rrr("reflect", *common, *SHORT, "--mode", "repair", "--retries", 2, "--json"))
+    result(rrr("repair", *common, *SHORT, "--repairs", 2, "--json"))
     told = result(rrr("self-train", *common, *SMALL, "--rounds", 2, "--json"))
     assert [Path(r["model"]).relative_to(tmp_path / "run") for r in told["rounds"]] == [
         Path("models/agent"), Path("round-2/models/agent")]

@@ -39,7 +39,7 @@ SHORT = ["--max-tokens", "48"]
 COMMANDS = {
     "mine-failures": ["mine-failures", "--limit", "160", "--part", "16", *SHORT],
     "reflect": ["reflect", "--part", "8", "--reflection-tokens", "48", *SHORT],
-    "repair": ["reflect", "--mode", "repair", "--part", "8", *SHORT],
+    "repair": ["repair", "--part", "8", *SHORT],
     "self-train": ["self-train", "--texts", "own", "--epochs", "4", "--batch", "16", "--held-out", "0.2",
                    "--patience", "4"],
     "eval": ["eval", "--limit", "96", "--part", "8", "--reflection-tokens", "48", *SHORT],

@@ -1,0 +1,40 @@
+"""The identity of a stage's rows: all that they depend on, as a flat dict that is kept with them and compared.
+
+It holds the options that are declared `identity=True`, the task's name, level, words and settings, the loop's own
+templates, the weights, and the source of what isn't built in: so an edited word or verifier is noticed, and one task's
+new wording leaves every other task's runs alone. Reads plug files; writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from rrr_cli.engines import ENGINES
+from rrr_cli.plugs import find
+from rrr_cli.prompts import TEMPLATES
+from rrr_cli.tasks import TASKS
+from rrr_cli.tasks.base import Task
+
+KINDS = {"task": TASKS, "engine": ENGINES}
+
+
+def identity(options: Any, task: Task | None, weights: Mapping[str, str], **resolved: Any) -> dict[str, Any]:
+    """Name -> value. `weights`: which model -> its fingerprint. `resolved`: what an option that isn't given means.
+
+    Raises RrrError (exit 2): a plug that isn't there; as a task's settings() does, where it can't judge here (4).
+    """
+    values = {f.name: getattr(options, f.name) for f in fields(options) if f.metadata["identity"]}
+    if values.get("base_url"):
+        values["base_url"] = values["base_url"].rstrip("/")  # the same server
+    if task is not None:
+        values["task"] = task.name
+        values["level"] = options.level or (None if options.data else task.levels[0])
+        values |= {f"words of the task: {name}": text for name, text in task.words.items()}
+        values |= {f"template: {name}": text for name, text in TEMPLATES.items()}
+        values |= task.settings() if hasattr(task, "settings") else {}
+    for kind, built_in in KINDS.items():
+        if hasattr(options, kind) and (source := find(kind, getattr(options, kind), built_in).source):
+            values[f"source of the {kind}"] = source
+    return values | {f"weights of the {name}": fingerprint for name, fingerprint in weights.items()} | resolved
