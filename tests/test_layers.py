@@ -1,4 +1,4 @@
-"""Imports point down, and what a shell user waits for stays light."""
+"""Imports point down and never in a circle, and what a shell user waits for stays light."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import rrr_cli
@@ -26,6 +27,11 @@ LAYERS = [
     {"cli"},
     {"__main__"},
 ]
+KNOWN_CIRCLES = {
+    frozenset({"rrr_cli.stages.rounds", "rrr_cli.stages.self_train"}),
+    frozenset({"rrr_cli.sandbox.ladder", "rrr_cli.sandbox.pool"}),
+    frozenset({"rrr_cli.engines.models", "rrr_cli.engines.smollm2"}),
+}
 HEAVY = {
     "torch", "transformers", "trl", "vllm", "datasets", "duckdb", "scipy", "pyarrow", "numpy", "pandas", "jinja2",
     "matplotlib",
@@ -52,6 +58,51 @@ def test_imports_point_down():
                     if layer(target) > layer(own):
                         wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
     assert not wrong
+
+
+def imported(path: Path, modules: Collection[str]) -> set[str]:
+    """Which of `modules` a file imports, inside functions too; `if TYPE_CHECKING:` doesn't count.
+
+    `from rrr_cli.tasks import audit` imports the file audit.py; that Python runs the `__init__` of its folder as well
+    is no import of that file.
+    """
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            node.body = []
+    names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            files = {a.name: f"{node.module}.{a.name}" for a in node.names}
+            names |= {file if file in modules else node.module for file in files.values()}
+    return names & set(modules)
+
+
+def circles(imports: Mapping[str, set[str]]) -> set[frozenset[str]]:
+    """The groups of modules in which each reaches every other, and itself, by imports."""
+    reach: dict[str, set[str]] = {}
+    for start in imports:
+        seen: set[str] = set()
+        ahead = [start]
+        while ahead:
+            new = imports[ahead.pop()] - seen
+            seen |= new
+            ahead += new
+        reach[start] = seen
+    return {frozenset(b for b in reach[a] if a in reach[b]) for a in imports if a in reach[a]}
+
+
+def test_no_two_files_import_each_other():
+    paths = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    assert circles({name: imported(path, paths.keys()) for name, path in paths.items()}) == KNOWN_CIRCLES
+
+
+def test_circles_are_found_whatever_their_length():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == {frozenset("abc")}
+    assert circles({"a": {"b"}, "b": set()}) == set()
 
 
 def test_help_imports_nothing_heavy_and_takes_a_quarter_of_a_cpu_second():

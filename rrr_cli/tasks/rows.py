@@ -32,12 +32,6 @@ def chosen_level(
     return level or levels[0]
 
 
-def check_split(name: str, split: str) -> None:
-    """Raises RrrError (exit 2) unless it is train or test."""
-    if split not in ("train", "test"):
-        raise RrrError(f"split {split}: {name} has train and test", USAGE)
-
-
 def check_source(data: str, hub_name: str) -> None:
     """Raises RrrError unless `data` is the hub's data set (exit 3) or a file of a known kind (exit 2)."""
     if data == hub_name:

@@ -25,9 +25,11 @@ from rrr_cli.prompts import retry_chat
 from rrr_cli.records import Message, Problem
 from rrr_cli.rollout import Loop
 from rrr_cli.tasks.base import Task
-from rrr_cli.tasks.countdown.task import Countdown, judge, problem_key
-from rrr_cli.tasks.function_calling.task import FunctionCalling
-from rrr_cli.tasks.household.task import Household
+from rrr_cli.tasks.countdown import Countdown
+from rrr_cli.tasks.countdown.judge import judge
+from rrr_cli.tasks.countdown.problem import problem_key
+from rrr_cli.tasks.function_calling import FunctionCalling
+from rrr_cli.tasks.household import Household
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rrr_cli.store.artifacts import Writer
-from rrr_cli.tasks.countdown.task import make_problem
+from rrr_cli.tasks.countdown import make_problem
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -17,9 +17,9 @@ from rrr_cli.store.artifacts import read
 from rrr_cli.tasks import load_task
 from rrr_cli.tasks.alfworld import task as alfworld
 from rrr_cli.tasks.base import Environment, played
+from rrr_cli.tasks.household import Household
 from rrr_cli.tasks.household.data import read_scene
 from rrr_cli.tasks.household.simulator import NOTHING, House
-from rrr_cli.tasks.household.task import Household
 
 SCENE = Path(__file__).parents[3] / "shared/data/alfworld_T20190908_231731_054988.initial_state.pddl.gz"
 

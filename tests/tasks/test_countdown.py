@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 
 from rrr_cli.errors import BAD_INPUT, NO_BACKEND, USAGE, RrrError
 from rrr_cli.records import Message, Problem
+from rrr_cli.tasks.countdown import Countdown, make_problem
 from rrr_cli.tasks.countdown.arithmetic import evaluate, parse
+from rrr_cli.tasks.countdown.judge import judge
+from rrr_cli.tasks.countdown.problem import problem_key
 from rrr_cli.tasks.countdown.solver import solutions
-from rrr_cli.tasks.countdown.task import Countdown, judge, make_problem, problem_key
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "data"
 EASY_TEST_FIRSTS = [

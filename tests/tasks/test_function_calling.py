@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 
 from rrr_cli.errors import BAD_INPUT, NO_BACKEND, USAGE, RrrError
 from rrr_cli.records import Message, Problem
+from rrr_cli.tasks.function_calling import FunctionCalling, make_problem
 from rrr_cli.tasks.function_calling.data import HUB_NAME
-from rrr_cli.tasks.function_calling.generate import WORDS
+from rrr_cli.tasks.function_calling.generate import NUMBER_WORDS
 from rrr_cli.tasks.function_calling.match import Wanted
 from rrr_cli.tasks.function_calling.parse import Call, read_calls, write_calls
 from rrr_cli.tasks.function_calling.schemas import tool_schema, type_schema
 from rrr_cli.tasks.function_calling.strict_json import MAX_BYTES, MAX_DEPTH, Refused, parse, same
-from rrr_cli.tasks.function_calling.task import FunctionCalling, make_problem
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "data"
 
@@ -334,7 +334,7 @@ def test_the_easy_language_is_small():
 
 
 def test_the_numbers_of_an_easy_request_are_those_of_its_call():
-    value = {word: i + 1 for i, word in enumerate(WORDS)} | {str(i): i for i in range(100)}
+    value = {word: i + 1 for i, word in enumerate(NUMBER_WORDS)} | {str(i): i for i in range(100)}
     task = FunctionCalling("easy")
     for p in [*islice(task.problems("train"), 1500), *task.problems("test")]:
         text = " " + words(p).replace("half an hour", "30").replace("an hour", "60").replace("two weeks", "14") + " "

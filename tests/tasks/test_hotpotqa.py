@@ -24,9 +24,11 @@ from rrr_cli.errors import BAD_INPUT, NO_BACKEND, USAGE, RrrError
 from rrr_cli.records import Message, Problem
 from rrr_cli.store.artifacts import read
 from rrr_cli.tasks.base import played
+from rrr_cli.tasks.hotpotqa import HotpotQA, generate, make_problem
 from rrr_cli.tasks.hotpotqa.corpus import SHOWN, Corpus, Page, fold, lookup, sentences_of
-from rrr_cli.tasks.hotpotqa.generate import LIMITS, synthetic_problems
-from rrr_cli.tasks.hotpotqa.task import HotpotQA, action_of, f1, judge, make_problem, normalise
+from rrr_cli.tasks.hotpotqa.generate import LIMITS
+from rrr_cli.tasks.hotpotqa.judge import f1, judge, normalise
+from rrr_cli.tasks.hotpotqa.parse import action_of
 from rrr_cli.tasks.hotpotqa.world import world
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "data"
@@ -185,7 +187,7 @@ def test_searches_are_the_same_in_every_process():
         "from rrr_cli.tasks.hotpotqa.world import world\n"
         "corpus = world('synthetic').corpus\n"
         "queries = [f'{page.title} {page.sentences[-1]}' for page in corpus.pages[::9]]\n"
-        "print([corpus.search(query).told for query in queries], corpus.fingerprint)\n"
+        "print([corpus.search(query).observation for query in queries], corpus.fingerprint)\n"
     )
     outs = {
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
@@ -366,7 +368,7 @@ def test_a_leak_is_the_reference_named_as_the_answer(data, text: str, leaks: boo
 
 def test_a_question_may_name_its_own_answer():
     corpus = Corpus([Page("A", ("b",))])
-    problem = make_problem("Which is older, Oslo or Rome?", "Rome", [], "train", "test", corpus)
+    problem = make_problem("Which is older, Oslo or Rome?", "Rome", [], "train", "test", corpus.fingerprint)
     assert not HotpotQA().leaks(problem, problem.prompt[0].content)
     nothing = replace(problem, reference='"The The"')  # an answer of which normalising leaves nothing
     assert not HotpotQA().leaks(nothing, problem.prompt[0].content)
@@ -431,7 +433,7 @@ def test_the_easy_level_speaks_a_small_language_in_short_turns():
 
 
 def test_some_facts_of_the_synthetic_level_need_lookup():
-    problems = list(synthetic_problems("synthetic", "test"))
+    problems = list(generate.problems("synthetic", "test"))
     looking = sum("Lookup" in p.metadata for p in problems)
     assert 0.1 < looking / len(problems) < 0.5
     assert {p.difficulty for p in problems} == {"synthetic-bridge", "synthetic-comparison"}

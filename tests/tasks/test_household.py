@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.base import Environment, played
+from rrr_cli.tasks.household import Household, make_problem
 from rrr_cli.tasks.household.data import OtherGoal, read_scene
 from rrr_cli.tasks.household.expert import plan
 from rrr_cli.tasks.household.rooms import PLACES, THINGS
 from rrr_cli.tasks.household.simulator import KINDS, NOTHING, TREATABLE, House
-from rrr_cli.tasks.household.task import Household, command_of
+from rrr_cli.tasks.household.task import command_of
 
 SCENE = Path(__file__).parents[3] / "shared/data/alfworld_T20190908_231731_054988.initial_state.pddl.gz"
 
@@ -356,7 +357,7 @@ def test_the_command_of_a_turn(text: str, command: str | None):
 
 
 def problem_of(game: dict[str, Any]) -> Problem:
-    return Household()._problem(game, plan(game), "train", "easy")
+    return make_problem(game, plan(game), "train", "easy")
 
 
 def test_a_thought_is_answered_and_costs_a_turn():

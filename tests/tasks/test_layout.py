@@ -18,20 +18,12 @@ from rrr_cli.errors import BAD_INPUT, NO_BACKEND, USAGE, RrrError
 from rrr_cli.records import Attempt, Message
 from rrr_cli.store.artifacts import Writer
 from rrr_cli.tasks.audit import audit
+from rrr_cli.tasks.layout import Layout
+from rrr_cli.tasks.layout.boxes import Box, Refused, read, write
 from rrr_cli.tasks.layout.draw import svg
-from rrr_cli.tasks.layout.generate import LIMITS, NOUNS, STEPS, key_of, place
-from rrr_cli.tasks.layout.task import (
-    Box,
-    Layout,
-    Refused,
-    Requirement,
-    distinct,
-    judge,
-    overlap,
-    read,
-    requirements_of,
-    write,
-)
+from rrr_cli.tasks.layout.generate import LIMITS, NOUNS, STEPS, place
+from rrr_cli.tasks.layout.judge import distinct, judge, overlap
+from rrr_cli.tasks.layout.problem import Requirement, key_of, requirements_of
 
 NO_FILE = "there is no such file"
 DOG_LEFT = [Requirement("object", "dog"), Requirement("object", "cat"), Requirement("left", "dog", 1, "cat")]

@@ -20,9 +20,10 @@ from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.records import Message, Problem
 from rrr_cli.sandbox import ladder
 from rrr_cli.tasks.base import Verdict
-from rrr_cli.tasks.mbpp import unit_tests
-from rrr_cli.tasks.mbpp.generate import WORDS
-from rrr_cli.tasks.mbpp.task import MAX_CODE, Mbpp, code_of, make_problem
+from rrr_cli.tasks.mbpp import Mbpp, make_problem, unit_tests
+from rrr_cli.tasks.mbpp.generate import VOCABULARY
+from rrr_cli.tasks.mbpp.problem import MAX_CODE
+from rrr_cli.tasks.mbpp.task import code_of
 from rrr_cli.tasks.mbpp.unit_tests import read_test
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -251,7 +252,7 @@ def behaviour(code: str) -> str:
     random = Random(0)
     inputs = {
         "from_list": [[random.randint(-9, 30) for _ in range(7)] for _ in range(300)],
-        "from_text": [" ".join(random.choices(WORDS.split(), k=6)) for _ in range(300)],
+        "from_text": [" ".join(random.choices(VOCABULARY.split(), k=6)) for _ in range(300)],
         "from_number": random.sample(range(100, 1_000_000), 300),
     }.get(name, range(1, 100))
     return repr((name, [scope[name](x) for x in inputs]))

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.records import Message, Problem
+from rrr_cli.tasks.visual_programs import VisualPrograms
 from rrr_cli.tasks.visual_programs.data import Uncovered, convert, entries
 from rrr_cli.tasks.visual_programs.generate import LEXICON, LIMITS, draw_graph, mutants
 from rrr_cli.tasks.visual_programs.interpreter import run
+from rrr_cli.tasks.visual_programs.judge import judge, program_in, same_answer
 from rrr_cli.tasks.visual_programs.language import FUNCTIONS, Call, Wrong, parse, write
 from rrr_cli.tasks.visual_programs.scene_graphs import Lexicon, Scene, fold, from_json, read_scene, to_json
-from rrr_cli.tasks.visual_programs.task import VisualPrograms, judge, program_in, same_answer
 
 
 def thing(name: str, x: int = 0, attributes: tuple[str, ...] = (), **relations: str) -> dict:
@@ -82,12 +83,11 @@ def test_each_function_does_what_it_says(expression: str, wanted: str):
 
 
 def test_every_function_is_tried_above_and_told_to_the_model():
-    from rrr_cli.prompts import VISUAL_PROGRAMS
 
     tried = test_each_function_does_what_it_says.pytestmark[0].args[1]
     for function in FUNCTIONS:
         assert any(f"{function}(" in expression for expression, _ in tried), function
-        assert f"{function}(" in VISUAL_PROGRAMS, function
+        assert f"{function}(" in VisualPrograms.words["prompt"], function
 
 
 def test_names_semicolons_and_white_space():

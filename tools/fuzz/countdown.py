@@ -13,7 +13,8 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from rrr_cli.tasks.countdown.task import Countdown, judge
+from rrr_cli.tasks.countdown import Countdown
+from rrr_cli.tasks.countdown.judge import judge
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "tests"))
 from countdown_oracle import oracle, random_case

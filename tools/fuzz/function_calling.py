@@ -19,8 +19,8 @@ from random import Random
 from typing import Any
 
 from rrr_cli.records import Message, Problem
+from rrr_cli.tasks.function_calling import FunctionCalling
 from rrr_cli.tasks.function_calling.strict_json import Refused, parse, same
-from rrr_cli.tasks.function_calling.task import FunctionCalling
 
 HOSTILE = (
     "NaN", "Infinity", "-Infinity", "1e999", "-1e999", '"\\ud800"', "\ud800", "[" * 40 + "]" * 40, "9" * 5000, "{",

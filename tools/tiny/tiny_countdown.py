@@ -1,4 +1,4 @@
-"""What `--model tiny` is trained on: made-up transcripts of Countdown, in the very chats of `rrr_cli/prompts.py`.
+"""What `--model tiny` is trained on: made-up transcripts of Countdown, in the very chats that the stages send.
 
 A candidate is written `3 * 7 = 21 + 8 = 29 yes`, with the model's own mark; an answer thinks through a short series of
 them and the last one counts; a reflection says what came out and tries some more. Many candidates are wrong and giving
@@ -21,7 +21,9 @@ from typing import Any
 
 from rrr_cli import prompts
 from rrr_cli.records import Message, Problem
-from rrr_cli.tasks.countdown.task import Countdown, problem_key, split_of
+from rrr_cli.tasks.countdown import Countdown
+from rrr_cli.tasks.countdown.problem import WORDS, problem_key
+from rrr_cli.tasks.splits import split_of
 
 TASK = "countdown"
 MAX_TOKENS = 96
@@ -87,7 +89,7 @@ def phrases() -> list[str]:
     """The fixed wording of every template, cut at its fields: one token each."""
     cut: list[str] = []
     for template, fields in (
-        (prompts.COUNTDOWN, ("{numbers}", "{target}")), (prompts.COUNTDOWN_REFLECT, ()), (prompts.COUNTDOWN_RETRY, ()),
+        (WORDS["prompt"], ("{numbers}", "{target}")), (WORDS["reflect"], ()), (WORDS["retry"], ()),
         (prompts.REFLECTION_ONLY, ("{reflection}",)),
     ):
         rest = template
@@ -194,7 +196,7 @@ class Transcripts:
             self.wide if self.random.random() < self.recipe.wide_share else self.easy
         )
         shown = self.random.sample(numbers, 3)
-        return numbers, target, Message("user", prompts.COUNTDOWN.format(numbers=shown, target=target))
+        return numbers, target, Message("user", WORDS["prompt"].format(numbers=shown, target=target))
 
     def transcript(self) -> list[Message]:
         """A chat: an answer alone, or a failed one with a retry, after a reflection or (the control) without one."""
@@ -214,13 +216,13 @@ class Transcripts:
         if failed[-1].value == target:  # nothing wrong was left to try
             return turns
         if kind < recipe.answer_only + recipe.plain_retry:
-            return [*turns, Message("user", prompts.COUNTDOWN_RETRY), self._answer(series(), target)]
+            return [*turns, Message("user", WORDS["retry"]), self._answer(series(), target)]
         reflected = series()
         words = [CAME_TO, str(failed[-1].value), NOT, str(target), TRY, *_marked(reflected, target)]
-        turns += [Message("user", prompts.COUNTDOWN_REFLECT), Message("assistant", " ".join(words))]
+        turns += [Message("user", WORDS["reflect"]), Message("assistant", " ".join(words))]
         used = reflected[-1].value == target and random.random() < recipe.use_reflection
         retry = self._answer(reflected[-1:] if used else series(), target)
-        return [*turns, Message("user", prompts.COUNTDOWN_RETRY), retry]
+        return [*turns, Message("user", WORDS["retry"]), retry]
 
     def _series(self, numbers: tuple[int, ...], target: int, tried: set[Candidate], right: float,
                 give_up: float) -> list[Candidate]:

@@ -19,14 +19,14 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from rrr_cli import prompts
 from rrr_cli.prompts import FAILED, REPAIR
 from rrr_cli.records import Message, Problem
-from rrr_cli.tasks.countdown.task import split_of
-from rrr_cli.tasks.household.generate import draw, split_key
+from rrr_cli.tasks.household import Household
+from rrr_cli.tasks.household.generate import draw
+from rrr_cli.tasks.household.problem import WORDS, split_key
 from rrr_cli.tasks.household.rooms import PLACES, ROOMS, THINGS
 from rrr_cli.tasks.household.simulator import APPLIANCES, COMMANDS, KINDS, House, kind_of
-from rrr_cli.tasks.household.task import Household
+from rrr_cli.tasks.splits import split_of
 
 HELD_OUT_SHARE = 0.30  # the test split, and above it the dev split on which the recipe was tuned
 TASK = "household"
@@ -94,7 +94,7 @@ PHRASES = (
 
 def whole_words() -> list[str]:
     """What is one token though it holds spaces: the constant parts of what the model is told, and places."""
-    before = prompts.HOUSEHOLD.format(turns=HOUSEHOLD.max_turns, room="|", task="").partition("|")[0]
+    before = WORDS["prompt"].format(turns=HOUSEHOLD.max_turns, room="|", task="").partition("|")[0]
     tail = REPAIR.partition("{feedback}")[2]
     places = [f"{place} 1" for room in ROOMS["easy"].values() for place in room]
     return [*(text.strip() for text in (before, FAILED, tail)), *PHRASES, *places]

@@ -26,11 +26,11 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from rrr_cli import prompts
 from rrr_cli.records import Message, Problem
-from rrr_cli.tasks.countdown.task import split_of
 from rrr_cli.tasks.function_calling import generate as tools
 from rrr_cli.tasks.function_calling.parse import Call
+from rrr_cli.tasks.function_calling.problem import WORDS
+from rrr_cli.tasks.splits import split_of
 
 LARGEST = 60
 HELD_OUT_SHARE = 0.30  # the test split, and above it the dev split on which the recipe was tuned
@@ -106,12 +106,12 @@ def phases(recipe: Recipe) -> list[Recipe]:
 
 def whole_words() -> list[str]:
     """What is one token though it holds spaces or symbols."""
-    return [*TAGS, prompts.FUNCTION_CALLING_REFLECT, prompts.FUNCTION_CALLING_RETRY, CALLED, TRY]
+    return [*TAGS, WORDS["reflect"], WORDS["retry"], CALLED, TRY]
 
 
 def words() -> list[str]:
     """All other words: the easy level's, and what answers are made of."""
-    asked = {word for p in tools.synthetic_problems("easy", "train") for word in p.prompt[-1].content.split()}
+    asked = {word for p in tools.problems("easy", "train") for word in p.prompt[-1].content.split()}
     told = {word for tool in tools.TOOLS.values() for word in tool.description.split()}
     names = {*tools.TOOLS, *(name for tool in tools.TOOLS.values() for name in tool.parameters), *tools.ITEMS,
              *tools.ROOMS}
@@ -281,7 +281,7 @@ class Transcripts:
             return [*asked, answer(series(), made.right.key)]
         failed = series(right=0.0)
         turns = [*asked, self._failure(failed)]
-        retry = Message("user", prompts.FUNCTION_CALLING_RETRY)
+        retry = Message("user", WORDS["retry"])
         if kind < recipe.answer_only + recipe.plain_retry:
             return [*turns, retry, answer(series(), made.right.key)]
         reflected = series()
@@ -292,7 +292,7 @@ class Transcripts:
             mistake = made.wrong(1)
             reflected[-1], found, role = mistake.approved(), mistake.key, GIVEN
         words = [CALLED, *failed[-1].words, TRY, *marked(reflected, found)]
-        turns += [Message("user", prompts.FUNCTION_CALLING_REFLECT), Message(role, " ".join(words))]
+        turns += [Message("user", WORDS["reflect"]), Message(role, " ".join(words))]
         if found:
             return [*turns, retry, answer(reflected[-1:], found)]
         return [*turns, retry, answer(series(), made.right.key)]

@@ -31,8 +31,10 @@ from rrr_cli.engines.models import require
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.records import Problem, content_id
 from rrr_cli.tasks.household.data import PDDL, TEST_FOLDERS, OtherGoal, plan_of, read_scene
-from rrr_cli.tasks.household.task import MAX_TURNS, Household
-from rrr_cli.tasks.rows import check_split, shown
+from rrr_cli.tasks.household.problem import MAX_TURNS, make_problem
+from rrr_cli.tasks.household.task import Household
+from rrr_cli.tasks.rows import shown
+from rrr_cli.tasks.splits import check_split
 
 GAME = "game.tw-pddl"
 MAX_LIVE = 256  # games kept, some 5 MB each: as many as there are texts generated at once
@@ -83,9 +85,9 @@ class Alfworld(Household):
                 wording = WORDING.search(str(fields.get("grammar")))
                 if wording and "UNKNOWN GOAL" not in wording[1]:
                     game["goal"]["text"] = wording[1]
-                problem = self._problem(game, _reference(game, fields.get("walkthrough"), path), split, "data")
+                problem = make_problem(game, _reference(game, fields.get("walkthrough"), path), split, "data")
                 metadata = {"game": path.relative_to(self.root).as_posix(), "goal": game["goal"]}
-                yield replace(problem, problem_id=key, metadata=json.dumps(metadata))
+                yield replace(problem, problem_id=key, task=self.name, metadata=json.dumps(metadata))
             if split_by_id.setdefault(key, of) != of:
                 raise RrrError(f"{path}: the game stands in both splits; keep it in one", BAD_INPUT)
         if split not in split_by_id.values():

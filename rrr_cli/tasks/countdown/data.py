@@ -17,22 +17,29 @@ from typing import Any, TypeGuard
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem
 from rrr_cli.tasks.countdown.arithmetic import MAX_DIGITS
+from rrr_cli.tasks.countdown.judge import judge
+from rrr_cli.tasks.countdown.problem import TEST_SHARE, make_problem, problem_key
 from rrr_cli.tasks.countdown.solver import solutions
-from rrr_cli.tasks.countdown.task import PAPER_TEST_SHARE, judge, make_problem, problem_key, split_of
-from rrr_cli.tasks.rows import read_rows, shown
+from rrr_cli.tasks.rows import check_source, read_rows, shown
+from rrr_cli.tasks.splits import split_in, split_of
 
 HUB_NAME = "Jiayi-Pan/Countdown-Tasks-3to4"
 COLUMNS = ("nums", "target", "solution", "split")
 
 
-def data_problems(data: str, split: str) -> Iterator[Problem]:
+def check(data: str) -> None:
+    """Raises RrrError unless `data` is the hub's data set (exit 3) or a file of a known kind (exit 2)."""
+    check_source(data, HUB_NAME)
+
+
+def problems(data: str, split: str) -> Iterator[Problem]:
     """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
     split_by_key: dict[str, str] = {}
     for number, row in enumerate(read_rows(data, HUB_NAME, COLUMNS), start=1):
         place = f"{data}, row {number}"
         nums, target = _numbers(row, place), _integer(row, "target", place)
         key = problem_key(nums, target)
-        row_split = _split(row, key, place)
+        row_split = split_in(row, place) or split_of(key, TEST_SHARE)
         if key not in split_by_key and row_split == split:
             yield make_problem(nums, target, split, "data", _reference(row, nums, target, place))
         if split_by_key.setdefault(key, row_split) != row_split:
@@ -57,14 +64,6 @@ def _integer(row: dict[str, Any], column: str, place: str) -> int:
 
 def _is_number(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**MAX_DIGITS
-
-
-def _split(row: dict[str, Any], key: str, place: str) -> str:
-    if "split" not in row:
-        return split_of(key, PAPER_TEST_SHARE)
-    if row["split"] not in ("train", "test"):
-        raise RrrError(f"{place}, column split: found {shown(row['split'])}, wanted train or test", BAD_INPUT)
-    return str(row["split"])
 
 
 def _reference(row: dict[str, Any], nums: list[int], target: int, place: str) -> str:

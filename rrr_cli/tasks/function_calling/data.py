@@ -21,19 +21,24 @@ from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Message, Problem, content_id
-from rrr_cli.tasks.countdown.task import split_of
 from rrr_cli.tasks.function_calling import strict_json
 from rrr_cli.tasks.function_calling.match import Wanted
 from rrr_cli.tasks.function_calling.parse import Call
+from rrr_cli.tasks.function_calling.problem import TEST_SHARE, make_problem, parameters_of
 from rrr_cli.tasks.function_calling.schemas import tool_schema
-from rrr_cli.tasks.function_calling.task import TEST_SHARE, make_problem, parameters_of
-from rrr_cli.tasks.rows import read_rows, shown
+from rrr_cli.tasks.rows import check_source, read_rows, shown
+from rrr_cli.tasks.splits import split_in, split_of
 
 HUB_NAME = "Salesforce/xlam-function-calling-60k"
 COLUMNS = ("query", "tools", "answers", "question", "function", "ground_truth", "category", "split")
 
 
-def data_problems(data: str, split: str) -> Iterator[Problem]:
+def check(data: str) -> None:
+    """Raises RrrError unless `data` is the hub's data set (exit 3) or a file of a known kind (exit 2)."""
+    check_source(data, HUB_NAME)
+
+
+def problems(data: str, split: str) -> Iterator[Problem]:
     """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
     split_by_request: dict[str, str] = {}
     seen: set[str] = set()
@@ -43,7 +48,7 @@ def data_problems(data: str, split: str) -> Iterator[Problem]:
             _check_text(row, place)
         prompt, tools, wanted = _bfcl(row, place) if "question" in row else _xlam(row, place)
         request = request_key(prompt)
-        row_split = _split(row, request, place)
+        row_split = split_in(row, place) or split_of(request, TEST_SHARE)
         if split_by_request.setdefault(request, row_split) != row_split:
             raise RrrError(f"{place}, column split: the request stands in both splits; keep it in one", BAD_INPUT)
         if row_split == split:
@@ -148,11 +153,3 @@ def _check_offered(names: list[str], tools: list[dict[str, Any]], column: str, p
     unknown = [name for name in names if name not in parameters_of(tools)]
     if unknown:
         raise RrrError(f"{place}, column {column}: {shown(unknown[0])} isn't among the row's tools", BAD_INPUT)
-
-
-def _split(row: dict[str, Any], request: str, place: str) -> str:
-    if "split" not in row:
-        return split_of(request, TEST_SHARE)
-    if row["split"] not in ("train", "test"):
-        raise RrrError(f"{place}, column split: found {shown(row['split'])}, wanted train or test", BAD_INPUT)
-    return str(row["split"])

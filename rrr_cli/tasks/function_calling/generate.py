@@ -19,12 +19,12 @@ from random import Random
 from typing import Any
 
 from rrr_cli.records import Message, Problem, content_id
-from rrr_cli.tasks.countdown.task import split_of
 from rrr_cli.tasks.function_calling.parse import Call
-from rrr_cli.tasks.function_calling.task import TEST_SHARE, make_problem
+from rrr_cli.tasks.function_calling.problem import TEST_SHARE, make_problem
+from rrr_cli.tasks.splits import split_of
 
 LIMITS = {"train": 4000, "test": 1000}  # problems a level
-WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+NUMBER_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 ITEMS = ("eggs", "apples", "cakes", "cups")
 ROOMS = ("kitchen", "hall", "bath")
 # Measures that are a number in themselves, by the noun that they stand for.
@@ -56,7 +56,7 @@ class Request:
 
 def _number(random: Random, value: int) -> str:
     """A number as a word or in digits."""
-    return WORDS[value - 1] if value <= len(WORDS) and random.random() < 0.6 else str(value)
+    return NUMBER_WORDS[value - 1] if value <= len(NUMBER_WORDS) and random.random() < 0.6 else str(value)
 
 
 def _amount(random: Random, noun: str, hard: bool) -> tuple[str, int, tuple[object, ...]]:
@@ -188,7 +188,7 @@ def schema_of(name: str) -> dict[str, Any]:
 # Problems ------------------------------------------------------------------------------------------------------------
 
 
-def synthetic_problems(level: str, split: str) -> Iterator[Problem]:
+def problems(level: str, split: str) -> Iterator[Problem]:
     """The `LIMITS[split]` problems of a level."""
     seen: set[str] = set()
     index = 0

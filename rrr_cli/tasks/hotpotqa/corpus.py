@@ -1,8 +1,8 @@
-"""The pages that HotpotQA's actions read: found by title or by BM25, read on by Lookup. Held in memory.
+"""The pages that HotpotQA's actions read, in memory: Search finds one by its title or by BM25, Lookup reads on in it.
 
 Nothing is read from disk or written here. The index (bm25s, pure numpy; extra `qa`) is built at a corpus's first
 search by words, once, and a search is remembered with its result: replaying a transcript costs next to nothing. A
-corpus of millions of pages would have to be held on disk and mapped; that isn't done here.
+corpus of millions of pages would need an index on disk; that isn't done here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-from rrr_cli import prompts
+from rrr_cli.tasks.hotpotqa.problem import WORDS
 from rrr_cli.text import safe_text
 
 SHOWN = 5  # sentences that a search shows, as ReAct's environment
@@ -37,11 +37,11 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search came to: the page, or None, and what the environment says."""
+class SearchResult:
+    """The page that a search leads to, or None, and what the environment says."""
 
     page: Page | None
-    told: str
+    observation: str
 
 
 class Corpus:
@@ -63,19 +63,19 @@ class Corpus:
             digest.update(json.dumps([page.title, *page.sentences]).encode())
         return digest.hexdigest()[:16]
 
-    def _search(self, query: str) -> Found:
+    def _search(self, query: str) -> SearchResult:
         """The page of that title (case, accents and white space aside), else the best of BM25 over titles and texts,
         named; ties go to the earlier page. A page that shares no word with the query (stop words aside) is never found.
         """
         query = query[:MAX_QUERY]
         page = self._by_title.get(fold(query))
         if page is not None:
-            return Found(page, " ".join(page.sentences[:SHOWN]))
+            return SearchResult(page, " ".join(page.sentences[:SHOWN]))
         page = self._best(query)
         if page is not None:
-            return Found(page, f"[{page.title}] {' '.join(page.sentences[:SHOWN])}")
-        told = prompts.HOTPOTQA_NOT_FOUND.format(query=one_line(query), similar=", ".join(self._similar(query)))
-        return Found(None, told)
+            return SearchResult(page, f"[{page.title}] {' '.join(page.sentences[:SHOWN])}")
+        similar = ", ".join(self._similar(query))
+        return SearchResult(None, WORDS["not_found"].format(query=one_line(query), similar=similar))
 
     def _best(self, query: str) -> Page | None:
         words = _words([query])[0]
@@ -104,20 +104,20 @@ class Corpus:
 
     @cached_property
     def _titles_by_run(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
+        titles: dict[str, list[int]] = {}
         for i, page in enumerate(self.pages):
             for run in _runs(page.title):
-                found.setdefault(run, []).append(i)
-        return found
+                titles.setdefault(run, []).append(i)
+        return titles
 
 
 def lookup(page: Page, keyword: str, before: int) -> str:
     """What the environment says to Lookup of `keyword`, asked `before` times in a row already on this page."""
-    wanted = fold(keyword[:MAX_QUERY])
-    found = [sentence for sentence in page.sentences if wanted in fold(sentence)] if wanted else []
-    if before >= len(found):
-        return prompts.HOTPOTQA_NO_MORE
-    return prompts.HOTPOTQA_RESULT.format(number=before + 1, count=len(found), sentence=found[before])
+    folded = fold(keyword[:MAX_QUERY])
+    matches = [sentence for sentence in page.sentences if folded in fold(sentence)] if folded else []
+    if before >= len(matches):
+        return WORDS["no_more"]
+    return WORDS["result"].format(number=before + 1, count=len(matches), sentence=matches[before])
 
 
 def sentences_of(text: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@
 
 `split` ("train" or "test"), where there is one, says where a row belongs. Else the words of the question decide, one
 question in five is for test, whatever file it stands in. A question that occurs twice with one answer is given once.
-The supporting facts' titles are what `right_turns` searches for; nothing else hangs on them. Text is put on one line,
+The supporting facts' titles are what `right_turns` searches for; nothing else depends on them. Text is put on one line,
 without control characters.
 
 A bad row (a column missing or of the wrong type, an empty answer, a page without text) stops the reading with the file,
@@ -24,16 +24,22 @@ from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem, content_id
-from rrr_cli.tasks.countdown.task import split_of
 from rrr_cli.tasks.hotpotqa.corpus import Corpus, Page, one_line, sentences_of
-from rrr_cli.tasks.hotpotqa.task import MAX_ANSWER, HotpotQA, action_of, make_problem
-from rrr_cli.tasks.rows import SUFFIXES, read_rows, shown
+from rrr_cli.tasks.hotpotqa.parse import action_of
+from rrr_cli.tasks.hotpotqa.problem import MAX_ANSWER, MAX_TURNS, make_problem
+from rrr_cli.tasks.rows import SUFFIXES, check_source, read_rows, shown
+from rrr_cli.tasks.splits import split_in, split_of
 
 TEST_SHARE = 0.2
 QUESTION_COLUMNS = ("question", "answer", "type", "context", "supporting_facts", "split")
 PAGE_COLUMNS = ("title", "text", "sentences")
 
 Sources = tuple[str, str | None]  # the file of questions; that of pages, or None where the questions' rows hold them
+
+
+def check(data: str) -> None:
+    """Raises RrrError: no such file or folder (exit 3), or a file of an unknown kind (exit 2)."""
+    check_source(sources(data)[0], "")
 
 
 def sources(data: str) -> Sources:
@@ -48,8 +54,9 @@ def sources(data: str) -> Sources:
     return questions, pages
 
 
-def data_corpus(files: Sources) -> Corpus:
+def corpus_of(data: str) -> Corpus:
     """The corpus, read anew only where a file has changed. Raises RrrError (exit 3): a bad row, or no page."""
+    files = sources(data)
     try:
         stamps = tuple((s.st_mtime_ns, s.st_size) for name in files if name for s in (Path(name).stat(),))
     except OSError as error:
@@ -66,22 +73,22 @@ def _read_corpus(files: Sources, stamps: tuple[tuple[int, int], ...]) -> Corpus:
     return corpus
 
 
-def data_problems(files: Sources, split: str, corpus: Corpus) -> Iterator[Problem]:
+def problems(data: str, split: str) -> Iterator[Problem]:
     """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
-    questions = files[0]
+    questions, corpus = sources(data)[0], corpus_of(data).fingerprint
     split_by_question: dict[str, str] = {}
     seen: set[str] = set()
     for number, row in enumerate(read_rows(questions, "", QUESTION_COLUMNS), start=1):
         place = f"{questions}, row {number}"
         question, answer = _text(row, "question", place), _answer(row, place)
         key = content_id("hotpotqa question", question.casefold())
-        row_split = _split(row, key, place)
+        row_split = split_in(row, place) or split_of(key, TEST_SHARE)
         if split_by_question.setdefault(key, row_split) != row_split:
             raise RrrError(f"{place}, column split: the question stands in both splits; keep it in one", BAD_INPUT)
         if row_split != split:
             continue
         kind = row.get("type") if row.get("type") in ("bridge", "comparison") else "question"
-        titles = _supporting_titles(row, place)[: HotpotQA.max_turns - 1]
+        titles = _supporting_titles(row, place)[: MAX_TURNS - 1]
         steps = [(title, f"Search[{title}]") for title in titles]
         problem = make_problem(question, answer, steps, split, f"data-{kind}", corpus)
         if problem.problem_id not in seen:
@@ -169,11 +176,3 @@ def _answer(row: dict[str, Any], place: str) -> str:
         raise RrrError(f"{place}, column answer: found {shown(answer)}, wanted at most {MAX_ANSWER} characters and no "
                        "action in them", BAD_INPUT)
     return answer
-
-
-def _split(row: dict[str, Any], key: str, place: str) -> str:
-    if row.get("split") is None:
-        return split_of(key, TEST_SHARE)
-    if row["split"] not in ("train", "test"):
-        raise RrrError(f"{place}, column split: found {shown(row['split'])}, wanted train or test", BAD_INPUT)
-    return str(row["split"])

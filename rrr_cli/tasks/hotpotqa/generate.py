@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from random import Random
 
 from rrr_cli.records import Problem, content_id
-from rrr_cli.tasks.countdown.task import split_of
-from rrr_cli.tasks.hotpotqa.task import make_problem
+from rrr_cli.tasks.hotpotqa.problem import make_problem
 from rrr_cli.tasks.hotpotqa.world import RELATIONS, Relation, World, world
+from rrr_cli.tasks.splits import split_of
 
 LIMITS = {"easy": {"train": 1200, "test": 500}, "synthetic": {"train": 4000, "test": 1000}}
 TEST_SHARE = {"easy": 0.3, "synthetic": 0.2}
@@ -48,20 +48,20 @@ class Question:
     key: str
 
 
-def synthetic_problems(level: str, split: str) -> Iterator[Problem]:
+def problems(level: str, split: str) -> Iterator[Problem]:
     """The `LIMITS` problems of a level and split."""
+    corpus = world(level).corpus.fingerprint
     seen: set[str] = set()
     index = 0
     while len(seen) < LIMITS[level][split]:
         random = Random(f"hotpotqa/{level}/{split}/{index}")
-        wanted = ROUND[index % len(ROUND)]
+        group = ROUND[index % len(ROUND)]
         index += 1
-        question = _draw(random, level, split, wanted)
+        question = _draw(random, level, split, group)
         if question.key not in seen:
             seen.add(question.key)
-            made = world(level)
             yield make_problem(
-                question.text, question.answer, question.steps, split, f"{level}-{question.form}", made.corpus)
+                question.text, question.answer, question.steps, split, f"{level}-{question.form}", corpus)
 
 
 def _draw(random: Random, level: str, split: str, wanted: str) -> Question:

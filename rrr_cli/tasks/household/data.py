@@ -1,6 +1,6 @@
 """Games of `household` from data: a file of games, or ALFWorld's own scenes.
 
-A file (.jsonl, .jsonl.gz, .json, .parquet) holds a game a row, as `household_sim.py` describes it: `goal` with `kind`
+A file (.jsonl, .jsonl.gz, .json, .parquet) holds a game a row, as `simulator.py` describes it: `goal` with `kind`
 (place, light, clean, heat, cool, two), `object` and `target`, both types; and if you like its `text`; `receptacles`, a
 list of `name` ("cabinet 3"), `openable` (true: it starts closed) and `contents` (["apple 1"]). Optional: `accepts`
 ({"fridge": ["apple"]}: what may be put where) and `split` (train or test); without it what the player is told at the
@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
-from rrr_cli.tasks.countdown.task import split_of
+from rrr_cli.records import Problem
 from rrr_cli.tasks.household.expert import plan
-from rrr_cli.tasks.household.generate import TEST_SHARE, game_key, split_key
+from rrr_cli.tasks.household.problem import MAX_TURNS, TEST_SHARE, game_key, make_problem, split_key
 from rrr_cli.tasks.household.simulator import KINDS, LAMPS, NAME, House
-from rrr_cli.tasks.household.task import MAX_TURNS
 from rrr_cli.tasks.rows import SUFFIXES, read_rows, shown
+from rrr_cli.tasks.splits import split_in, split_of
 
 COLUMNS = ("goal", "receptacles", "accepts", "split")
 PDDL = (".pddl", ".pddl.gz")
@@ -38,7 +38,7 @@ TEST_FOLDERS = {"valid_seen", "valid_unseen", "test_seen", "test_unseen"}
 KIND_BY_FACT = {"isHot": "heat", "isCool": "cool", "isClean": "clean"}
 
 
-def check_data(data: str) -> None:
+def check(data: str) -> None:
     """Raises RrrError: nothing there (exit 3), or a kind of file that isn't known (exit 2)."""
     path = Path(data)
     if not path.exists():
@@ -48,15 +48,15 @@ def check_data(data: str) -> None:
         raise RrrError(f"--data {data}: unknown kind of file; it should end in {known}", USAGE)
 
 
-def data_games(data: str, split: str) -> Iterator[tuple[dict[str, Any], list[str]]]:
-    """The games of `split` with their plans, in the order of the data. Raises RrrError (exit 3)."""
+def problems(data: str, split: str) -> Iterator[Problem]:
+    """The problems of `split` in the order of the data. Raises RrrError (exit 3): a bad row, or none of `split`."""
     split_by_key: dict[str, str] = {}
     scenes = Path(data).is_dir() or data.endswith(PDDL)
     for place, game, given in _scenes(data) if scenes else _rows(data):
         key = game_key(game)
         of = given or split_of(split_key(game), TEST_SHARE)
         if key not in split_by_key and of == split:
-            yield game, plan_of(game, place)
+            yield make_problem(game, plan_of(game, place), split, "data")
         if split_by_key.setdefault(key, of) != of:
             raise RrrError(f"{place}: the game stands in both splits; keep it in one", BAD_INPUT)
     if split not in split_by_key.values():
@@ -87,9 +87,7 @@ def _wrong(place: str, column: str, found: Any, wanted: str) -> RrrError:
 def _rows(data: str) -> Iterator[tuple[str, dict[str, Any], str | None]]:
     for number, row in enumerate(read_rows(data, "", COLUMNS), start=1):
         place = f"{data}, row {number}"
-        split = row.get("split")
-        if split not in (None, "train", "test"):
-            raise _wrong(place, "split", split, "train or test")
+        split = split_in(row, place)
         game: dict[str, Any] = {"goal": _goal(row.get("goal"), place), "receptacles": _receptacles(row, place)}
         accepts = row.get("accepts")
         if accepts is not None:

@@ -13,34 +13,20 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from rrr_cli.records import content_id
-from rrr_cli.tasks.countdown.task import split_of
+from rrr_cli.records import Problem
 from rrr_cli.tasks.household.expert import plan
+from rrr_cli.tasks.household.problem import TEST_SHARE, game_key, make_problem, split_key
 from rrr_cli.tasks.household.rooms import OPENABLE, PLACES, ROOMS, SET_IN, THINGS
 from rrr_cli.tasks.household.simulator import APPLIANCES, KINDS, TREATABLE, House, kind_of
+from rrr_cli.tasks.splits import split_of
 
 LIMITS = {"train": 4000, "test": 1000}  # games a level
-TEST_SHARE = 0.2
 #: Level -> fewest and most things beside the goal's own.
 OTHERS = {"easy": (3, 4), "full": (14, 26)}
 
 
-def game_key(game: dict[str, Any]) -> str:
-    """What makes two games the same: the id of room and goal, however the goal is worded."""
-    goal = game["goal"]
-    return content_id("household", goal["kind"], goal["object"], goal["target"], game["receptacles"],
-                      game.get("accepts"))
-
-
-def split_key(game: dict[str, Any]) -> str:
-    """What a player is told of a game at the start, however the goal is worded: games that share it share a split."""
-    goal = game["goal"]
-    return content_id("household", goal["kind"], goal["object"], goal["target"],
-                      sorted(r["name"] for r in game["receptacles"]))
-
-
-def made_up_games(level: str, split: str) -> Iterator[tuple[dict[str, Any], list[str]]]:
-    """Each game of `split` with its plan."""
+def problems(level: str, split: str) -> Iterator[Problem]:
+    """The `LIMITS[split]` problems of a level."""
     seen: set[str] = set()
     before: dict[str, Any] | None = None
     index = 0
@@ -51,7 +37,7 @@ def made_up_games(level: str, split: str) -> Iterator[tuple[dict[str, Any], list
         if key not in seen and (before is None or not solves(commands, before)):
             seen.add(key)
             before = game
-            yield game, commands
+            yield make_problem(game, commands, split, level)
 
 
 def solves(commands: list[str], game: dict[str, Any]) -> bool:

@@ -1,8 +1,8 @@
 """Household: a task told in text, as in ALFWorld (arXiv 2010.03768), which Re-ReST (arXiv 2406.01495) learns from.
 
 The model looks for things in a room, takes, heats, cools, cleans, puts down or reads them under a lamp, one command a
-turn; the room answers in ALFWorld's words (`household_sim.py`). Games are made up (`household_games.py`; levels easy
-and full) or come from `data` (`household_data.py`), where real ALFWorld scenes can be read too.
+turn; the room answers in ALFWorld's words (`simulator.py`). Games come from a generator (`generate.py`; levels easy and
+full) or from `data` (`data.py`), where real ALFWorld scenes can be read too.
 
 A turn's command is its last line that begins with `>` or `Action:`, without that mark; where there is none, its last
 line with anything on it. A line of thought (it begins with `think:` or `Thought:`, with or without `>`) is no command;
@@ -17,16 +17,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from rrr_cli import prompts
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.base import Verdict
-from rrr_cli.tasks.household.generate import game_key, made_up_games
+from rrr_cli.tasks.household.data import check
+from rrr_cli.tasks.household.data import problems as data_problems
+from rrr_cli.tasks.household.generate import problems as generated_problems
+from rrr_cli.tasks.household.problem import MAX_TURNS, NAME, WORDS
 from rrr_cli.tasks.household.simulator import NOTHING, House
-from rrr_cli.tasks.rows import check_split, chosen_level
+from rrr_cli.tasks.rows import chosen_level
+from rrr_cli.tasks.splits import check_split
 
-#: The shortest way takes up to 8 and 10 turns. Who searches likely places first has turns enough in most games, who
-#: searches places in the order in which the room names them in about half of them. `data`: ALFWorld's own limit.
-MAX_TURNS = {"easy": 8, "full": 20, "data": 50}
 MAX_READ = 8_000  # characters at the end of a turn; the command is a single short line
 MAX_COMMAND = 200
 THOUGHT = re.compile(r"(?:>\s*)?(?:think|thought)\s*:", re.IGNORECASE)
@@ -51,37 +51,20 @@ class Household:
     Raises RrrError: unknown level, or both given (exit 2); data that can't be read (exit 3).
     """
 
-    name = "household"
+    name = NAME
     levels: tuple[str, ...] = ("easy", "full")
     error_types = ("no_action", "stopped_early", "not_found", "goal_not_met")
-    words: Mapping[str, str] = {"reflect": prompts.HOUSEHOLD_REFLECT, "retry": prompts.HOUSEHOLD_RETRY}
+    words: Mapping[str, str] = WORDS
 
     def __init__(self, level: str | None = None, data: str | None = None) -> None:
-        from rrr_cli.tasks.household.data import check_data
-
-        self.level = chosen_level(self.name, self.levels, level, data, check_data)
+        self.level = chosen_level(self.name, self.levels, level, data, check)
         self.data = data
         self.max_turns = MAX_TURNS[self.level if data is None else "data"]
 
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"; the generator gives 4,000 and 1,000 at each level."""
         check_split(self.name, split)
-        if self.data is not None:
-            from rrr_cli.tasks.household.data import data_games
-
-            games = data_games(self.data, split)
-        else:
-            games = made_up_games(self.level, split)
-        source = self.level if self.data is None else "data"
-        return (self._problem(game, commands, split, source) for game, commands in games)
-
-    def _problem(self, game: dict[str, Any], commands: list[str], split: str, source: str) -> Problem:
-        goal = game["goal"]
-        text = prompts.HOUSEHOLD.format(turns=self.max_turns, room=House(game).look(), task=goal["text"])
-        return Problem(
-            problem_id=game_key(game), task=self.name, split=split, difficulty=f"{source}-{goal['kind']}",
-            prompt=[Message("user", text)], tools=None, reference=json.dumps(commands), metadata=json.dumps(game),
-        )
+        return generated_problems(self.level, split) if self.data is None else data_problems(self.data, split)
 
     def verify(self, problem: Problem, transcript: Sequence[Message]) -> Verdict:
         """Play the model's turns from the start: passed as soon as the goal is met. Total and pure."""

@@ -5,8 +5,9 @@ and count each object once (three dogs are dog, dog, dog), of spatial and scale 
 above, below; bigger, smaller, same) is between, the first to the second. Other columns are ignored. VPEval's prompts of
 the skills object and count have this form.
 
-What is asked for (not how) says which split a row belongs to, one in five is for test; a row that occurs twice is given
-once. A bad row stops the reading with the file, row and column; nothing is skipped in silence.
+`split` ("train" or "test"), where there is one, says where a row belongs. Else what is asked for (not how) decides, one
+row in five is for test. A row that occurs twice is given once. A bad row stops the reading with the file, row and
+column; nothing is skipped in silence.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.records import Problem
-from rrr_cli.tasks.countdown.task import split_of
-from rrr_cli.tasks.layout.generate import key_of, place
-from rrr_cli.tasks.layout.task import NAME, SCALE, SPATIAL, Requirement, make_problem
+from rrr_cli.tasks.layout.boxes import OBJECT_NAME
+from rrr_cli.tasks.layout.generate import place
+from rrr_cli.tasks.layout.problem import SCALE, SPATIAL, Requirement, key_of, make_problem
 from rrr_cli.tasks.rows import SUFFIXES, read_rows, shown
+from rrr_cli.tasks.splits import split_in, split_of
 
 TEST_SHARE = 0.2
-COLUMNS = ("prompt", "skill", "objects", "relation")
+COLUMNS = ("prompt", "skill", "objects", "relation", "split")
 RELATIONS = {"spatial": tuple(SPATIAL), "scale": tuple(SCALE)}
 MOST = 4  # of one object
 
 
-def check_file(data: str) -> None:
+def check(data: str) -> None:
     """Raises RrrError unless `data` is a file (exit 3) of a known kind (exit 2)."""
     if not Path(data).is_file():
         raise RrrError(f"--data {data}: there is no such file; give one of captions, such as VPEval's", BAD_INPUT)
@@ -36,8 +38,9 @@ def check_file(data: str) -> None:
         raise RrrError(f"--data {data}: unknown kind of file; it should end in {', '.join(SUFFIXES)}", USAGE)
 
 
-def data_problems(data: str, split: str) -> Iterator[Problem]:
+def problems(data: str, split: str) -> Iterator[Problem]:
     """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
+    split_by_key: dict[str, str] = {}
     seen: set[str] = set()
     for number, row in enumerate(read_rows(data, "", COLUMNS), start=1):
         where = f"{data}, row {number}"
@@ -45,7 +48,11 @@ def data_problems(data: str, split: str) -> Iterator[Problem]:
         if not isinstance(caption, str) or not caption.strip():
             raise RrrError(f"{where}, column prompt: found {shown(caption)}, wanted a caption", BAD_INPUT)
         requirements = _requirements(row, where)
-        if split_of(key_of(requirements), TEST_SHARE) != split:
+        key = key_of(requirements)
+        row_split = split_in(row, where) or split_of(key, TEST_SHARE)
+        if split_by_key.setdefault(key, row_split) != row_split:
+            raise RrrError(f"{where}, column split: the same is asked for in both splits; keep it in one", BAD_INPUT)
+        if row_split != split:
             continue
         reference = place(requirements)
         problem = make_problem(caption, requirements, reference, split, f"data-{row['skill']}")
@@ -53,7 +60,7 @@ def data_problems(data: str, split: str) -> Iterator[Problem]:
             seen.add(problem.problem_id)
             yield problem
     if not seen:
-        raise RrrError(f"{data}: no row is for {split}", BAD_INPUT)
+        raise RrrError(f"{data}: no row is for {split}; say which are in a column split (train or test)", BAD_INPUT)
 
 
 def _requirements(row: dict[str, Any], where: str) -> list[Requirement]:
@@ -62,7 +69,7 @@ def _requirements(row: dict[str, Any], where: str) -> list[Requirement]:
         wanted = "object, count, spatial or scale"
         raise RrrError(f"{where}, column skill: found {shown(skill)}, wanted {wanted}", BAD_INPUT)
     nouns = [" ".join(str(name).lower().split()) for name in objects] if isinstance(objects, list) else []
-    if not nouns or not all(NAME.fullmatch(noun) for noun in nouns):
+    if not nouns or not all(OBJECT_NAME.fullmatch(noun) for noun in nouns):
         raise RrrError(f"{where}, column objects: found {shown(objects)}, wanted a list of names, in a to z", BAD_INPUT)
     distinct = dict.fromkeys(nouns)
     if skill in RELATIONS:

@@ -1,7 +1,7 @@
 """Draw a layout, for people to look at: `.svg` written by hand, `.png` through matplotlib, or by a model of one's own.
 
 Reads one attempt and its problem from a run; writes the one file. The model is `--renderer path.py:function`, called
-with the caption, the boxes (a list of `layout.Box`) and the path to write to; its file is run as it is. Refused: an
+with the caption, the boxes (a list of `boxes.Box`) and the path to write to; its file is run as it is. Refused: an
 attempt of another task, and one whose layout can't be read.
 """
 
@@ -15,7 +15,7 @@ from html import escape
 from pathlib import Path
 
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
-from rrr_cli.tasks.layout.task import SIDE, Box, Refused, read
+from rrr_cli.tasks.layout.boxes import SIDE, Box, Refused, read
 from rrr_cli.text import safe_text
 
 COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5")

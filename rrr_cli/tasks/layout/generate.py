@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from random import Random
 
-from rrr_cli.records import Problem, content_id
-from rrr_cli.tasks.countdown.task import split_of
-from rrr_cli.tasks.layout.task import SCALE, SIDE, SPATIAL, Box, Requirement, make_problem
+from rrr_cli.records import Problem
+from rrr_cli.tasks.layout.boxes import SIDE, Box
+from rrr_cli.tasks.layout.problem import SCALE, SPATIAL, Requirement, key_of, make_problem
 from rrr_cli.tasks.nouns import plural, with_article
+from rrr_cli.tasks.splits import split_of
 
 LIMITS = {"easy": {"train": 1200, "test": 500}, "full": {"train": 4000, "test": 1000}}  # problems
 TEST_SHARE = 0.3
@@ -39,7 +40,7 @@ STEPS = {"left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1)}
 CELL, SLOT = 33, 15  # hundredths: a third of the picture for each noun, with 2 by 2 places in it
 
 
-def made_problems(level: str, split: str) -> Iterator[Problem]:
+def problems(level: str, split: str) -> Iterator[Problem]:
     """The problems of a level."""
     seen: set[str] = set()
     for number in range(LIMITS[level][split]):
@@ -52,17 +53,6 @@ def made_problems(level: str, split: str) -> Iterator[Problem]:
                 break
         seen.add(key)
         yield make_problem(caption, requirements, place(requirements), split, f"{level}-{skill}")
-
-
-def key_of(requirements: Sequence[Requirement]) -> str:
-    """What makes two captions ask for the same."""
-    turned = {"right": "left", "below": "above", "smaller": "bigger"}
-    parts = [
-        (turned[one.kind], one.other, one.count, one.noun) if one.kind in turned
-        else (one.kind, *sorted((one.noun, one.other)), one.count) if one.kind == "same"
-        else (one.kind, one.noun, one.count, one.other) for one in requirements
-    ]
-    return content_id("layout", sorted(map(str, parts)))
 
 
 # Captions ------------------------------------------------------------------------------------------------------------

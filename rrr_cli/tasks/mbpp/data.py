@@ -18,10 +18,10 @@ from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem
-from rrr_cli.tasks.countdown.task import split_of
-from rrr_cli.tasks.mbpp.task import MAX_CODE, make_problem, problem_key
+from rrr_cli.tasks.mbpp.problem import MAX_CODE, make_problem, problem_key
 from rrr_cli.tasks.mbpp.unit_tests import read_test
-from rrr_cli.tasks.rows import read_rows, shown
+from rrr_cli.tasks.rows import check_source, read_rows, shown
+from rrr_cli.tasks.splits import split_in, split_of
 
 HUB_NAME = "google-research-datasets/mbpp"
 COLUMNS = ("text", "prompt", "code", "task_id", "test_list", "test_imports", "test_setup_code", "split")
@@ -30,7 +30,12 @@ RANGES = {"prompt": range(1, 11), "test": range(11, 511), "validation": range(51
 TEST_SHARE = 0.2
 
 
-def data_problems(data: str, split: str) -> Iterator[Problem]:
+def check(data: str) -> None:
+    """Raises RrrError unless `data` is the hub's data set (exit 3) or a file of a known kind (exit 2)."""
+    check_source(data, HUB_NAME)
+
+
+def problems(data: str, split: str) -> Iterator[Problem]:
     """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
     split_by_key: dict[str, str] = {}
     for number, row in enumerate(read_rows(data, HUB_NAME, COLUMNS, "train+test"), start=1):
@@ -41,7 +46,7 @@ def data_problems(data: str, split: str) -> Iterator[Problem]:
         imports = "\n".join(_texts(row, "test_imports", place))
         setup = _text(row, "test_setup_code", place) if row.get("test_setup_code") else ""
         key = problem_key(text, tests)
-        row_split = _split(row, key, place)
+        row_split = split_in(row, place, SPLITS) or _own_split(row, key)
         if key not in split_by_key and row_split == split:
             yield make_problem(text, code, tests, split, f"data-{len(tests)}", "data", (), imports, setup)
         if split_by_key.setdefault(key, row_split) != row_split:
@@ -78,11 +83,8 @@ def _tests(row: dict[str, Any], place: str) -> list[str]:
     return tests
 
 
-def _split(row: dict[str, Any], key: str, place: str) -> str:
-    if row.get("split") is not None:
-        if row["split"] not in SPLITS:
-            raise RrrError(f"{place}, column split: found {shown(row['split'])}, wanted train or test", BAD_INPUT)
-        return str(row["split"])
+def _own_split(row: dict[str, Any], key: str) -> str:
+    """MBPP's own split by the row's number, or by the hash of its text and tests."""
     number = row.get("task_id")
     own = [name for name, numbers in RANGES.items() if isinstance(number, int) and number in numbers]
     return own[0] if own else split_of(key, TEST_SHARE)

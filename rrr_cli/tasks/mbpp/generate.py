@@ -14,9 +14,10 @@ from random import Random
 from typing import Any
 
 from rrr_cli.records import Problem, content_id
-from rrr_cli.tasks.countdown.task import split_of
+from rrr_cli.tasks.mbpp.problem import make_problem
+from rrr_cli.tasks.splits import split_of
 
-SIZES = {"train": 2000, "test": 500}
+LIMITS = {"train": 2000, "test": 500}
 TEST_SHARE = 0.2
 SHOWN_TESTS, HIDDEN_TESTS = 3, 9
 
@@ -64,19 +65,17 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
 }
 LETTERS = "aeioursntldgmb"
-WORDS = (
+VOCABULARY = (
     "apple bread river stone cloud winter summer garden window letter music table island forest silver planet rabbit "
     "tunnel orange candle market bridge castle pencil mirror basket school engine violin desert"
 )
 
 
-def made_problems(level: str, split: str) -> Iterator[Problem]:
+def problems(level: str, split: str) -> Iterator[Problem]:
     """Problem i depends on the level, the split and i alone, but that a problem met before is left out."""
-    from rrr_cli.tasks.mbpp.task import make_problem
-
     seen: set[str] = set()
     index = 0
-    while len(seen) < SIZES[split]:
+    while len(seen) < LIMITS[split]:
         random = Random(f"mbpp/{level}/{split}/{index}")
         index += 1
         text, code, kind, tests, behaviour = _draw(random, level, split)
@@ -139,5 +138,5 @@ def _inputs(random: Random, kind: str, count: int) -> list[Any]:
     if kind == "list":
         return [[random.randint(-9, 30) for _ in range(random.randint(5, 8))] for _ in range(count)]
     if kind == "text":
-        return [" ".join(random.choices(WORDS.split(), k=6)) for _ in range(count)]
+        return [" ".join(random.choices(VOCABULARY.split(), k=6)) for _ in range(count)]
     return random.sample(range(1, 100), count) if kind == "2" else random.sample(range(100, 1_000_000), count)

@@ -1,11 +1,11 @@
 """MBPP: write a Python function that passes unit tests (arXiv 2108.07732; a task of Re-ReST, arXiv 2406.01495).
 
-Problems come from a generator (`mbpp_made.py`; levels easy and hard) or from `data`, a local file of MBPP's columns or
-the hub's data set (`mbpp_data.py`). The model's code runs in a sandbox (`rrr_cli.sandbox`), in a process of its own.
+Problems come from a generator (`generate.py`; levels easy and hard) or from `data`, a local file of MBPP's columns or
+the hub's data set (`data.py`). The model's code runs in a sandbox (`rrr_cli.sandbox`), in a process of its own.
 
 Which code: the last ```python fence of the last assistant turn (to its end if it isn't closed); else what follows the
 last [BEGIN], up to [DONE]; else the last fence of any kind; else, where there is a def or a lambda, the whole turn up
-to [DONE]. What the code prints is ignored; what it returns is compared here, see `mbpp_tests.py`. Code that knows the
+to [DONE]. What the code prints is ignored; what it returns is compared here, see `unit_tests.py`. Code that knows the
 answers of the tests that are shown can return them: MBPP's tests are all shown, the generator's aren't.
 
 Verdicts don't depend on hash seeds or clocks but for the limit of 5 s of CPU. Only a sandbox that doesn't work raises.
@@ -14,23 +14,25 @@ Verdicts don't depend on hash seeds or clocks but for the limit of 5 s of CPU. O
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-from rrr_cli import prompts, sandbox
-from rrr_cli.records import Message, Problem, content_id
+from rrr_cli import sandbox
+from rrr_cli.records import Message, Problem
 from rrr_cli.sandbox import Job, Outcome
 from rrr_cli.tasks.base import Verdict
+from rrr_cli.tasks.mbpp.data import check
+from rrr_cli.tasks.mbpp.data import problems as data_problems
+from rrr_cli.tasks.mbpp.generate import problems as generated_problems
+from rrr_cli.tasks.mbpp.problem import MAX_CODE, NAME, WORDS
 from rrr_cli.tasks.mbpp.unit_tests import UnitTest, read_test
-from rrr_cli.tasks.rows import check_source, check_split, chosen_level
+from rrr_cli.tasks.rows import chosen_level
+from rrr_cli.tasks.splits import check_split, last_reply
 from rrr_cli.text import safe_text
 
-MAX_TEXT, MAX_CODE, MAX_SHOWN = 100_000, 20_000, 300  # characters
+MAX_TEXT, MAX_SHOWN = 100_000, 300  # characters: of a turn that are read, of a value or test that feedback shows
 FENCE = re.compile(r"```[ \t]*((?:python|py)3?\b)?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
-SPLITS = ("train", "test")
 
 
 class Mbpp:
@@ -40,30 +42,22 @@ class Mbpp:
     the `datasets` package (exit 4).
     """
 
-    name = "mbpp"
+    name = NAME
     levels = ("easy", "hard")
     error_types = (
         "no_code", "too_long", "syntax", "exception", "wrong_value", "hidden_test", "timeout", "resources",
         "ended_early",
     )
-    words: Mapping[str, str] = {"reflect": prompts.MBPP_REFLECT, "retry": prompts.MBPP_RETRY}
+    words: Mapping[str, str] = WORDS
 
     def __init__(self, level: str | None = None, data: str | None = None) -> None:
-        from rrr_cli.tasks.mbpp.data import HUB_NAME
-
-        self.level = chosen_level(self.name, self.levels, level, data, partial(check_source, hub_name=HUB_NAME))
+        self.level = chosen_level(self.name, self.levels, level, data, check)
         self.data = data
 
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"; the generator gives 2,000 and 500 at each level."""
         check_split(self.name, split)
-        if self.data is not None:
-            from rrr_cli.tasks.mbpp.data import data_problems
-
-            return data_problems(self.data, split)
-        from rrr_cli.tasks.mbpp.generate import made_problems
-
-        return made_problems(self.level, split)
+        return generated_problems(self.level, split) if self.data is None else data_problems(self.data, split)
 
     def settings(self) -> dict[str, str]:
         """What decides a verdict beside the problem: the sandbox. Raises RrrError (exit 4) where there is none."""
@@ -76,8 +70,9 @@ class Mbpp:
     def verify_many(self, pairs: Sequence[tuple[Problem, Sequence[Message]]]) -> list[Verdict]:
         """The verdicts on many transcripts, judged on all CPUs. Raises RrrError (exit 4): no sandbox works here."""
         tries = [_Try.of(problem, transcript) for problem, transcript in pairs]
-        owed = [i for i, one in enumerate(tries) if one.runs]
-        outcomes = dict(zip(owed, sandbox.execute([tries[i].job() for i in owed]), strict=True)) if owed else {}
+        runnable = [i for i, one in enumerate(tries) if one.runs]
+        jobs = [tries[i].job() for i in runnable]
+        outcomes = dict(zip(runnable, sandbox.execute(jobs), strict=True)) if jobs else {}
         return [one.verdict(outcomes.get(i)) for i, one in enumerate(tries)]
 
     def right_turns(self, problem: Problem) -> list[str]:
@@ -87,27 +82,6 @@ class Mbpp:
     def leaks(self, problem: Problem, text: str) -> bool:
         """Whether `text` holds the reference's code, white space aside."""
         return "".join(json.loads(problem.reference).split()) in "".join(text.split())
-
-
-def problem_key(text: str, tests: Sequence[str]) -> str:
-    """What makes two problems the same: the id of the text and the tests that are shown."""
-    return content_id("mbpp", text, list(tests))
-
-
-def make_problem(
-    text: str, code: str, tests: Sequence[str], split: str, difficulty: str, level: str,
-    hidden: Sequence[str] = (), imports: str = "", setup: str = "",
-) -> Problem:
-    """The row of one problem. `imports` run before the code, `setup` after it; `hidden` tests aren't shown."""
-    metadata: dict[str, object] = {"tests": list(tests), "hidden": list(hidden), "imports": imports, "setup": setup}
-    if os.environ.get(sandbox.UNSAFE_VARIABLE) == "1" and sandbox.kind() == "unsafe":
-        metadata["unsafe_exec"] = True  # so that the artifact says so
-    template = prompts.MBPP_EASY if level == "easy" else prompts.MBPP
-    shown = template.format(text=text.strip(), tests="\n".join(tests))
-    return Problem(
-        problem_id=problem_key(text, tests), task=Mbpp.name, split=split, difficulty=difficulty,
-        prompt=[Message("user", shown)], tools=None, reference=json.dumps(code.strip()), metadata=json.dumps(metadata),
-    )
 
 
 def code_of(text: str) -> str | None:
@@ -140,7 +114,7 @@ class _Try:
     def of(cls, problem: Problem, transcript: Sequence[Message]) -> _Try:
         metadata = json.loads(problem.metadata)
         tests = tuple(read_test(test) for test in metadata["tests"] + metadata["hidden"])
-        code = code_of(next((m.content for m in reversed(transcript) if m.role == "assistant"), ""))
+        code = code_of(last_reply(transcript))
         return cls(code or None, tests, len(metadata["tests"]), metadata["imports"], metadata["setup"])
 
     @property
@@ -166,9 +140,9 @@ class _Try:
             if not test.holds(values):
                 if number >= self.shown:
                     return self._hidden()
-                told = " and ".join(
+                actual = " and ".join(
                     f"{_clean(part)} is {_shown(v)}" for part, v in zip(test.asked, values, strict=True))
-                return self._failed("wrong_value", f"This test fails: {_clean(test.source)} In fact {told}.")
+                return self._failed("wrong_value", f"This test fails: {_clean(test.source)} In fact {actual}.")
         if outcome.status != "done":
             return self._stopped(outcome, None)
         return Verdict(True, 1.0, None, "The code passes every test.", self.code)

@@ -26,9 +26,10 @@ from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem
 from rrr_cli.tasks.rows import shown
 from rrr_cli.tasks.visual_programs.interpreter import run
+from rrr_cli.tasks.visual_programs.judge import same_answer
 from rrr_cli.tasks.visual_programs.language import Wrong, parse
+from rrr_cli.tasks.visual_programs.problem import make_problem
 from rrr_cli.tasks.visual_programs.scene_graphs import SCENE, Lexicon, fold, read_scene
-from rrr_cli.tasks.visual_programs.task import make_problem, same_answer
 
 FILES = {"train": "train", "test": "val"}
 NOT_ATTRIBUTES = ("name", "type", "rel", "hposition", "vposition", "place", "location", "room", "weather")
@@ -39,14 +40,14 @@ class Uncovered(Exception):
     """An operation that the language doesn't have."""
 
 
-def check_folder(data: str) -> None:
+def check(data: str) -> None:
     """Raises RrrError (exit 3) unless `data` is a folder."""
     if not Path(data).is_dir():
         wanted = "train_sceneGraphs.json and train_balanced_questions.json, and the same of val"
         raise RrrError(f"--data {data}: there is no such folder; give one with GQA's {wanted}", BAD_INPUT)
 
 
-def gqa_problems(data: str, split: str) -> Iterator[Problem]:
+def problems(data: str, split: str) -> Iterator[Problem]:
     """The problems of `split` in GQA's order. Raises RrrError (exit 3): a file that is missing or can't be read."""
     graphs_file = Path(data) / f"{FILES[split]}_sceneGraphs.json"
     if not graphs_file.is_file():

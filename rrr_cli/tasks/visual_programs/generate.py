@@ -20,12 +20,12 @@ from random import Random
 from typing import Any
 
 from rrr_cli.records import Problem, content_id
-from rrr_cli.tasks.countdown.task import split_of
 from rrr_cli.tasks.nouns import plural, with_article
+from rrr_cli.tasks.splits import split_of
 from rrr_cli.tasks.visual_programs.interpreter import run
 from rrr_cli.tasks.visual_programs.language import ANY, Call, Expression, Quoted, Wrong, parse, write
+from rrr_cli.tasks.visual_programs.problem import make_problem
 from rrr_cli.tasks.visual_programs.scene_graphs import Lexicon, Scene, fold, read_scene
-from rrr_cli.tasks.visual_programs.task import make_problem
 
 LIMITS = {"easy": {"train": 1500, "test": 500}, "full": {"train": 4000, "test": 1000}}  # problems
 TEST_SHARE = 0.25
@@ -56,7 +56,7 @@ LEXICON = Lexicon(
 Question = tuple[str, str, str]  # kind, words, expression
 
 
-def made_problems(level: str, split: str) -> Iterator[Problem]:
+def problems(level: str, split: str) -> Iterator[Problem]:
     """The problems of a level."""
     seen: set[str] = set()
     ask, nouns = (easy_question, EASY_NOUNS) if level == "easy" else (full_question, NOUNS)

@@ -1,0 +1,63 @@
+"""Generated Countdown problems. Level `easy`: every solvable problem of 3 numbers 1 to 10 and a target 1 to 100.
+
+Level `paper`: 3 or 4 numbers 1 to 99 and a target 10 to 100, as many as in the data of RRR (arXiv 2505.24726, section
+4.2). A problem's key says which split it belongs to. Reads and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations_with_replacement
+from random import Random
+
+from rrr_cli.records import Problem
+from rrr_cli.tasks.countdown.problem import TEST_SHARE, make_problem, problem_key
+from rrr_cli.tasks.countdown.solver import solutions, values
+from rrr_cli.tasks.splits import split_of
+
+TEST_SHARES = {"easy": 0.23, "paper": TEST_SHARE}
+LIMITS = {"train": 450_000, "test": 15_000}  # of the paper level: the sizes of RRR's splits
+
+
+def problems(level: str, split: str) -> Iterator[Problem]:
+    """The problems of `split`: of level easy 2,914 in both splits, of level paper as many as RRR has."""
+    return _easy_problems(split) if level == "easy" else _paper_problems(split)
+
+
+def _easy_problems(split: str) -> Iterator[Problem]:
+    """Every solvable problem of 3 numbers 1..10 and a target 1..100, by key, which is as good as shuffled."""
+    found: dict[str, tuple[list[int], int, str]] = {}
+    for numbers in combinations_with_replacement(range(1, 11), 3):
+        for (value, denominator), expressions in values(numbers).items():
+            if denominator == 1 and 1 <= value <= 100:
+                found[problem_key(numbers, value)] = (list(numbers), value, expressions[0][0])
+    for key in sorted(found):
+        if split_of(key, TEST_SHARES["easy"]) == split:
+            nums, target, reference = found[key]
+            Random(f"countdown/easy/{key}").shuffle(nums)
+            yield make_problem(nums, target, split, "easy", reference)
+
+
+def _paper_problems(split: str) -> Iterator[Problem]:
+    """Problem i depends on the split and i alone, but that a problem met before is left out."""
+    seen: set[str] = set()
+    index = 0
+    while len(seen) < LIMITS[split]:
+        numbers, target, reference = _draw(Random(f"countdown/paper/{split}/{index}"), split)
+        index += 1
+        key = problem_key(numbers, target)
+        if key not in seen:
+            seen.add(key)
+            yield make_problem(numbers, target, split, "paper", reference)
+
+
+def _draw(random: Random, split: str) -> tuple[list[int], int, str]:
+    """A solvable problem of `split`. The count and the target are drawn first and kept, so both stay uniform."""
+    count = random.choice((3, 4))
+    target = random.randint(10, 100)
+    while True:
+        numbers = random.choices(range(1, 100), k=count)
+        if split_of(problem_key(numbers, target), TEST_SHARES["paper"]) == split:
+            reference = next(solutions(numbers, target), None)
+            if reference is not None:
+                return numbers, target, reference

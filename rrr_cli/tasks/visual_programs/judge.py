@@ -1,0 +1,64 @@
+"""The verdict on one answer: on each picture its program has to come to that picture's answer.
+
+The last closed <program> block counts; where there is none, the last closed ``` fence. Reads and writes nothing; never
+raises.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rrr_cli.tasks.base import Verdict
+from rrr_cli.tasks.visual_programs.interpreter import run
+from rrr_cli.tasks.visual_programs.language import Wrong, parse
+from rrr_cli.tasks.visual_programs.scene_graphs import Scene, fold
+
+
+def judge(text: str, pictures: Sequence[tuple[Scene, str]]) -> Verdict:
+    """The verdict on one answer text: on each picture the program has to come to that picture's answer."""
+    source = program_in(text)
+    if source is None:
+        return _failed("no_program", "No program was found: put it between <program> and </program>.")
+    try:
+        program = parse(source)
+    except Wrong as wrong:
+        start = {"malformed": "The program can't be read", "type_error": "The program's types are wrong"}
+        return _failed(wrong.error_type, f"{start.get(wrong.error_type, 'The program does not count')}: {wrong}.")
+    answers: list[str] = []
+    for number, (scene, wanted) in enumerate(pictures, start=1):
+        which = f"On picture {number} of {len(pictures)}" if len(pictures) > 1 else "On the picture"
+        try:
+            answers.append(run(program, scene))
+        except Wrong as wrong:
+            return _failed(wrong.error_type, f"{which} the program stops: {wrong}.", answers)
+        if not same_answer(answers[-1], wanted):
+            return _failed("wrong_answer", f"{which} the program answers {answers[-1]}, which is wrong.", answers)
+    return Verdict(True, 1.0, None, "The program's answer is right.", ", ".join(answers))
+
+
+def program_in(text: str) -> str | None:
+    """The program's text: of the last closed <program> block, or, where there is none, of the last closed fence."""
+    end = text.rfind("</program>")
+    start = text.rfind("<program>", 0, max(end, 0))
+    if start >= 0:
+        return text[start + len("<program>"):end].strip() or None
+    end = text.rfind("```")
+    start = text.rfind("```", 0, max(end, 0))
+    if start < 0:
+        return None
+    inside = re.sub(r"\A\w{0,20}\n", "", text[start + 3:end])  # the fence's language
+    return inside.strip() or None
+
+
+def same_answer(answer: str, wanted: str) -> bool:
+    """Whether two answers are the same, whatever the spelling: GQA says left where its program has to the left of."""
+    return _side(fold(answer)) == _side(fold(wanted))
+
+
+def _side(answer: str) -> str:
+    return {"left of": "left", "right of": "right"}.get(answer, answer)
+
+
+def _failed(error_type: str, feedback: str, answers: Sequence[str] = ()) -> Verdict:
+    return Verdict(False, 0.0, error_type, feedback, ", ".join(answers) or None)
