@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
-import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rrr_cli.errors import NO_BACKEND, RrrError
+from rrr_cli.errors import RrrError
+from rrr_cli.extras import require
 
 WHOLE_FILE_BYTES = 64 * 2**20  # hash smaller files whole
 BLOCK_BYTES = 2**20
@@ -53,13 +53,6 @@ class ResolvedModel:
         """16 hex digits that change with the weights, the tokenizer, the chat template or the adapter."""
         folders = [self.path, *([self.adapter] if self.adapter else [])]
         return hashlib.sha256("".join(fingerprint(f) for f in folders).encode()).hexdigest()[:16]
-
-
-def require(extra: str, *modules: str) -> None:
-    """Raises RrrError (exit 4) with the line to type where a module of an optional extra isn't installed."""
-    for module in modules:
-        if importlib.util.find_spec(module) is None:
-            raise RrrError(f"{module} is not installed; type: pip install 'rrr_cli[{extra}]'", NO_BACKEND)
 
 
 def resolve(model: str) -> ResolvedModel:

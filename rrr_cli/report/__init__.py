@@ -21,7 +21,7 @@ def write(runs: Sequence[Path], output: Path) -> dict[str, Any]:
 
     Raises RrrError: a folder that is no run, a damaged part, a file that can't be written (exit 3), missing extra (4).
     """
-    from rrr_cli.engines.models import require
+    from rrr_cli.extras import require
     from rrr_cli.store.sql import require_run
 
     for run in runs:

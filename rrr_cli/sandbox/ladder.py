@@ -18,13 +18,13 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from rrr_cli.errors import NO_BACKEND, RrrError
 from rrr_cli.sandbox import seccomp
+from rrr_cli.sandbox.pool import Job, Worker
+from rrr_cli.sandbox.rung import Rung
 
 UNSAFE_VARIABLE = "RRR_UNSAFE_EXEC"
 UID = 65534
@@ -33,15 +33,6 @@ LIMITS = {
     "RLIMIT_AS": 512 << 20, "RLIMIT_FSIZE": 1 << 20, "RLIMIT_CPU": CPU_SECONDS, "RLIMIT_NPROC": 32,
     "RLIMIT_NOFILE": 64, "RLIMIT_CORE": 0,
 }
-
-
-@dataclass(frozen=True)
-class Rung:
-    """How one kind of sandbox is started."""
-
-    name: str
-    prefix: tuple[str, ...]  # the command that the interpreter's is appended to
-    config: dict[str, Any]  # for inside.py
 
 
 BLOCKED = ("PermissionError", "FileNotFoundError")
@@ -133,8 +124,6 @@ def unsafe() -> Rung:
 
 def self_test(rung: Rung) -> str:
     """What is wrong with the rung: "" where all six probes end as they have to."""
-    from rrr_cli.sandbox.pool import Job, Worker
-
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         canary = Path(folder, "canary")

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rrr_cli.sandbox.ladder import Rung
+from rrr_cli.sandbox.rung import Rung
 
 INSIDE = Path(__file__).with_name("inside.py")
 START_SECONDS, GRACE_SECONDS = 30, 10

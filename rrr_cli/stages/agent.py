@@ -65,7 +65,7 @@ def train_agent(options: AgentOptions) -> dict[str, Any]:
 
     Raises RrrError: bad options (exit 2), unfit attempts (3), missing extra (4), nothing good (5), stopped (130, 143).
     """
-    from rrr_cli.engines.models import require
+    from rrr_cli.extras import require
 
     check_options(options)
     check_method(options)

@@ -65,7 +65,7 @@ def run(options: Options) -> dict[str, Any]:
         raise RrrError(f"--task {options.task} has no test problems", NOTHING)
     if options.dry_run:
         return {"problems": len(problems), "models": models}
-    from rrr_cli.engines.models import require
+    from rrr_cli.extras import require
     from rrr_cli.store.artifacts import Writer, read
 
     require("train", "scipy")

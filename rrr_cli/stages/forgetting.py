@@ -68,7 +68,8 @@ def run(options: Options) -> dict[str, Any]:
         return {"benchmarks": names, "limit": options.limit, "models": models}
     from importlib.metadata import version
 
-    from rrr_cli.engines.models import require, resolve
+    from rrr_cli.engines.models import resolve
+    from rrr_cli.extras import require
     from rrr_cli.store.artifacts import Writer, read
 
     require("eval", "lm_eval", "math_verify", "antlr4", "torch", "transformers", "scipy")

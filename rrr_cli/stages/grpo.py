@@ -39,7 +39,7 @@ def run(options: Options) -> dict[str, Any]:
 
 def prepare(options: Options) -> Session:
     """Every check that needs no training; nothing is written."""
-    from rrr_cli.engines.models import require
+    from rrr_cli.extras import require
 
     recipe = recipe_of(options)
     require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")

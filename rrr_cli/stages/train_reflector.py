@@ -44,7 +44,7 @@ def run(options: Options) -> dict[str, Any]:
 
     Raises RrrError: bad options (exit 2), unfit attempts (3), a missing extra (4), no pairs (5), stopped (130, 143).
     """
-    from rrr_cli.engines.models import require
+    from rrr_cli.extras import require
 
     check_options(options)
     require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")

@@ -27,8 +27,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from rrr_cli.engines.models import require
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
+from rrr_cli.extras import require
 from rrr_cli.records import Problem, content_id
 from rrr_cli.tasks.household.data import PDDL, TEST_FOLDERS, OtherGoal, plan_of, read_scene
 from rrr_cli.tasks.household.problem import MAX_TURNS, make_problem

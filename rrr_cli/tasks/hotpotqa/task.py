@@ -18,8 +18,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from rrr_cli.engines.models import require
 from rrr_cli.errors import BAD_INPUT, RrrError
+from rrr_cli.extras import require
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.hotpotqa.corpus import Corpus, Page, fold, lookup

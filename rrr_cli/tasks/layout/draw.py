@@ -65,7 +65,7 @@ def svg(boxes: Sequence[Box], caption: str) -> str:
 
 def png(boxes: Sequence[Box], caption: str, output: Path) -> None:
     """The same as a PNG. Raises RrrError (exit 4) without matplotlib."""
-    from rrr_cli.engines.models import require
+    from rrr_cli.extras import require
 
     require("report", "matplotlib")
     from matplotlib.figure import Figure
