@@ -2,6 +2,8 @@
 # make test         ruff, mypy --strict, pytest
 # make test-vllm    the engine contract on a real vLLM (its own venv; several GB)
 # make tiny         train the embedded model again from nothing, about 15 minutes
+# make torture      the long proofs: kills, flipped bits, fuzzed answers; an hour and more
+# make bench        time and memory of the tables
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: quickstart test test-vllm tiny
+.PHONY: quickstart test test-vllm tiny torture bench
 
 quickstart: $(VENV)/.train
 	@bash examples/quickstart.sh
@@ -25,6 +27,15 @@ test-vllm:
 
 tiny: $(VENV)/.train
 	python tools/tiny/train_tiny.py
+
+torture: $(VENV)/.dev
+	python tools/torture/bitflips.py
+	python tools/torture/kill.py
+	python tools/fuzz/countdown.py
+	python tools/fuzz/function_calling.py
+
+bench: $(VENV)/.train
+	python tools/bench/artifacts.py
 
 # The constraints pin torch, so that no newer build is pulled in by another package.
 $(VENV)/.train: pyproject.toml constraints.txt
