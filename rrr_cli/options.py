@@ -33,7 +33,7 @@ def option(
 
 def model(default: str | None, what: str) -> Any:
     """The option of every stage that loads one model. None: the model that was mined."""
-    known = f"{what}: tiny (embedded), a folder (model or LoRA adapter), or a hub id."
+    known = f"The model that {what}: tiny (embedded), a folder (model or LoRA adapter), or a hub id."
     return option(default, known if default else f"{known}  [default: the one mined]")
 
 
@@ -112,7 +112,7 @@ class EngineOptions:
     """Which engine writes the text, and where. An engine takes what its constructor names; the rest is refused."""
 
     engine: str = option(
-        "transformers", "transformers, vllm, openai (a server), scripted (for tests; it is no model), an entry point, "
+        "transformers", "transformers, vllm, openai (a server), scripted (fixed replies, for tests; not a model), an entry point, "
         "or path/to/file.py:Class.", panel="Engine")
     base_url: str | None = option(
         None, "The server of --engine openai, such as http://localhost:8000/v1.", panel="Engine")

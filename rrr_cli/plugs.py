@@ -82,7 +82,8 @@ def _of_file(kind: str, name: str) -> Any:
 
 def _module(path: Path) -> ModuleType:
     """The module of a file, under a name of its own: a task called json.py must not become everybody's json."""
-    name = f"rrr_plug_{content_id(str(path.resolve()), path.read_bytes().hex())}"
+    path = path.resolve()
+    name = f"rrr_plug_{content_id(str(path), path.read_bytes().hex())}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None

@@ -26,7 +26,7 @@ from rrr_cli.tasks import load_task
 class Options(SamplingOptions):
     """Flags of `rrr mine-failures`."""
 
-    model: str = shared.model(shared.DEFAULT_MODEL, "Tries the problems")
+    model: str = shared.model(shared.DEFAULT_MODEL, "tries the problems")
     split: str = option(
         "train", "train, or test to look at pass rates; GRPO refuses failures of the test split.",
         choices=("train", "test"))

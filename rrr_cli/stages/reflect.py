@@ -27,8 +27,8 @@ from rrr_cli.stages.setup import open_loop, weights_of
 class Options(FailureOptions):
     """Flags of `rrr reflect`."""
 
-    model: str | None = shared.model(None, "Retries")
-    reflector: str | None = option(None, "Reflects, likewise.  [default: --model]")
+    model: str | None = shared.model(None, "retries")
+    reflector: str | None = option(None, "The model that reflects.  [default: --model]")
     reflections: int = option(1, "Reflections on each failed attempt.", least=1)
     retries: int = option(1, "Retries after each reflection.", least=1)
     reflection_tokens: int = shared.reflection_tokens()

@@ -29,8 +29,8 @@ from rrr_cli.stages.setup import open_loop, weights_of
 class Options(FailureOptions):
     """Flags of `rrr repair`."""
 
-    model: str | None = shared.model(None, "Repairs, unless --reflector names another")
-    reflector: str | None = option(None, "Repairs: likewise.  [default: --model]")
+    model: str | None = shared.model(None, "repairs, unless --reflector names another")
+    reflector: str | None = option(None, "The model that repairs.  [default: --model]")
     feedback: str = shared.feedback("the reflector")
     repairs: int = option(1, "Repairs of each failed attempt.", least=1)
 

@@ -55,7 +55,7 @@ class Options(TaskOptions):
 
     input: Path | None = shared.input_run("failed attempts")
     limit: int | None = option(None, "Learn from at most this many failures.", least=1, panel="Run")
-    model: str | None = shared.model(None, "Is trained")
+    model: str | None = shared.model(None, "is trained")
     preset: str = option(
         "quick", "quick (minutes on a CPU) or paper (arXiv 2505.24726); options given win over it.",
         choices=tuple(PRESETS), identity=False, panel="Method")
@@ -123,7 +123,7 @@ class Supervised(TaskOptions):
 
     input: Path | None = shared.input_run("attempts")
     limit: int | None = option(None, "Learn from at most this many problems.", least=1, panel="Run")
-    model: str | None = shared.model(None, "Is trained")
+    model: str | None = shared.model(None, "is trained")
     own_samples: int | None = shared.own_samples()
     epochs: int = option(3, "Passes over the texts.", least=1, panel="Optimiser")
     batch: int = option(128, "Texts a step.", least=1, panel="Optimiser")
