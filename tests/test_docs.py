@@ -273,7 +273,7 @@ def test_a_shown_command_parses(line: str):
 def test_options_in_prose_are_options():
     known = {flag for command in commands().values() for entry in command.params
              for flag in [*entry.opts, *entry.secondary_opts]}
-    others = {"--help", "--strict", "--no-deps", "--nproc_per_node", "--rows", "--folder", "--n", "--times", "--stages", "--flips"}
+    others = {"--help", "--strict", "--rows", "--folder"}  # of other programs
     prose = "\n".join(BLOCK.sub("", text) for name, text in TEXTS.items() if name != "CHANGELOG.md")
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", COPIED.sub("", prose))) - known - others == set()
 
@@ -356,12 +356,14 @@ def test_a_shown_query_runs(query: str, small_run: Path):
 
 
 def messages() -> Iterator[tuple[str, str]]:
-    """(name of the exit code, pattern) of every message that the package raises, but for those put together apart."""
+    """(name of the exit code, pattern) of every message that the package raises."""
     for path in sorted((ROOT / "rrr_cli").rglob("*.py")):
         tree = ast.parse(path.read_text())
+        named = {getattr(node.targets[0], "id", None): node.value for node in ast.walk(tree)
+                 if isinstance(node, ast.Assign)}  # message = f"…", raised further down
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "RrrError" and node.args:
-                text = node.args[0]
+                text = named.get(getattr(node.args[0], "id", ""), node.args[0])
                 code = getattr(node.args[1], "id", "") if len(node.args) > 1 else "BAD_INPUT"
                 parts = text.values if isinstance(text, ast.JoinedStr) else [text]
                 words = [re.escape(str(p.value)) if isinstance(p, ast.Constant) else ".*?" for p in parts]
