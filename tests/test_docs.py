@@ -15,6 +15,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -171,8 +172,8 @@ def walked(text: str, folder: Path) -> str:
 
     Raises AssertionError where a line ends otherwise than it promises.
     """
-    for name in ("examples", "rrr_cli"):
-        (folder / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    (folder / "rrr_cli").symlink_to(ROOT / "rrr_cli")
     result, end = "", 0
     for block in BLOCK.finditer(text):
         kind, body = block[1], block[2]
