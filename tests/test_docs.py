@@ -297,6 +297,11 @@ def test_paths_and_links_lead_somewhere():
                 assert anchor in anchors, f"{name} links to {link}"
 
 
+def test_targets_of_make_are_targets():
+    targets = set(re.findall(r"(?m)^([a-z][\w-]*):", (ROOT / "Makefile").read_text()))
+    assert {line.split()[1] for line in said_lines() if line.startswith("make ")} <= targets
+
+
 def test_each_document_is_linked_from_the_readme():
     assert [name for name in TEXTS if name != "README.md" and f"]({name})" not in TEXTS["README.md"]] == []
 
@@ -356,20 +361,26 @@ def test_a_shown_query_runs(query: str, small_run: Path):
 # Errors --------------------------------------------------------------------------------------------------------------
 
 
+def message_of(call: ast.Call, tree: ast.Module) -> list[ast.expr]:
+    """The parts of the text that `RrrError(…)` is given: constants, and values to be filled in."""
+    text: ast.expr = call.args[0]
+    if isinstance(text, ast.Name):  # message = f"…", and then raise RrrError(message)
+        before = [node for node in ast.walk(tree) if isinstance(node, ast.Assign) and node.lineno < call.lineno
+                  and getattr(node.targets[0], "id", "") == text.id]
+        text = max(before, key=lambda node: node.lineno).value if before else text
+    return text.values if isinstance(text, ast.JoinedStr) else [text]
+
+
 def messages() -> Iterator[tuple[str, str]]:
     """(name of the exit code, pattern) of every message that the package raises."""
     for path in sorted((ROOT / "rrr_cli").rglob("*.py")):
         tree = ast.parse(path.read_text())
-        named = {getattr(node.targets[0], "id", None): node.value for node in ast.walk(tree)
-                 if isinstance(node, ast.Assign)}  # message = f"…", raised further down
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "RrrError" and node.args:
-                text = named.get(getattr(node.args[0], "id", ""), node.args[0])
-                code = getattr(node.args[1], "id", "") if len(node.args) > 1 else "BAD_INPUT"
-                parts = text.values if isinstance(text, ast.JoinedStr) else [text]
+                parts = message_of(node, tree)
                 words = [re.escape(str(p.value)) if isinstance(p, ast.Constant) else ".*?" for p in parts]
                 if sum(len(word) for word in words if word != ".*?") > 20:  # `NAME: REASON` would fit everything
-                    yield code, "".join(words)
+                    yield getattr(node.args[1], "id", "") if len(node.args) > 1 else "BAD_INPUT", "".join(words)
 
 
 def shown_messages() -> list[str]:
