@@ -302,6 +302,15 @@ def test_targets_of_make_are_targets():
     assert {line.split()[1] for line in said_lines() if line.startswith("make ")} <= targets
 
 
+def test_the_layout_that_is_shown_is_the_layout():
+    block = next(body for _, body in BLOCK.findall(TEXTS["docs/development.md"]) if body.startswith("rrr_cli/\n"))
+    shown = set(re.findall(r"(?m)^  ([\w.]+)/? ", block))
+    package = ROOT / "rrr_cli"
+    there = {path.parent.name if path.name == "__init__.py" else path.name
+             for path in [*package.glob("*.py"), *package.glob("*/__init__.py")]}
+    assert shown - {"models"} == there - {"rrr_cli", "__main__.py"}
+
+
 def test_each_document_is_linked_from_the_readme():
     assert [name for name in TEXTS if name != "README.md" and f"]({name})" not in TEXTS["README.md"]] == []
 
