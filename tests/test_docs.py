@@ -262,7 +262,8 @@ def said_lines() -> list[str]:
     return lines + [line[2:] for _, body in blocks("console") for line in body.splitlines() if line.startswith("$ ")]
 
 
-@pytest.mark.parametrize("line", sorted({line for line in said_lines() if "rrr" in line and "pip " not in line}))
+@pytest.mark.parametrize(
+    "line", sorted({line for line in said_lines() if "rrr" in line and "pip " not in line}), ids=lambda line: line[:70])
 def test_a_shown_command_parses(line: str):
     for words in simple_commands(line):
         name = " ".join(words[:2]) if " ".join(words[:2]) in commands() else words[0]
