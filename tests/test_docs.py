@@ -199,7 +199,7 @@ def walked(text: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("name", [name for name, text in TEXTS.items() if COPIED.search(text)])
-def test_listings_and_tables_of_options_are_those_of_the_program(name: str):
+def test_copies_are_current(name: str):
     for kind, original, text in COPIED.findall(TEXTS[name]):
         assert text == copied(kind, original), f"{name}: {kind} of {original} is out of date; {REFRESH}"
 
@@ -210,7 +210,7 @@ def test_the_files_for_newcomers_are_shown_whole():
 
 
 @pytest.mark.parametrize("name", sorted(RUNNING))
-def test_what_a_document_says_to_run_runs_and_prints_what_it_shows(name: str, tmp_path: Path):
+def test_shell_blocks_run(name: str, tmp_path: Path):
     pytest.importorskip("trl")
     shown = TEXTS[name]
     printed, shown = (re.sub(r"[0-9a-f]{16}|\d+(\.\d+)?", "N", text) for text in (walked(shown, tmp_path), shown))
@@ -221,7 +221,7 @@ def test_what_a_document_says_to_run_runs_and_prints_what_it_shows(name: str, tm
 
 
 @pytest.mark.parametrize("name", sorted(commands()))
-def test_a_command_has_a_section_with_its_options_and_a_row_in_the_readme(name: str):
+def test_command_is_described(name: str):
     reference = TEXTS["docs/commands.md"]
     assert f"\n## rrr {name}\n" in reference
     assert f"<!-- options: {name} -->" in reference
@@ -303,7 +303,7 @@ def test_targets_of_make_are_targets():
     assert {line.split()[1] for line in said_lines() if line.startswith("make ")} <= targets
 
 
-def test_the_layout_that_is_shown_is_the_layout():
+def test_layout_is_current():
     block = next(body for _, body in BLOCK.findall(TEXTS["docs/development.md"]) if body.startswith("rrr_cli/\n"))
     shown = set(re.findall(r"(?m)^  ([\w.]+)/? ", block))
     package = ROOT / "rrr_cli"
@@ -316,7 +316,7 @@ def test_each_document_is_linked_from_the_readme():
     assert [name for name in TEXTS if name != "README.md" and f"]({name})" not in TEXTS["README.md"]] == []
 
 
-def test_the_readme_stays_short_and_nothing_says_that_an_index_has_the_package():
+def test_readme_is_short_and_names_no_index():
     assert len(TEXTS["README.md"].splitlines()) <= 200
     scripts = "\n".join(path.read_text() for path in (ROOT / "examples").iterdir())
     said = re.sub(r"(?m)^rrr: .*", "", EVERYTHING + scripts)  # a message of the program means the installed package
@@ -397,7 +397,7 @@ def shown_messages() -> list[str]:
     return re.findall(r"(?m)^rrr: (.+)$", TEXTS["docs/first-errors.md"])
 
 
-def test_messages_that_are_shown_are_messages_of_the_program():
+def test_shown_messages_are_real():
     patterns = [pattern for _, pattern in messages()]
     assert len(shown_messages()) > 30
     unknown = [m for m in shown_messages() if not any(re.fullmatch(p, m) for p in patterns)]
@@ -405,7 +405,7 @@ def test_messages_that_are_shown_are_messages_of_the_program():
 
 
 @pytest.mark.parametrize("code", ["NO_BACKEND", "NOTHING"])
-def test_every_message_of_a_missing_backend_or_of_nothing_made_has_its_cure_in_the_docs(code: str):
+def test_exit_4_and_5_have_cures(code: str):
     expected = [pattern for name, pattern in messages() if name == code]
     assert expected
     assert [p for p in expected if not any(re.fullmatch(p, m) for m in shown_messages())] == []
