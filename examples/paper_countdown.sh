@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The paper's Countdown experiment for one model on one GPU (arXiv 2505.24726, section 4). Needs: pip install 'rrr_cli[train,vllm]'
-# Each step goes on where it stopped. A dry run of everything, on a CPU in minutes:
+# The paper's Countdown experiment for one model on one GPU (arXiv 2505.24726, section 4). Needs the extras train and
+# vllm (docs/models-and-engines.md). Each step resumes where it stopped. A small run of everything, on a CPU in minutes:
 #   MODEL=tiny SOURCE="--level easy" SAMPLING="--max-tokens 96" LIMIT=64 TEST=32 GRPO="--preset quick --steps 2 --batch 32" bash examples/paper_countdown.sh
 set -euo pipefail
 MODEL=${MODEL:-Qwen/Qwen2.5-1.5B-Instruct}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The paper's function-calling experiment for one model on one GPU (arXiv 2505.24726, section 4). Needs: pip install 'rrr_cli[train,vllm]'
-# Each step goes on where it stopped. A small run, on made-up problems:
+# The paper's function-calling experiment for one model on one GPU (arXiv 2505.24726, section 4). Needs the extras train
+# and vllm (docs/models-and-engines.md). Each step resumes where it stopped. A small run, on generated problems:
 #   MODEL=tiny-tools SOURCE="--level easy" SAMPLING="--max-tokens 128" LIMIT=1200 TEST=1000 GRPO="--preset quick --steps 50 --batch 256 --max-tokens 128 --reflection-tokens 128" bash examples/paper_function_calling.sh
 set -euo pipefail
 MODEL=${MODEL:-Qwen/Qwen2.5-1.5B-Instruct}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The loop of "Reflect, Retry, Reward" on Countdown, on a laptop's CPU in a few minutes. Plain commands: copy any of them.
-# Every step leaves Parquet in runs/quickstart; type it again, and it goes on where it stopped.
+# Every step leaves Parquet in runs/quickstart; type the same again, and it resumes where it stopped.
 set -euo pipefail
 RUN=${RUN:-runs/quickstart} SEED=${SEED:-0}
 

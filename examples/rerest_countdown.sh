@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Re-ReST (arXiv 2406.01495) on Countdown, beside its baselines, on a laptop's CPU. Each step goes on where it stopped.
+# Re-ReST (arXiv 2406.01495) on Countdown, beside its baselines, on a laptop's CPU. Each step resumes where it stopped.
 # The same on a GPU, not run yet: MODEL=Qwen/Qwen2.5-1.5B-Instruct SAMPLING="--engine vllm --max-tokens 1024" TRAIN="" bash examples/rerest_countdown.sh
 set -euo pipefail
 TASK=${TASK:-countdown}
