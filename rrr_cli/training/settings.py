@@ -13,8 +13,6 @@ from typing import Any
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.options import RunOptions, check_options, option, own_samples, retry_context
 
-REFLECTION, ANSWER, BOTH = OBJECTIVES = ("reflection", "answer", "reflection+answer")
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -62,9 +60,10 @@ class Options(RunOptions):
         choices=tuple(PRESETS),
     )
     objective: str = option(
-        REFLECTION, "What is trained. reflection (the paper): the reflection's tokens, by the retry's verdict. answer: "
-        "ordinary GRPO on a first answer to the same problems, without reflections. reflection+answer: reflection and "
-        "retry as one conversation, by the retry's verdict; the request between isn't trained.", choices=OBJECTIVES,
+        "reflection",
+        "What is trained. reflection (the paper): the reflection's tokens, by the retry's verdict. answer: ordinary "
+        "GRPO on a first answer to the same problems, without reflections. reflection+answer: reflection and retry as "
+        "one conversation, by the retry's verdict; the request between isn't trained. Or path/to/file.py:Class.",
     )
     steps: int | None = option(
         None, "Optimiser steps.  [quick: 45, paper: 1750; as many as --token-budget takes]", least=1
@@ -145,13 +144,6 @@ class Supervised(RunOptions):
 def recipe_of(options: Options) -> Recipe:
     """The preset, with the options that were given. Raises RrrError (exit 2) for values that can't be."""
     check_options(options)
-    if options.objective == ANSWER and options.zero_leaks:
-        raise RrrError("--zero-leaks is about reflections, and --objective answer has none: leave it out", USAGE)
-    if options.objective == BOTH and options.retry_context != "full":
-        raise RrrError(
-            f"--objective {BOTH} trains reflection and retry as one conversation, which holds the failed attempt: "
-            f"leave out --retry-context {options.retry_context}", USAGE,
-        )
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if getattr(options, f.name) is not None}
     recipe = replace(PRESETS[options.preset], **given)
     if options.token_budget is not None and options.steps is None:
