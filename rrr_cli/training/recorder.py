@@ -22,7 +22,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from rrr_cli.errors import BUG, NOTHING, RrrError
 from rrr_cli.progress import Work
-from rrr_cli.records import Rollout, TrainStep
+from rrr_cli.records import Message, Rollout, TrainStep
 from rrr_cli.rollout import transcript_text
 from rrr_cli.store import artifacts
 from rrr_cli.training import checkpoints
@@ -49,7 +49,7 @@ class Ledger:
     def commit(self, checkpoint: Path) -> None:
         """Append the rows that a whole checkpoint holds, where the tables don't have them yet."""
         rows = json.loads((checkpoint / ROWS).read_text())
-        for table, record in (("rollouts", Rollout), ("steps", TrainStep)):
+        for table, record in (("rollouts", stored_rollout), ("steps", TrainStep)):
             self.writers[table].append([record(**row) for row in rows[table] if row["step"] > self.last[table]])
             self.last[table] = max(self.last[table], rows["steps"][-1]["step"])
 
@@ -153,6 +153,11 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
             checkpoints.prune(self.folder)
         self.pending = {"rollouts": [], "steps": []}
         self.trainer.accelerator.wait_for_everyone()
+
+
+def stored_rollout(transcript: list[dict[str, str]] | None, **columns: Any) -> Rollout:
+    """A rollout as a checkpoint holds it, its turns as JSON."""
+    return Rollout(transcript=transcript and [Message(**turn) for turn in transcript], **columns)
 
 
 def rollout(step: int, sample: Sample) -> Rollout:

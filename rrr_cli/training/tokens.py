@@ -104,17 +104,20 @@ def token_completion(completion: Completion) -> TokenCompletion:
     return completion
 
 
-def reply_ids(render: Render, before: Sequence[Message], reply: Message, tools: str | None) -> list[int]:
+def reply_ids(
+    render: Render, before: Sequence[Message], reply: Message, tools: str | None, instead: str = "reflection"
+) -> list[int]:
     """The tokens from the end of the model's turn after `before` to the start of its next, `reply` between the two.
 
-    Raises RrrError where the chat template writes the earlier turns otherwise once there are more of them.
+    Raises RrrError where the chat template writes the earlier turns otherwise once there are more of them; `instead`
+    are the objectives that work all the same.
     """
     start = render(tuple(before), tools)
     ids = render((*before, Message("assistant", ""), reply), tools)
     if ids[: len(start)] != start:
         raise RrrError(
             "the model's chat template rewrites earlier turns, so turns that belong together aren't one conversation: "
-            "choose --objective reflection, or another model"
+            f"choose --objective {instead}, or another model"
         )
     return ids[len(start) :]
 

@@ -15,6 +15,7 @@ from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.prompts import reflect_chat
 from rrr_cli.records import Message
 from rrr_cli.rollout import Failure, Loop
+from rrr_cli.tasks.base import Environment
 from rrr_cli.training.objectives.base import Setting, fit_reflections, passes, reflect
 from rrr_cli.training.samples import Group, Sample
 from rrr_cli.training.tokens import TokenEpisode, Tokens, after_turn, reply_ids
@@ -77,4 +78,5 @@ class Conversation:
         """The tokens from the end of the reflection to the start of the retry, as the chat template writes them."""
         words, problem = self.setting.task.words, failure.problem
         chat = reflect_chat(problem.prompt, failure.transcript, words["reflect"])
-        return reply_ids(self.setting.render, chat, Message("user", words["retry"]), problem.tools)
+        instead = "reflection" if isinstance(self.setting.task, Environment) else "reflection or answer"
+        return reply_ids(self.setting.render, chat, Message("user", words["retry"]), problem.tools, instead)
