@@ -157,7 +157,8 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
 
 def stored_rollout(transcript: list[dict[str, str]] | None, **columns: Any) -> Rollout:
     """A rollout as a checkpoint holds it, its turns as JSON."""
-    return Rollout(transcript=transcript and [Message(**turn) for turn in transcript], **columns)
+    turns = None if transcript is None else [Message(**turn) for turn in transcript]
+    return Rollout(transcript=turns, **columns)
 
 
 def rollout(step: int, sample: Sample) -> Rollout:
