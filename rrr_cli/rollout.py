@@ -155,7 +155,7 @@ class Loop:
     def play(self, phase: str, episodes_B_N: Sequence[Sequence[Episode]]) -> list[list[Attempt]]:
         """Play the episodes to their ends, those of one prompt from one prefill, and judge them: attempts_B_N.
 
-        The episodes then hold their turns and the completions that these are made of.
+        Afterwards each episode has its turns, and the completions that they come from.
         """
         prompts = [
             episodes_N[0].prompt(tuple(e.next_seed for e in episodes_N)) for episodes_N in episodes_B_N if episodes_N

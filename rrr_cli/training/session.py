@@ -113,10 +113,10 @@ class Session:
         self.folder.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(rollouts, steps, run)
         if self.target.exists():
-            made = checkpoints.provenance(self.target)
-            if made.get("config_id") != self.config_id:
+            previous = checkpoints.provenance(self.target)
+            if previous.get("config_id") != self.config_id:
                 raise RrrError(f"{self.target} is of another configuration: type --overwrite, or name another --run")
-            if min(ledger.last.values()) < made["steps"]:
+            if min(ledger.last.values()) < previous["steps"]:
                 raise RrrError(f"{self.target} is there, but not the rows of its training: start anew with --overwrite")
         else:
             ledger.catch_up(checkpoints.newest(self.folder, self.config_id))

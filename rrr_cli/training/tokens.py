@@ -53,7 +53,7 @@ class Tokens:
 
     @classmethod
     def joined(cls, parts: Iterable[Tokens]) -> Tokens:
-        """The parts as one; with log-probabilities if all of them have some."""
+        """The parts as one; with log-probabilities if each of them has its own."""
         parts = list(parts)
         logps = [part.logps for part in parts if part.logps is not None]
         return cls(

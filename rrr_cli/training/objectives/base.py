@@ -1,6 +1,6 @@
-"""The objective plug: what a GRPO sample is made of, which of its tokens are trained, and what it earns.
+"""The objective plug: what a GRPO sample consists of, which of its tokens are trained, and what it earns.
 
-An objective is made anew for each run, with a `Setting`; `complete` is called once a step in each process. It reads
+Each run has an objective of its own, built with a `Setting`; `complete` is called once a step in each process. It reads
 and writes nothing. Below the protocol are the parts that the built-in objectives share.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """What an objective is made with: the task, the policy's renderer, and the options that texts depend on."""
+    """What an objective is built with: the task, the policy's renderer, and the options that texts depend on."""
 
     task: Task
     render: Render
@@ -58,7 +58,7 @@ class Objective(Protocol):
         """All samples of the groups, in order, judged but not yet rewarded.
 
         The loop's engine is the policy as it is now: its completions are TokenCompletions, and `stops` are the tokens
-        that end a turn. Where there are reflections, they are the first that the engine is asked for (for the timing).
+        that end a turn. Where there are reflections, they are the engine's first call (for the timing).
         In several processes `complete` must call the engine equally often in each.
         """
         ...

@@ -48,7 +48,7 @@ class Conversation:
         return fit_reflections(self.setting, failures, window)
 
     def complete(self, groups: Sequence[Group], loop: Loop, stops: Sequence[int]) -> list[Sample]:
-        """Reflections, then a retry that goes on from the tokens of each."""
+        """Reflections, then a retry that continues the tokens of each."""
         reflected = reflect(loop, groups)
         requests = [
             after_turn(completion.ids, self._request(failure), stops) for failure, completion, _ in reflected
