@@ -17,7 +17,7 @@ class Group:
     samples: range
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sample:
     """What was written about a failure, the try that judges it, and what GRPO makes of the verdict."""
 
@@ -31,6 +31,10 @@ class Sample:
     group: int = 0
     sample_index: int = 0
     advantage: float = 0.0
+
+    def __repr__(self) -> str:
+        """Short: TRL prints a sample that has no reward."""
+        return f"Sample(failed attempt {self.failure.attempt_id}, {self.attempt.error_type or 'passed'})"
 
     @property
     def generated_tokens(self) -> int:

@@ -42,7 +42,7 @@ PRESETS = {
     ),
 }
 
-# They say where or how fast, not what: a run can be continued with other values of them.
+# They say where or how fast, not what: a run may be gone on with under others.
 NOT_CONFIGURATION = {
     "run", "input", "overwrite", "dry_run", "preset", "resume", "save_every", "micro_batch", "shared_prefix",
     "gradient_checkpointing", "device", "vllm_memory", "vllm_url",
@@ -56,7 +56,7 @@ class Options(RunOptions):
     input: Path | None = option(None, "Run whose failures are learnt from.  [default: --run itself]")
     model: str | None = option(None, "Model to train: tiny, a folder, or a hub id.  [default: the one mined]")
     preset: str = option(
-        "quick", "quick (minutes on a CPU) or paper (arXiv 2505.24726); options on the command line win over it.",
+        "quick", "quick (minutes on a CPU) or paper (arXiv 2505.24726); options given win over it.",
         choices=tuple(PRESETS),
     )
     objective: str = option(
@@ -85,7 +85,7 @@ class Options(RunOptions):
     reflection_tokens: int | None = option(None, "Most tokens of a reflection.  [quick: 96, paper: 512]", least=1)
     max_tokens: int | None = option(None, "Most tokens of a retry, or of an answer.  [quick: 96, paper: 1024]", least=1)
     save_every: int | None = option(None, "Steps between checkpoints.  [quick: 10, paper: 25]", least=1)
-    resume: bool = option(False, "Refuse to start anew; a run continues from its newest whole checkpoint anyway.")
+    resume: bool = option(False, "Refuse to start anew; a run goes on from its newest whole checkpoint anyway.")
     beta: float = option(0.001, "Weight of the KL to the untrained model; 0 needs no second model.", least=0)
     temperature: float = option(1.0, "Of all that is sampled.", least=0.01)
     top_p: float = option(1.0, "Nucleus sampling; the loss assumes 1, which keeps all.", least=0.01, most=1)
@@ -126,7 +126,7 @@ class Supervised(RunOptions):
     lora_targets: str = option("q_proj,v_proj", "Layers that the adapter is on, or all-linear.")
     dropout: float = option(0.05, "Of the adapter.", least=0, most=1)
     held_out: float = option(
-        0.05, "Share of the problems kept for the held-out loss; 0 for none.", least=0, most=0.5
+        0.05, "Share of the problems kept for the held-out loss; 0 looks at none.", least=0, most=0.5
     )
     patience: int = option(2, "Stop after this many epochs without a lower held-out loss.", least=1)
     max_length: int | None = option(
@@ -142,10 +142,10 @@ class Supervised(RunOptions):
 
 
 def recipe_of(options: Options) -> Recipe:
-    """The preset, with the options that were typed. Raises RrrError (exit 2) for values that contradict each other."""
+    """The preset, with the options that were given. Raises RrrError (exit 2) for values that can't be."""
     check_options(options)
-    typed = {f.name: getattr(options, f.name) for f in fields(Recipe) if getattr(options, f.name) is not None}
-    recipe = replace(PRESETS[options.preset], **typed)
+    given = {f.name: getattr(options, f.name) for f in fields(Recipe) if getattr(options, f.name) is not None}
+    recipe = replace(PRESETS[options.preset], **given)
     if options.token_budget is not None and options.steps is None:
         if recipe.schedule != "constant" or recipe.warmup > 0:
             raise RrrError(
@@ -163,6 +163,6 @@ def recipe_of(options: Options) -> Recipe:
 
 
 def configuration(options: Options | Supervised, recipe: Recipe | None = None) -> dict[str, Any]:
-    """The options that define the weights and the rows: a run is continued only with the same ones."""
+    """The options that define the weights and the rows; a run is gone on with only under the same ones."""
     values = asdict(options) | (asdict(recipe) if recipe else {})
     return {name: value for name, value in values.items() if name not in NOT_CONFIGURATION}
