@@ -66,5 +66,5 @@ def prepare(options: Options) -> Session:
     config = configuration(options, recipe)
     config |= {"model_fingerprint": policy.fingerprint, "templates": templates_fingerprint()}
     if plug.source is not None:  # it isn't built in: an edit of its file is another training
-        config["objective_source"] = plug.source
+        config["source of the objective"] = plug.source
     return Session(options, recipe, task, policy, failures, objective, longest, config)

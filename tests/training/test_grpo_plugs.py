@@ -38,7 +38,7 @@ def test_an_objective_of_ones_own(rrr: Callable[..., Ran], tmp_path: Path, rando
     mine_too.write_text(mine_too.read_text().replace("MOST = 6", "MOST = 7"))
     edited = rrr(*words)
     assert edited.code == 3
-    assert "objective_source" in edited.err
+    assert "source of the objective" in edited.err
 
 
 def test_a_half_objective_is_refused(rrr: Callable[..., Ran], tmp_path: Path) -> None:
