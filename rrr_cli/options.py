@@ -112,8 +112,8 @@ class EngineOptions:
     """Which engine writes the text, and where. An engine takes what its constructor names; the rest is refused."""
 
     engine: str = option(
-        "transformers", "transformers, vllm, openai (a server), scripted (fixed replies, for tests; not a model), an entry point, "
-        "or path/to/file.py:Class.", panel="Engine")
+        "transformers", "transformers, vllm, openai (a server), scripted (fixed replies, for tests; not a model), an "
+        "entry point, or path/to/file.py:Class.", panel="Engine")
     base_url: str | None = option(
         None, "The server of --engine openai, such as http://localhost:8000/v1.", panel="Engine")
     concurrency: int = option(32, "Requests to that server at once.", least=1, identity=False, panel="Engine")

@@ -102,7 +102,7 @@ class Rollout:
     problem_id: str  #: the problem
     attempt_id: str  #: the failed attempt that the group reflects on; with objective answer, never shown
     reflection: str | None  #: trained; null with objective answer
-    retry: str | None  #: what the model wrote next; trained with objective reflection+answer alone, null with answer
+    retry: str | None  #: the try after it, all turns; trained with objective reflection+answer alone, null with answer
     success: bool | None  #: the verifier's verdict on the retry, or on the answer; null when the judge crashed
     error_type: str | None  #: why it failed; null when it passed
     reward: float | None  #: what GRPO was given; null when the judge crashed (left out of the mean)
@@ -115,6 +115,7 @@ class Rollout:
     answer: str | None  #: objective answer: a new first answer, trained; null with the other objectives
     try_finish: str | None  #: of the retry or the answer, whichever was judged: stop or length; null in older rows
     generated_tokens: int | None  #: all that the sample cost: reflection and retry, or answer; null in older rows
+    transcript: list[Message] | None  #: the retry or the answer where it has several turns; null where it has one
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The loop itself: attempt, reflect, retry, repair. Shared by mine-failures, reflect and eval.
+"""The loop itself: attempt, reflect, retry, repair. Shared by mine-failures, reflect, eval and the training of grpo.
 
 Prompts come from `prompts.py`, text from an engine, verdicts from the task; rows come out, nothing is written. Where
 the task is an environment, a try is an episode: all open episodes take their turns together, one batch a turn.
@@ -6,14 +6,16 @@ the task is an environment, a try is an episode: all open episodes take their tu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from rrr_cli.engines.base import Engine, Prompt, Sampling
+from rrr_cli.engines.base import Completion, Engine, Prompt, Sampling
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.prompts import FAILED, GOLD, reflect_chat, repair_chat, retry_chat, split_repair
 from rrr_cli.records import Attempt, Message, Problem, Reflection, content_id, derive_seed
 from rrr_cli.tasks.base import Environment, Task, Verdict, verify_all
+
+Judge = Callable[[Task, Sequence[tuple[Problem, Sequence[Message]]]], list[Verdict]]
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,21 @@ class Episode:
     reflection_id: str | None = None
     reasoning: str | None = None
     transcript: list[Message] = field(default_factory=list)
-    turns: int = 0  # the model's
-    prompt_tokens: int = 0  # of the first turn
-    tokens: int = 0  # all that the model wrote
-    finish_reason: str = "stop"
+    completions: list[Completion] = field(default_factory=list)  # the model's turns, as the engine returned them
+
+    @property
+    def next_seed(self) -> int:
+        """The seed of its next turn."""
+        return derive_seed(self.seed, "turn", len(self.completions)) if self.completions else self.seed
+
+    @property
+    def finish_reason(self) -> str:
+        """stop, or length where a turn hit the token limit or found no room in the context."""
+        return next((c.finish_reason for c in reversed(self.completions) if c.finish_reason != "stop"), "stop")
+
+    def prompt(self, seeds: tuple[int, ...]) -> Prompt:
+        """What the model is shown for its next turn, to be continued once a seed."""
+        return Prompt((*self.chat, *self.transcript), seeds, self.problem.tools)
 
 
 @dataclass(frozen=True)
@@ -59,61 +72,76 @@ class Loop:
     seed: int = 0
     retry_context: str = "full"
     reflection_max_tokens: int = 512
+    judge: Judge = verify_all
+    # Whether another turn is generated, given that an episode is open here. In a training whose processes generate
+    # together it says whether one is open in any of them: each has to ask the engine equally often.
+    any_open: Callable[[bool], bool] = bool
 
     def attempt(
         self, problems_B: Sequence[Problem], samples: range, phase: str = "first"
     ) -> list[list[Attempt]]:
         """Tries number `samples` at each problem: attempts_B_N."""
-        return self._tries(phase, [
-            [Episode(p, tuple(p.prompt), i, self._seed(phase, p.problem_id, i)) for i in samples] for p in problems_B
-        ])
+        return self.play(phase, [self.first_tries(p, samples, phase) for p in problems_B])
+
+    def first_tries(self, problem: Problem, samples: range, phase: str = "first") -> list[Episode]:
+        """Tries at a problem, for `play`: episodes_N."""
+        chat = tuple(problem.prompt)
+        return [Episode(problem, chat, i, self._seed(phase, problem.problem_id, i)) for i in samples]
 
     def reflect(self, failures_B: Sequence[Failure], samples: range) -> list[list[Reflection]]:
         """Reflections number `samples` on each failed attempt: reflections_B_N."""
-        prompts = [
-            Prompt(
-                reflect_chat(f.problem.prompt, f.transcript, self.task.words["reflect"]),
-                tuple(self._seed("reflect", f.attempt_id, i) for i in samples),
-                f.problem.tools,
-            )
-            for f in failures_B
-        ]
-        sampling = replace(self.sampling, max_tokens=self.reflection_max_tokens)
-        completions_B_N = self.engine.generate(prompts, sampling)
-        rows: list[list[Reflection]] = []
-        for f, prompt, completions_N in zip(failures_B, prompts, completions_B_N, strict=True):
-            rows.append([
-                Reflection(
-                    reflection_id=content_id("reflection", f.attempt_id, self.engine.fingerprint, sampling, s),
-                    attempt_id=f.attempt_id, problem_id=f.problem.problem_id, reflector=self.engine.model,
-                    sample_index=i, text=c.text, tokens=c.tokens, finish_reason=c.finish_reason, seed=s,
-                    temperature=sampling.temperature, leaks_reference=self.task.leaks(f.problem, c.text),
-                )
-                for i, s, c in zip(samples, prompt.seeds, completions_N, strict=True)
-            ])
+        prompts = [self.reflect_prompt(f, samples) for f in failures_B]
+        completions_B_N = self.engine.generate(prompts, self.reflection_sampling)
+        return [self.reflections(f, samples, c) for f, c in zip(failures_B, completions_B_N, strict=True)]
+
+    @property
+    def reflection_sampling(self) -> Sampling:
+        """How reflections are sampled."""
+        return replace(self.sampling, max_tokens=self.reflection_max_tokens)
+
+    def reflect_prompt(self, failure: Failure, samples: range) -> Prompt:
+        """The prompt of reflections number `samples` on a failed attempt."""
+        chat = reflect_chat(failure.problem.prompt, failure.transcript, self.task.words["reflect"])
+        seeds = tuple(self._seed("reflect", failure.attempt_id, i) for i in samples)
+        return Prompt(chat, seeds, failure.problem.tools)
+
+    def reflections(
+        self, failure: Failure, samples: range, completions_N: Sequence[Completion]
+    ) -> list[Reflection]:
+        """The rows of what was written to `reflect_prompt`: reflections_N."""
+        sampling, rows = self.reflection_sampling, []
+        for i, completion in zip(samples, completions_N, strict=True):
+            seed = self._seed("reflect", failure.attempt_id, i)
+            rows.append(Reflection(
+                reflection_id=content_id("reflection", failure.attempt_id, self.engine.fingerprint, sampling, seed),
+                attempt_id=failure.attempt_id, problem_id=failure.problem.problem_id, reflector=self.engine.model,
+                sample_index=i, text=completion.text, tokens=completion.tokens,
+                finish_reason=completion.finish_reason, seed=seed, temperature=sampling.temperature,
+                leaks_reference=self.task.leaks(failure.problem, completion.text),
+            ))
         return rows
 
     def retry(
         self, pairs_B: Sequence[tuple[Failure, Reflection | None]], samples: range
     ) -> list[list[Attempt]]:
         """Retries number `samples` of each failed attempt after its reflection, or (None) without one: attempts_B_N."""
-        episodes_B_N = []
-        for f, r in pairs_B:
-            chat = retry_chat(
-                f.problem.prompt, f.transcript, r.text if r else None, self.task.words["reflect"],
-                self.task.words["retry"], self.retry_context,
-            )
-            given = r.reflection_id if r else None
-            episodes_B_N.append([
-                Episode(f.problem, chat, i, self._seed("retry", f.attempt_id, given, i), f.attempt_id, given)
-                for i in samples
-            ])
-        return self._tries("retry", episodes_B_N)
+        return self.play("retry", [self.retries(f, r, samples) for f, r in pairs_B])
+
+    def retries(self, failure: Failure, reflection: Reflection | None, samples: range) -> list[Episode]:
+        """Retries of a failed attempt, for `play`: episodes_N."""
+        chat = retry_chat(
+            failure.problem.prompt, failure.transcript, reflection.text if reflection else None,
+            self.task.words["reflect"], self.task.words["retry"], self.retry_context,
+        )
+        shown, parent = reflection.reflection_id if reflection else None, failure.attempt_id
+        return [
+            Episode(failure.problem, chat, i, self._seed("retry", parent, shown, i), parent, shown) for i in samples
+        ]
 
     def repair(self, failures_B: Sequence[Failure], feedback: str, samples: range) -> list[list[Attempt]]:
         """Repairs number `samples` of each failed attempt, reasoning and output in one completion (Re-ReST section 3):
         attempts_B_N. `feedback` is binary, verifier or gold."""
-        return self._tries("repair", [
+        return self.play("repair", [
             [
                 Episode(
                     f.problem, repair_chat(f.problem.prompt, f.transcript, feedback_text(self.task, f, feedback)), i,
@@ -124,46 +152,41 @@ class Loop:
             for f in failures_B
         ])
 
+    def play(self, phase: str, episodes_B_N: Sequence[Sequence[Episode]]) -> list[list[Attempt]]:
+        """Play the episodes to their ends, those of one prompt from one prefill, and judge them: attempts_B_N.
+
+        Afterwards each episode has its turns, and the completions that they come from.
+        """
+        prompts = [
+            episodes_N[0].prompt(tuple(e.next_seed for e in episodes_N)) for episodes_N in episodes_B_N if episodes_N
+        ]
+        episodes = [e for episodes_N in episodes_B_N for e in episodes_N]
+        open_episodes = self._turn(prompts, episodes, repairs=phase == "repair")
+        while self.any_open(bool(open_episodes)):
+            open_episodes = self._turn([e.prompt((e.next_seed,)) for e in open_episodes], open_episodes)
+        verdicts = self.judge(self.task, [(e.problem, e.transcript) for e in episodes])
+        rows = iter([self._row(phase, e, v) for e, v in zip(episodes, verdicts, strict=True)])
+        return [[next(rows) for _ in episodes_N] for episodes_N in episodes_B_N]
+
     def _seed(self, *parts: object) -> int:
         return derive_seed(self.seed, *parts)
 
-    def _tries(self, phase: str, episodes_B_N: list[list[Episode]]) -> list[list[Attempt]]:
-        """Play the episodes to their ends, those of one prompt from one prefill, and judge them: attempts_B_N."""
-        prompts = [
-            Prompt(episodes_N[0].chat, tuple(e.seed for e in episodes_N), episodes_N[0].problem.tools)
-            for episodes_N in episodes_B_N if episodes_N
-        ]
-        episodes = [e for episodes_N in episodes_B_N for e in episodes_N]
-        going = self._turn(prompts, episodes, repairs=phase == "repair")
-        while going:
-            prompts = [
-                Prompt((*e.chat, *e.transcript), (derive_seed(e.seed, "turn", e.turns),), e.problem.tools)
-                for e in going
-            ]
-            going = self._turn(prompts, going)
-        verdicts = verify_all(self.task, [(e.problem, e.transcript) for e in episodes])
-        judged = iter([self._row(phase, e, v) for e, v in zip(episodes, verdicts, strict=True)])
-        return [[next(judged) for _ in episodes_N] for episodes_N in episodes_B_N]
-
     def _turn(self, prompts: Sequence[Prompt], episodes: Sequence[Episode], repairs: bool = False) -> list[Episode]:
-        """Let the model write each episode's next turn, and the environment answer; those that go on."""
-        written = (c for completions_N in self.engine.generate(prompts, self.sampling) for c in completions_N)
-        going = []
-        for e, c in zip(episodes, written, strict=True):
-            text = c.text
+        """Let the model write each episode's next turn and the environment answer it; the episodes still open."""
+        completions = (c for completions_N in self.engine.generate(prompts, self.sampling) for c in completions_N)
+        still_open = []
+        for e, completion in zip(episodes, completions, strict=True):
+            text = completion.text
             if repairs:
                 e.reasoning, text = split_repair(text)
             e.transcript.append(Message("assistant", text))
-            e.prompt_tokens = e.prompt_tokens or c.prompt_tokens
-            e.turns, e.tokens = e.turns + 1, e.tokens + c.tokens
-            if c.finish_reason != "stop":
-                e.finish_reason = c.finish_reason
-            if isinstance(self.task, Environment) and e.turns < self.task.max_turns and c.tokens:
+            e.completions.append(completion)
+            if isinstance(self.task, Environment) and len(e.completions) < self.task.max_turns and completion.tokens:
                 observation = self.task.observe(e.problem, e.transcript)
                 if observation is not None:
                     e.transcript.append(observation)
-                    going.append(e)
-        return going
+                    still_open.append(e)
+        return still_open
 
     def _row(self, phase: str, episode: Episode, verdict: Verdict) -> Attempt:
         problem = episode.problem
@@ -175,14 +198,20 @@ class Loop:
             problem_id=problem.problem_id, task=problem.task, split=problem.split, difficulty=problem.difficulty,
             model=self.engine.model, phase=phase, sample_index=episode.sample_index, transcript=episode.transcript,
             success=verdict.success, score=verdict.score, error_type=verdict.error_type, feedback=verdict.feedback,
-            answer=verdict.answer, prompt_tokens=episode.prompt_tokens, completion_tokens=episode.tokens,
-            finish_reason=episode.finish_reason, seed=episode.seed, temperature=self.sampling.temperature,
-            parent_id=episode.parent_id, reflection_id=episode.reflection_id, reasoning=episode.reasoning,
+            answer=verdict.answer, prompt_tokens=episode.completions[0].prompt_tokens,
+            completion_tokens=sum(c.tokens for c in episode.completions), finish_reason=episode.finish_reason,
+            seed=episode.seed, temperature=self.sampling.temperature, parent_id=episode.parent_id,
+            reflection_id=episode.reflection_id, reasoning=episode.reasoning,
         )
 
 
+def transcript_text(transcript: Sequence[Message]) -> str:
+    """A try as text: its one turn, or the turns of model and environment (`< `) one below the other."""
+    return "\n".join(m.content if m.role == "assistant" else f"< {m.content}" for m in transcript)
+
+
 def feedback_text(task: Task, failure: Failure, feedback: str) -> str:
-    """What a reflector is told of a failed attempt: that it failed (binary), the verifier's sentence, or gold: the
+    """What a reflector is shown about a failed attempt: that it failed (binary), the verifier's sentence, or gold: the
     right answer too.
 
     Raises RrrError (exit 2): the right answer of a problem that isn't of the train split.

@@ -17,6 +17,8 @@ from rrr_cli.tasks import load_task
 
 PARITY = f"{Path(__file__).parent / 'parity_task.py'}:Parity"
 TOOLS = f"{Path(__file__)}:Tools"
+GUESSING = f"{Path(__file__).parent / 'guessing_task.py'}:Guessing"
+GAME = [Message("assistant", "8"), Message("user", "It is lower than 8."), Message("assistant", "9")]
 
 
 class Tools(Parity):
@@ -29,13 +31,14 @@ class Tools(Parity):
 
 
 def mine(run: Path, task: str = PARITY, split: str = "train", samples: int = 2) -> None:
-    """Fill `problems` and `attempts` of a run: each problem with `samples` failed tries."""
+    """Fill `problems` and `attempts` of a run: each problem with `samples` failed tries; of GUESSING, episodes."""
     problems = list(load_task(task).problems(split))
     attempts = [
         Attempt(
             attempt_id=content_id(problem.problem_id, index), problem_id=problem.problem_id, task=problem.task,
             split=split, difficulty="only", model="test", phase="first", sample_index=index,
-            transcript=[Message("assistant", f"answer {index}  no")], success=False, score=0.0, error_type="odd",
+            transcript=GAME if task == GUESSING else [Message("assistant", f"answer {index}  no")], success=False,
+            score=0.0, error_type="odd",
             feedback="the number of words is odd", answer=None, prompt_tokens=9, completion_tokens=3,
             finish_reason="stop", seed=index, temperature=1.0, parent_id=None, reflection_id=None, reasoning=None,
         )
@@ -54,6 +57,8 @@ def options(run: Path, model: Path, **changes: Any) -> Options:
         "run": run, "model": str(model), "task": PARITY, "steps": 4, "batch": 16, "group": 4, "lora": 0, "lr": 1e-2,
         "reflection_tokens": 10, "max_tokens": 8, "save_every": 2,
     }
+    if changes.get("objective") == "answer":  # it has no reflections
+        del values["reflection_tokens"]
     return Options(**(values | changes))
 
 

@@ -51,3 +51,14 @@ class Guessing:
 
     def leaks(self, problem: Problem, text: str) -> bool:
         return problem.reference in text.split()
+
+
+class GuessingEasily(Guessing):
+    """Some tries pass: one of three turns has an even number of words, and none of them ends the game."""
+
+    def observe(self, problem: Problem, transcript: Sequence[Message]) -> Message | None:
+        return super().observe(problem, [Message("assistant", "0")])
+
+    def verify(self, problem: Problem, transcript: Sequence[Message]) -> Verdict:
+        passed = len(transcript[0].content.split()) % 2 == 0
+        return Verdict(passed, float(passed), None if passed else "not_found", "Judged.", None)

@@ -23,7 +23,7 @@ def engine_class(name: str) -> Any:
     missing = [part for part in ("name", "fingerprint_of", "generate", "close") if not hasattr(cls, part)]
     if missing:
         raise RrrError(
-            f"--engine {name}: {cls.__name__} has no {', '.join(missing)} (see Engine in rrr_cli/engines/base.py)",
+            f"--engine {name}: {cls.__name__} has no {', '.join(missing)} (see NamedEngine in rrr_cli/engines/base.py)",
             USAGE)
     return cls
 

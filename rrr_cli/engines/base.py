@@ -44,18 +44,11 @@ def no_room(prompt_tokens: int) -> Completion:
 
 
 class Engine(Protocol):
-    """Generates text with one model. Built as `cls(model, *, …)`: its keyword-only arguments are the engine options
-    (`rrr_cli.options.EngineOptions`) that it has a use for, and a user who gives it another one is refused.
-    """
+    """Generates text with one model."""
 
     name: str
     model: str  # as named by the user
     fingerprint: str  # of the weights and tokenizer, for provenance and resume
-
-    @classmethod
-    def fingerprint_of(cls, model: str, options: EngineOptions) -> str:
-        """What `fingerprint` will be, without loading the model. Raises RrrError: no such model (exit 3)."""
-        ...
 
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """completions_B_N: for prompt b, one completion a seed, in the order of its seeds.
@@ -66,4 +59,15 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give the model's memory back; the engine generates no more. For loading the next model on the same device."""
+        ...
+
+
+class NamedEngine(Engine, Protocol):
+    """An engine that `--engine` can name. Built as `cls(model, *, …)`: its keyword-only arguments are the options of
+    `rrr_cli.options.EngineOptions` that it has a use for; a user who gives it another one is refused.
+    """
+
+    @classmethod
+    def fingerprint_of(cls, model: str, options: EngineOptions) -> str:
+        """What `fingerprint` will be, without loading the model. Raises RrrError: no such model (exit 3)."""
         ...

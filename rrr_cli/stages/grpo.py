@@ -5,8 +5,8 @@ in the same order, at as many generated tokens as `--token-budget` allows. `--ob
 reflection and the retry, but never the request between them nor the mined first answer.
 
 Reads mined failures (tables `problems`, `attempts`); writes `rollouts`, `steps` and `models/policy`. The same command
-typed again goes on from the newest whole checkpoint. Refuses environments of several turns, failures of the test split,
-too few of them, and texts that don't fit the model's window.
+typed again continues from the newest whole checkpoint. In an environment the retry, or the answer, is a whole episode.
+Refuses failures of the test split, too few of them, and texts that don't fit the model's window.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import as_mined
 from rrr_cli.stages.mined import failures as failed_attempts
+from rrr_cli.training.objectives import find_objective
 from rrr_cli.training.settings import Options, given_by, recipe_of
 
 if TYPE_CHECKING:
@@ -42,30 +42,26 @@ def prepare(options: Options) -> Session:
     from rrr_cli.extras import require
 
     recipe = recipe_of(options)
+    plug = find_objective(options.objective)
+    plug.cls.check(options)
     require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
     from rrr_cli.tasks import load_task
-    from rrr_cli.tasks.base import Environment
-    from rrr_cli.training.dataset import check_enough, check_window, training_set
+    from rrr_cli.training.dataset import check_enough, training_set
+    from rrr_cli.training.objectives.base import Setting
     from rrr_cli.training.policy import Policy
     from rrr_cli.training.session import Session
 
     source = options.input or options.run
     options = as_mined(options, source)
     task = load_task(options.task, options.level, options.data)
-    if isinstance(task, Environment):
-        raise RrrError(
-            f"task {task.name} has several turns, and GRPO trains a text of one: use rrr train-reflector and rrr "
-            "self-train", USAGE)
     policy = Policy(options.model or "tiny")
-    failed = islice(failed_attempts(source, task.name), options.limit)
-    failures = training_set(failed, task, policy.render, options.objective)
+    failures = training_set(islice(failed_attempts(source, task.name), options.limit))
     check_enough(failures, recipe.batch // recipe.group, source)
-    longest = check_window(
-        failures, task, policy.render, options.retry_context, recipe.reflection_tokens, recipe.max_tokens,
-        policy.window, options.objective,
-    )
+    objective = plug.cls(Setting(
+        task, policy.render, recipe.reflection_tokens, recipe.max_tokens, options.retry_context, options.zero_leaks))
+    longest = objective.fit(failures, policy.window)
     config = identity(options, task, {"model": policy.fingerprint}, **given_by(recipe))
-    return Session(options, recipe, task, policy, failures, longest, config)
+    return Session(options, recipe, task, policy, failures, objective, longest, config)
 
 
 STAGE = Stage(Options, run, "rrr grpo --model tiny --steps 4 --batch 32 --group 8")

@@ -16,8 +16,9 @@ from rrr_cli.plugs import find
 from rrr_cli.prompts import TEMPLATES
 from rrr_cli.tasks import TASKS
 from rrr_cli.tasks.base import Task
+from rrr_cli.training.objectives import OBJECTIVES
 
-KINDS = {"task": TASKS, "engine": ENGINES}
+KINDS = {"task": TASKS, "engine": ENGINES, "objective": OBJECTIVES}
 
 
 def identity(options: Any, task: Task | None, weights: Mapping[str, str], **resolved: Any) -> dict[str, Any]:

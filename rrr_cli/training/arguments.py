@@ -12,7 +12,7 @@ from accelerate import PartialState
 from trl import GRPOConfig
 
 from rrr_cli.errors import USAGE, RrrError
-from rrr_cli.training.settings import ANSWER, Options, Recipe
+from rrr_cli.training.settings import Options, Recipe
 
 
 def grpo_config(options: Options, recipe: Recipe, output: Path, longest: int) -> GRPOConfig:
@@ -34,7 +34,7 @@ def grpo_config(options: Options, recipe: Recipe, output: Path, longest: int) ->
         output_dir=str(output), max_steps=recipe.steps, seed=options.seed,
         per_device_train_batch_size=micro, gradient_accumulation_steps=accumulation, steps_per_generation=accumulation,
         num_generations=recipe.group, num_iterations=1, shuffle_dataset=False, remove_unused_columns=False,
-        max_completion_length=recipe.max_tokens if options.objective == ANSWER else recipe.reflection_tokens,
+        max_completion_length=max(recipe.max_tokens, recipe.reflection_tokens),  # the sampler sets its own
         temperature=options.temperature, top_p=options.top_p, top_k=0,
         learning_rate=recipe.lr, weight_decay=0.0, max_grad_norm=1.0,
         lr_scheduler_type="constant_with_warmup" if recipe.schedule == "constant" else recipe.schedule,

@@ -83,7 +83,7 @@ def export(checkpoint: Path, target: Path, base_model: str, made_by: dict[str, A
 
 
 def provenance(model: Path) -> dict[str, Any]:
-    """What `export` wrote beside a finished model; {} where something else made the folder."""
+    """What `export` wrote beside a finished model; {} where the folder comes from elsewhere."""
     path = model / PROVENANCE
     return json.loads(path.read_text()) if path.is_file() else {}
 

@@ -34,7 +34,7 @@ class Policy:
         self.window = int(AutoConfig.from_pretrained(str(self.path)).get_text_config().max_position_embeddings)
 
     def render(self, messages: tuple[Message, ...], tools: str | None) -> list[int]:
-        """Token ids of a chat that the model is to go on with."""
+        """Token ids of a chat that the model is to continue."""
         return render(self.tokenizer, messages, tools)
 
     def write(self, text: str) -> list[int]:
@@ -47,8 +47,8 @@ class Policy:
         tokenizer, end = self.tokenizer, int(self.tokenizer.eos_token_id)
         if not getattr(tokenizer, "chat_template", None):
             return end
-        asked = {"role": "user", "content": "1"}
-        turns = [asked, {"role": "assistant", "content": "1"}]
+        question = {"role": "user", "content": "1"}
+        turns = [question, {"role": "assistant", "content": "1"}]
         whole = tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"]
         before = self.render((Message("user", "1"),), None)
         tail = whole[len(before) + len(self._plain("1")):] if whole[: len(before)] == before else []

@@ -2,8 +2,8 @@
 
 A checkpoint is the commit: it holds the rows of its steps, and only once it is whole are they appended to the tables
 `rollouts` and `steps`. A run killed between the two appends them when it resumes. So after a SIGKILL at any moment,
-resuming loses, doubles or tears no row, and what the steps so far have cost stands in their rows. Refuses to go on when
-the loss is no number, when every judge crashed, or when nothing was ever rewarded.
+resuming loses, doubles or tears no row, and what the steps so far have cost stands in their rows. Refuses to continue
+when the loss is not a number, when every judge crashed, or when nothing was ever rewarded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -22,12 +22,13 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from rrr_cli.errors import BUG, NOTHING, RrrError
 from rrr_cli.progress import Work
-from rrr_cli.records import Rollout, TrainStep
+from rrr_cli.records import Message, Rollout, TrainStep
+from rrr_cli.rollout import transcript_text
 from rrr_cli.store import artifacts
 from rrr_cli.training import checkpoints
-from rrr_cli.training.reward import Judged
-from rrr_cli.training.settings import ANSWER
-from rrr_cli.training.trainer import PolicyTrainer, Scored
+from rrr_cli.training.judge import verdict_of
+from rrr_cli.training.samples import Sample
+from rrr_cli.training.trainer import PolicyTrainer
 
 ROWS = "rows.json"  # in a checkpoint: the rows of the steps since the one before
 NO_REWARD_STEPS = 10  # a model whose first steps earn nothing at all has nothing to learn from
@@ -48,7 +49,7 @@ class Ledger:
     def commit(self, checkpoint: Path) -> None:
         """Append the rows that a whole checkpoint holds, where the tables don't have them yet."""
         rows = json.loads((checkpoint / ROWS).read_text())
-        for table, record in (("rollouts", Rollout), ("steps", TrainStep)):
+        for table, record in (("rollouts", stored_rollout), ("steps", TrainStep)):
             self.writers[table].append([record(**row) for row in rows[table] if row["step"] > self.last[table]])
             self.last[table] = max(self.last[table], rows["steps"][-1]["step"])
 
@@ -62,8 +63,8 @@ class Ledger:
             first = json.loads((checkpoint / ROWS).read_text())["steps"][0]["step"]
         step = min(self.last.values())
         if (checkpoint is None and step) or step < first - 1:
-            found = f"the checkpoint {checkpoint.name}" if checkpoint else "no whole checkpoint"
-            raise RrrError(f"{self.run}: tables end at step {step}, but there is {found}: start anew with --overwrite")
+            newest = f"the checkpoint {checkpoint.name}" if checkpoint else "no whole checkpoint"
+            raise RrrError(f"{self.run}: tables end at step {step}, but there is {newest}: start anew with --overwrite")
         if checkpoint is not None:
             self.commit(checkpoint)
 
@@ -81,17 +82,19 @@ def tokens_spent(run: Path, step: int) -> int:
 class Recorder(TrainerCallback):  # type: ignore[misc]
     """Follows a PolicyTrainer. `ledger` is None in every process but the first, which alone writes.
 
-    `spent`: tokens that earlier steps generated; training stops after the step in which they reach `budget`.
+    `objective` is its name. `spent`: tokens that earlier steps generated; training stops after the step in which they
+    reach `budget`.
     """
 
     def __init__(
         self, trainer: PolicyTrainer, work: Work, folder: Path, config_id: str, save_every: int,
-        ledger: Ledger | None, spent: int, budget: int | None,
+        ledger: Ledger | None, objective: str, spent: int, budget: int | None,
     ) -> None:
         self.trainer, self.work, self.folder, self.config_id = trainer, work, folder, config_id
+        self.objective = objective
         self.save_every, self.ledger, self.spent, self.budget = save_every, ledger, spent, budget
         self.rewarded = ledger is not None and ledger.rewarded()
-        self.scored_B: list[Scored] = []
+        self.samples: list[Sample] = []  # of the step, from every process
         self.pending: dict[str, list[dict[str, Any]]] = {"rollouts": [], "steps": []}
         self.interrupted = self.hopeless = False
         self.started = 0.0
@@ -103,14 +106,14 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Collect the step from every process; decide, the same in each, whether to checkpoint and whether to stop."""
-        parts = gather_object([(self.trainer.scored_B, self.work.interrupted, self.rewarded)])
-        self.scored_B = [scored for scored_B, _, _ in parts for scored in scored_B]
-        rewards = [scored.judged.reward for scored in self.scored_B if scored.judged.reward is not None]
+        parts = gather_object([(self.trainer.batch.samples, self.work.interrupted, self.rewarded)])
+        self.samples = [sample for samples, _, _ in parts for sample in samples]
+        rewards = [sample.reward for sample in self.samples if sample.reward is not None]
         if not rewards:
             raise RrrError(f"step {state.global_step}: the task's verify() crashed on every retry; fix the task", BUG)
         self.rewarded = any(rewards) or any(rewarded for _, _, rewarded in parts)
         self.interrupted = any(interrupted for _, interrupted, _ in parts)
-        self.spent += sum(scored.judged.generated_tokens for scored in self.scored_B)
+        self.spent += sum(sample.generated_tokens for sample in self.samples)
         ended = state.global_step == state.max_steps or (self.budget is not None and self.spent >= self.budget)
         self.hopeless = not self.rewarded and (ended or state.global_step >= NO_REWARD_STEPS)
         control.should_training_stop = ended or self.interrupted or self.hopeless
@@ -130,11 +133,11 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
                 NOTHING,
             )
         step = train_step(
-            state.global_step, self.scored_B, logs, perf_counter() - self.started, self.trainer.seconds_reflect,
-            self.trainer.seconds_try + self.trainer.reward.seconds, self.trainer.reward.objective,
+            state.global_step, self.samples, logs, perf_counter() - self.started, self.trainer.batch.seconds_reflect,
+            self.trainer.batch.seconds_try, self.objective,
         )
         self.pending["steps"].append(asdict(step))
-        self.pending["rollouts"] += [asdict(rollout(state.global_step, scored)) for scored in self.scored_B]
+        self.pending["rollouts"] += [asdict(rollout(state.global_step, sample)) for sample in self.samples]
         done = 1 if self.budget is None else step.generated_tokens or 0
         self.work.count(done, f"reward {step.reward_mean:.2f}  {step.seconds:.1f} s a step")
 
@@ -152,47 +155,51 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         self.trainer.accelerator.wait_for_everyone()
 
 
-def rollout(step: int, scored: Scored) -> Rollout:
-    """One row of the table `rollouts`."""
-    judged = scored.judged
+def stored_rollout(transcript: list[dict[str, str]] | None, **columns: Any) -> Rollout:
+    """A rollout as a checkpoint holds it, its turns as JSON."""
+    turns = None if transcript is None else [Message(**turn) for turn in transcript]
+    return Rollout(transcript=turns, **columns)
+
+
+def rollout(step: int, sample: Sample) -> Rollout:
+    """One row of the table `rollouts`. A try after a reflection is a retry, and any other is an answer."""
+    reflection, attempt = sample.reflection, sample.attempt
+    text = transcript_text(attempt.transcript)
     return Rollout(
-        step=step, group=scored.group, sample_index=scored.sample_index,
-        problem_id=judged.failure.problem.problem_id, attempt_id=judged.failure.failure.attempt_id,
-        reflection=judged.reflection, retry=None if judged.reflection is None else judged.tried,
-        success=judged.success, error_type=judged.error_type, reward=judged.reward, advantage=scored.advantage,
-        reflection_tokens=judged.reflection_tokens,
-        retry_tokens=0 if judged.reflection is None else judged.try_tokens, trained_tokens=scored.trained_tokens,
-        reflection_finish=judged.reflection_finish, leaks_reference=judged.leaks_reference,
-        answer=judged.tried if judged.reflection is None else None, try_finish=judged.try_finish,
-        generated_tokens=judged.generated_tokens,
+        step=step, group=sample.group, sample_index=sample.sample_index, problem_id=sample.failure.problem.problem_id,
+        attempt_id=sample.failure.attempt_id, reflection=reflection.text if reflection else None,
+        retry=text if reflection else None, success=verdict_of(attempt), error_type=attempt.error_type,
+        reward=sample.reward, advantage=sample.advantage, reflection_tokens=reflection.tokens if reflection else 0,
+        retry_tokens=attempt.completion_tokens if reflection else 0, trained_tokens=sample.trained_tokens,
+        reflection_finish=reflection.finish_reason if reflection else None,
+        leaks_reference=reflection.leaks_reference if reflection else None, answer=None if reflection else text,
+        try_finish=attempt.finish_reason, generated_tokens=sample.generated_tokens,
+        transcript=attempt.transcript if len(attempt.transcript) > 1 else None,
     )
 
 
 def train_step(
-    step: int, scored_B: Sequence[Scored], logs: dict[str, Any], seconds: float, reflect: float, retry: float,
+    step: int, samples: Sequence[Sample], logs: dict[str, Any], seconds: float, reflect: float, retry: float,
     objective: str,
 ) -> TrainStep:
     """One row of the table `steps`. Loss, KL, entropy, gradient norm and rate are the trainer's own."""
-    judged_B = [scored.judged for scored in scored_B]
-    rewards = [judged.reward for judged in judged_B if judged.reward is not None]
+    rewards = [sample.reward for sample in samples if sample.reward is not None]
     groups: dict[int, set[float]] = {}
-    for scored in scored_B:
-        groups.setdefault(scored.group, set()).update([] if scored.judged.reward is None else [scored.judged.reward])
-
-    def mean(value: Callable[[Judged], float], wanted: bool) -> float | None:
-        return statistics.fmean(map(value, judged_B)) if wanted else None
-
-    reflects = objective != ANSWER
+    for sample in samples:
+        groups.setdefault(sample.group, set()).update([] if sample.reward is None else [sample.reward])
+    reflections = [sample.reflection for sample in samples if sample.reflection is not None]
+    try_length = statistics.fmean(sample.attempt.completion_tokens for sample in samples)
     return TrainStep(
         step=step, loss=logs["loss"], kl=logs.get("kl"), reward_mean=statistics.fmean(rewards),
         reward_std=statistics.pstdev(rewards),
         dead_groups=statistics.fmean(len(values) < 2 for values in groups.values()),
-        reflection_length=mean(lambda judged: judged.reflection_tokens, reflects),
-        retry_length=mean(lambda judged: judged.try_tokens, reflects),
-        clipped_reflections=mean(lambda judged: judged.reflection_finish == "length", reflects),
+        reflection_length=statistics.fmean(r.tokens for r in reflections) if reflections else None,
+        retry_length=try_length if reflections else None,
+        clipped_reflections=(
+            statistics.fmean(r.finish_reason == "length" for r in reflections) if reflections else None),
         entropy=logs.get("entropy"), learning_rate=logs["learning_rate"], grad_norm=logs["grad_norm"],
         seconds=seconds, seconds_reflect=reflect, seconds_retry=retry, seconds_update=seconds - reflect - retry,
-        objective=objective, answer_length=mean(lambda judged: judged.try_tokens, not reflects),
-        clipped_tries=mean(lambda judged: judged.try_finish == "length", True),
-        generated_tokens=sum(judged.generated_tokens for judged in judged_B),
+        objective=objective, answer_length=None if reflections else try_length,
+        clipped_tries=statistics.fmean(sample.attempt.finish_reason == "length" for sample in samples),
+        generated_tokens=sum(sample.generated_tokens for sample in samples),
     )

@@ -1,7 +1,7 @@
 """One training run from its locks to the finished model: resume, TRL's trainer, the last rename.
 
 Writes `models/policy-checkpoints/`, `models/policy/` and, through the recorder, the tables `rollouts` and `steps`.
-Refuses a run whose checkpoints don't go on from its tables, and to replace a `models/policy` of another configuration.
+Refuses a run whose checkpoints don't continue its tables, and to replace a `models/policy` of another configuration.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ from transformers.utils import logging as transformers_logging
 from rrr_cli.errors import INTERRUPTED, NOTHING, RrrError
 from rrr_cli.progress import Work
 from rrr_cli.records import content_id
+from rrr_cli.rollout import Failure
 from rrr_cli.store import artifacts
-from rrr_cli.tasks.base import Task
+from rrr_cli.tasks.base import Environment, Task
 from rrr_cli.training import checkpoints
 from rrr_cli.training.arguments import grpo_config
-from rrr_cli.training.dataset import Row, check_no_test_prompt, fingerprint, training_order
+from rrr_cli.training.dataset import check_no_test_prompt, fingerprint, training_order
+from rrr_cli.training.objectives.base import Objective
 from rrr_cli.training.policy import Policy
 from rrr_cli.training.recorder import Ledger, Recorder, tokens_spent
-from rrr_cli.training.reward import VerifierReward
-from rrr_cli.training.settings import ANSWER, Options, Recipe
+from rrr_cli.training.sampler import Sampler
+from rrr_cli.training.settings import Options, Recipe
 from rrr_cli.training.trainer import PolicyTrainer
 
 
@@ -43,8 +45,9 @@ class Session:
     recipe: Recipe
     task: Task
     policy: Policy
-    failures: list[Row]
-    longest: int  # tokens of the longest text
+    failures: list[Failure]
+    objective: Objective
+    longest: int  # tokens of the longest text, but for an episode's later turns
     config: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -77,16 +80,18 @@ class Session:
     def configure(self) -> None:
         """Set TRL's arguments, which also joins the other processes of a torchrun. Raises RrrError (exit 2)."""
         quiet()
-        self.args = grpo_config(self.options, self.recipe, self.folder / checkpoints.PARTIAL, self.longest)
+        # An episode may fill the whole window; vLLM has to make room for it.
+        longest = self.policy.window if isinstance(self.task, Environment) else self.longest
+        self.args = grpo_config(self.options, self.recipe, self.folder / checkpoints.PARTIAL, longest)
 
     def trainer(self) -> PolicyTrainer:
         """The trainer, before its first step."""
-        reward = VerifierReward(
-            self.failures, self.task, self.policy.render, self.policy.decode, self.options.objective,
-            self.options.retry_context, self.recipe.max_tokens, self.options.zero_leaks,
+        sampler = Sampler(
+            self.objective, self.failures, self.task, self.policy, self.options, self.recipe,
+            self.args.vllm_max_model_length if self.args.use_vllm else self.policy.window,
         )
         trainer = PolicyTrainer(
-            reward=reward, shared_prefix=self.options.shared_prefix, model=str(self.policy.path), args=self.args,
+            sampler=sampler, shared_prefix=self.options.shared_prefix, model=str(self.policy.path), args=self.args,
             train_dataset=self._dataset(), processing_class=self.policy.tokenizer, peft_config=self._lora(),
         )
         trainer.remove_callback(PrinterCallback)  # it prints to stdout
@@ -108,10 +113,10 @@ class Session:
         self.folder.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(rollouts, steps, run)
         if self.target.exists():
-            made = checkpoints.provenance(self.target)
-            if made.get("config_id") != self.config_id:
+            previous = checkpoints.provenance(self.target)
+            if previous.get("config_id") != self.config_id:
                 raise RrrError(f"{self.target} is of another configuration: type --overwrite, or name another --run")
-            if min(ledger.last.values()) < made["steps"]:
+            if min(ledger.last.values()) < previous["steps"]:
                 raise RrrError(f"{self.target} is there, but not the rows of its training: start anew with --overwrite")
         else:
             ledger.catch_up(checkpoints.newest(self.folder, self.config_id))
@@ -129,33 +134,32 @@ class Session:
         total, begun = (self.recipe.steps, done) if budget is None else (budget, spent)
         with Work("grpo" if budget is None else "grpo, tokens", total, begun, quiet=ledger is None) as work:
             recorder = Recorder(
-                trainer, work, self.folder, self.config_id, self.recipe.save_every, ledger, spent, budget
+                trainer, work, self.folder, self.config_id, self.recipe.save_every, ledger,
+                self.options.objective, spent, budget,
             )
             trainer.add_callback(recorder)
             trainer.train(resume_from_checkpoint=str(start) if start else None)
             if recorder.interrupted:
                 work.stop_if_interrupted()
-                raise RrrError("stopped by a signal to another process; type the same command to go on", INTERRUPTED)
+                raise RrrError("stopped by a signal to another process; type the same command to continue", INTERRUPTED)
         step = int(trainer.state.global_step)
         if recorder.hopeless:
             raise self._hopeless(step)
         return step
 
     def _hopeless(self, steps: int) -> RrrError:
-        tries = "answers" if self.options.objective == ANSWER else "retries"
         return RrrError(
             f"this model can't yet solve any of these {len(self.failures)} problems: none of the "
-            f"{steps * self.recipe.batch} {tries} in the first {steps} steps earned a reward. Try an easier --level, a "
-            f"stronger --model, or more --max-tokens",
+            f"{steps * self.recipe.batch} {self.objective.tries} in the first {steps} steps earned a reward. Try an "
+            f"easier --level, a stronger --model, or more --max-tokens",
             NOTHING,
         )
 
     def _dataset(self) -> Dataset:
-        rows = Dataset.from_dict({
-            "prompt": [failure.prompt_ids for failure in self.failures], "failure": list(range(len(self.failures))),
-        })
+        """A row a group: the index of its failure, which the sampler makes a prompt of."""
         groups = self.recipe.batch // self.recipe.group
-        return rows.select(training_order(len(self.failures), groups, self.recipe.steps, self.options.seed))
+        order = training_order(len(self.failures), groups, self.recipe.steps, self.options.seed)
+        return Dataset.from_dict({"prompt": order})
 
     def _lora(self) -> LoraConfig | None:
         rank = self.recipe.lora

@@ -14,9 +14,6 @@ from rrr_cli import options as shared
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.options import TaskOptions, check_options, option, refuse_given
 
-REFLECTION, ANSWER, BOTH = OBJECTIVES = ("reflection", "answer", "reflection+answer")
-
-
 ARITHMETIC = ("Arithmetic: float32 or bfloat16; weights stay float32.", ("auto", "float32", "bfloat16"))
 TRAINING_DEVICE = ("auto or cpu; CUDA_VISIBLE_DEVICES chooses among GPUs.", ("auto", "cpu"))
 
@@ -60,10 +57,11 @@ class Options(TaskOptions):
         "quick", "quick (minutes on a CPU) or paper (arXiv 2505.24726); options given win over it.",
         choices=tuple(PRESETS), identity=False, panel="Method")
     objective: str = option(
-        REFLECTION, "What is trained. reflection (the paper): the reflection's tokens, by the retry's verdict. answer: "
-        "ordinary GRPO on a first answer to the same problems, without reflections. reflection+answer: reflection and "
-        "retry as one conversation, by the retry's verdict; the request between isn't trained.", choices=OBJECTIVES,
-    )
+        "reflection",
+        "What is trained. reflection (the paper): the reflection's tokens, by the retry's verdict. answer: ordinary "
+        "GRPO on a first answer to the same problems, without reflections. reflection+answer: reflection and retry as "
+        "one conversation, by the retry's verdict; the request between isn't trained. Or path/to/file.py:Class.",
+        panel="Method")
     steps: int | None = option(
         None, "Optimiser steps.  [quick: 45, paper: 1750; as many as --token-budget takes]", least=1, panel="Optimiser")
     token_budget: int | None = option(
@@ -159,13 +157,6 @@ def recipe_of(options: Options) -> Recipe:
     """The preset, with the options that were given. Raises RrrError (exit 2) for values that can't be."""
     check_options(options)
     check_vllm(options)
-    if options.objective == ANSWER and options.zero_leaks:
-        raise RrrError("--zero-leaks is about reflections, and --objective answer has none: leave it out", USAGE)
-    if options.objective == BOTH and options.retry_context != "full":
-        raise RrrError(
-            f"--objective {BOTH} trains reflection and retry as one conversation, which holds the failed attempt: "
-            f"leave out --retry-context {options.retry_context}", USAGE,
-        )
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if getattr(options, f.name) is not None}
     recipe = replace(PRESETS[options.preset], **given)
     if options.token_budget is not None and options.steps is None:

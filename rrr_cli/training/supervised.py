@@ -1,7 +1,7 @@
 """One supervised training from its rows to the finished model: SFT or DPO by TRL, resume, early stop, the last rename.
 
-Writes `models/NAME-checkpoints/`, `models/NAME/` and the table `losses`. After each epoch it looks at the held-out loss
-and takes a checkpoint; the one with the lowest loss becomes the model. Refuses to replace a model of another
+Writes `models/NAME-checkpoints/`, `models/NAME/` and the table `losses`. After each epoch it measures the held-out
+loss and takes a checkpoint; the one with the lowest loss becomes the model. Refuses to replace a model of another
 configuration, and to run in several processes.
 """
 
@@ -72,14 +72,14 @@ class Training:
         with artifacts.Writer(
             options.run, "losses", stage, self.config, self.inputs, options.overwrite, options.seed
         ) as losses:
-            made = checkpoints.provenance(self.target)
-            if made.get("command", self.command) != self.command:
-                raise RrrError(f"{self.target} was made by rrr {made['command']}: type another --name")
+            previous = checkpoints.provenance(self.target)
+            if previous.get("command", self.command) != self.command:
+                raise RrrError(f"{self.target} was trained by rrr {previous['command']}: type another --name")
             if options.overwrite:
                 shutil.rmtree(self.folder, ignore_errors=True)
                 shutil.rmtree(self.target, ignore_errors=True)
             if self.target.exists():
-                if made.get("config_id") != self.config_id:
+                if previous.get("config_id") != self.config_id:
                     raise RrrError(f"{self.target} is of another configuration: type --overwrite, or another --name")
                 if losses.done("model"):
                     shutil.rmtree(self.folder, ignore_errors=True)  # a kill may have left it
@@ -132,7 +132,7 @@ class Training:
             bf16=options.dtype == "bfloat16" or (options.dtype == "auto" and not cpu), use_cpu=cpu,
             gradient_checkpointing=options.gradient_checkpointing, dataloader_pin_memory=not cpu,
             model_init_kwargs={"dtype": "float32"}, max_length=None,  # lengths were checked: nothing is ever cut
-            # The follower logs, looks at the held-out loss, saves and shows progress.
+            # The follower logs, measures the held-out loss, saves and shows progress.
             logging_steps=1, logging_nan_inf_filter=False, eval_strategy="no", save_strategy="no", report_to="none",
             disable_tqdm=True,
         )
@@ -170,17 +170,17 @@ class Training:
     def summary(self) -> dict[str, Any]:
         """Where the model is, what it learnt from, and its losses."""
         rows = [row for row in artifacts.read(self.options.run, "losses") if row.model == self.name]
-        looked = {row.step: row.held_out_loss for row in rows if row.held_out_loss is not None}
+        measured = {row.step: row.held_out_loss for row in rows if row.held_out_loss is not None}
         chosen = checkpoints.provenance(self.target)["step"]
         return {
             "model": str(self.target), "texts": len(self.rows), "held_out_texts": len(self.held_out),
             "steps": len(rows), "chosen_step": chosen, "loss_first_step": rows[0].loss, "loss_last_step": rows[-1].loss,
-            "held_out_loss": looked.get(chosen), "seconds": round(sum(row.seconds for row in rows), 1),
+            "held_out_loss": measured.get(chosen), "seconds": round(sum(row.seconds for row in rows), 1),
         }
 
 
 class Follower(TrainerCallback):  # type: ignore[misc]
-    """Keeps the losses, looks at the held-out loss after each epoch, stops early, and seals checkpoints."""
+    """Keeps the losses, measures the held-out loss after each epoch, stops early, and seals checkpoints."""
 
     trainer: Trainer
 
@@ -195,10 +195,10 @@ class Follower(TrainerCallback):  # type: ignore[misc]
         self.started = perf_counter()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Ask for a look and a checkpoint at the end of an epoch; for a checkpoint when a signal came."""
-        looks = state.global_step % self.training.epoch == 0
-        control.should_evaluate = looks and bool(self.training.held_out)
-        control.should_save = looks or self.work.interrupted
+        """Ask for the held-out loss and a checkpoint at the end of an epoch; for a checkpoint when a signal came."""
+        epoch_ends = state.global_step % self.training.epoch == 0
+        control.should_evaluate = epoch_ends and bool(self.training.held_out)
+        control.should_save = epoch_ends or self.work.interrupted
         control.should_training_stop = self.work.interrupted or state.global_step >= state.max_steps
         self.ended = state.global_step >= state.max_steps
 
@@ -206,7 +206,7 @@ class Follower(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
         logs: dict[str, Any] | None = None, **kwargs: Any,
     ) -> None:
-        """One row a step. Raises RrrError (exit 5) for a loss that is no number."""
+        """One row a step. Raises RrrError (exit 5) for a loss that is not a number."""
         if logs is None or "loss" not in logs:
             return
         if not math.isfinite(logs["loss"] + logs["grad_norm"]):
@@ -224,8 +224,8 @@ class Follower(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Note the held-out loss, and stop where it hasn't fallen for too long."""
         self.losses[-1]["held_out_loss"] = metrics["eval_loss"]
-        looked = [row["step"] for row in self.losses if row["held_out_loss"] is not None]
-        since = len(looked) - 1 - looked.index(best(self.losses))
+        measured = [row["step"] for row in self.losses if row["held_out_loss"] is not None]
+        since = len(measured) - 1 - measured.index(best(self.losses))
         if since >= self.training.options.patience:
             control.should_training_stop = self.ended = True
 
@@ -261,13 +261,13 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]
 
 
 def best(losses: Sequence[dict[str, Any]]) -> int:
-    """The step with the lowest held-out loss, the first of equals; 0 where there was no look."""
-    looked = [row for row in losses if row["held_out_loss"] is not None]
-    return int(min(looked, key=lambda row: row["held_out_loss"])["step"]) if looked else 0
+    """The step with the lowest held-out loss, the first of equals; 0 where none was measured."""
+    measured = [row for row in losses if row["held_out_loss"] is not None]
+    return int(min(measured, key=lambda row: row["held_out_loss"])["step"]) if measured else 0
 
 
 def rate(options: Supervised, preferences: bool) -> float:
-    """The learning rate: the one given, or the method's."""
+    """The learning rate: --lr, or the method's own."""
     return options.lr if options.lr is not None else (5e-5 if preferences else 3e-4)
 
 

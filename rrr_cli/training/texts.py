@@ -35,7 +35,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Preference:
-    """One prompt, ids_P, with the continuation that is wanted and the one that isn't; labels as in `Text`."""
+    """One prompt, ids_P, with the continuation to prefer and the one to avoid; labels as in `Text`."""
 
     prompt_ids: list[int]
     chosen_ids: list[int]
@@ -56,20 +56,20 @@ def texts(
 ) -> list[Text]:
     """The transcript after `chat`, as one sequence; or, where the chat template rewrites earlier turns once there are
     more of them, as one for each of the model's turns."""
-    found: list[Text] = []
+    sequences: list[Text] = []
     for turn, message in enumerate(transcript):
         if message.role != "assistant":
             continue
         before = model.render((*chat, *transcript[:turn]), tools)
         written = model.write(message.content)
-        last = found[-1] if found else None
+        last = sequences[-1] if sequences else None
         if last is not None and before[: len(last.ids)] == last.ids:
             between = before[len(last.ids):]
-            found[-1] = Text([*last.ids, *between, *written], [*last.labels, *[NO_LOSS] * len(between), *written],
-                             problem_id)
+            labels = [*last.labels, *[NO_LOSS] * len(between), *written]
+            sequences[-1] = Text([*last.ids, *between, *written], labels, problem_id)
         else:
-            found.append(Text([*before, *written], [*[NO_LOSS] * len(before), *written], problem_id))
-    return found
+            sequences.append(Text([*before, *written], [*[NO_LOSS] * len(before), *written], problem_id))
+    return sequences
 
 
 def preference(

@@ -120,14 +120,6 @@ def test_eval_shows_every_model_the_whole_shared_episode(rrr, player, tmp_path: 
             assert r.shared_attempt.count("<") == 2, "three guesses and what was said to two of them"
 
 
-def test_grpo_refuses_an_environment(rrr, player):
-    *options, _, _ = player
-    rrr("mine-failures", *player)
-    ran = rrr("grpo", *options[2:], "--model", "tiny")
-    assert ran.code == 2
-    assert "self-train" in ran.err
-
-
 def test_votes_count_answers_and_the_oracle_only_repairs_what_failed(rrr, player, tmp_path: Path):
     *options, script = player
     ran = rrr("eval", *options, f"base={script}", "--self-consistency", 5, "--reflect-all", "--oracle", "--json")

@@ -18,12 +18,17 @@ from grpo_runs import PARITY, mine, options
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from trl import GRPOTrainer
+from trl.generation.vllm_generation import VLLMGeneration
 
+from rrr_cli.engines import decoding
+from rrr_cli.engines.base import Prompt, Sampling
 from rrr_cli.engines.models import resolve
 from rrr_cli.errors import NO_BACKEND, NOTHING, USAGE, RrrError
+from rrr_cli.prompts import reflect_chat
 from rrr_cli.stages import grpo
 from rrr_cli.store import artifacts
 from rrr_cli.training.dataset import training_order
+from rrr_cli.training.policy_engine import PolicyEngine, in_memory
 from rrr_cli.training.session import Session
 from rrr_cli.training.trainer import PolicyTrainer
 
@@ -61,13 +66,8 @@ def disturb(model: torch.nn.Module) -> None:
             weight += 0.02 * torch.randn(weight.shape, generator=generator)
 
 
-def test_trl_still_has_the_five_methods_that_the_trainer_overrides() -> None:
+def test_trl_still_has_the_methods_that_the_trainer_overrides() -> None:
     expected = {
-        "_tokenize_prompts": ["self", "prompts"],
-        "_generate_single_turn": [
-            "self", "prompt_ids", "images", "multimodal_fields", "num_generations", "has_tool_images"
-        ],
-        "_generate": ["self", "prompts"],
         "_generate_and_score_completions": ["self", "inputs"],
         "_get_per_token_logps_and_entropies": [
             "self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy"
@@ -76,6 +76,9 @@ def test_trl_still_has_the_five_methods_that_the_trainer_overrides() -> None:
     for name, parameters in expected.items():
         found = list(inspect.signature(getattr(GRPOTrainer, name)).parameters)[: len(parameters)]
         assert found == parameters, f"this TRL is not 1.16: GRPOTrainer.{name}{found}; adapt training/trainer.py"
+    assert "rollout_func" in inspect.signature(GRPOTrainer.__init__).parameters
+    prompts = list(inspect.signature(VLLMGeneration.generate).parameters)[:4]
+    assert prompts == ["self", "prompts", "images", "num_generations"], "adapt training/policy_engine.py"
 
 
 @pytest.mark.parametrize("objective", ["reflection", "answer", "reflection+answer"])
@@ -163,12 +166,42 @@ def test_the_training_forward_sees_the_rendered_prompt_and_the_reflection_and_no
     mine(tmp_path)
     trainer = trainer_of(tmp_path, random_model)
     batch = generated(trainer)
-    for row, scored in enumerate(trainer.scored_B):
+    sampler = trainer.rollout_func
+    for row, sample in enumerate(trainer.batch.samples):
+        failure = sample.failure
         prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()].tolist()
-        assert prompt == scored.judged.failure.prompt_ids
+        chat = reflect_chat(failure.problem.prompt, failure.transcript, sampler.task.words["reflect"])
+        assert prompt == sampler.policy.render(chat, None)
         ids = batch["completion_ids"][row][batch["completion_mask"][row].bool()].tolist()
-        assert trainer.reward.decode(ids) == scored.judged.reflection
-        assert len(ids) == scored.judged.reflection_tokens
+        assert sampler.policy.decode(ids) == sample.reflection.text
+        assert len(ids) == sample.reflection.tokens
+
+
+def test_equal_prompts_are_prefilled_once(
+    tmp_path: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine(tmp_path)
+    trainer = trainer_of(tmp_path, random_model)
+    calls: list[tuple[list[list[int]], list[tuple[int, ...]]]] = []
+    sample = decoding.sample
+
+    def spy(model: object, prompts: list[list[int]], seeds: list[tuple[int, ...]], *more: object, **rest: int):
+        calls.append((prompts, seeds))
+        return sample(model, prompts, seeds, *more, **rest)
+
+    monkeypatch.setattr(decoding, "sample", spy)
+    generated(trainer)
+    (reflect, reflect_seeds), (retry, retry_seeds) = calls
+    assert len(reflect) == 4
+    for prompts, seeds in ((reflect, reflect_seeds), (retry, retry_seeds)):
+        assert len({tuple(ids) for ids in prompts}) == len(prompts)
+        assert len({seed for seeds_N in seeds for seed in seeds_N}) == sum(map(len, seeds)) == 16
+    chat = trainer.batch.samples[0].failure.problem.prompt
+    engine = PolicyEngine(trainer.rollout_func.policy, in_memory(trainer), 0, 256, trainer.eos_token_ids)
+    first, other, again = (Prompt(tuple(chat) * n, (seed,)) for n, seed in ((1, 1), (2, 2), (1, 1)))
+    written = engine.generate([first, other, again], Sampling(max_tokens=9))
+    assert list(map(len, calls[-1][1])) == [2, 1]
+    assert written[0] == written[2] == engine.generate([again], Sampling(max_tokens=9))[0]
 
 
 def test_rollouts_are_whole_groups_with_the_verifiers_reward_and_the_groups_advantage(trained: Path) -> None:
@@ -219,7 +252,7 @@ def test_the_policy_is_a_model_folder_that_differs_from_its_base(trained: Path, 
 
 def test_a_judge_that_crashes_is_left_out_not_counted_as_wrong(tmp_path: Path, random_model: Path) -> None:
     mine(tmp_path)
-    grpo.run(options(tmp_path, random_model, task=PARITY.replace("Parity", "Crashing"), steps=1))
+    grpo.run(options(tmp_path, random_model, task=PARITY.replace("Parity", "Crashing"), steps=1, max_tokens=9))
     rollouts = list(artifacts.read(tmp_path, "rollouts"))
     crashed = [row for row in rollouts if row.error_type == "judge_crashed"]
     assert crashed

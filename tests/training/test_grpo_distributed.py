@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("trl")
 
 import torch
-from grpo_runs import mine, options
+from grpo_runs import GUESSING, PARITY, mine, options
 from safetensors.torch import load_file
 
 from rrr_cli.stages import grpo
@@ -23,11 +23,14 @@ from rrr_cli.store import artifacts
 SCRIPT = Path(__file__).parent.parent / "grpo_runs.py"
 
 
-@pytest.mark.parametrize("special", [{}, {"objective": "reflection+answer", "steps": None, "token_budget": 400}])
+@pytest.mark.parametrize("special", [
+    {}, {"objective": "reflection+answer", "steps": None, "token_budget": 400},
+    {"objective": "answer", "task": f"{GUESSING}Easily"},
+])
 def test_two_processes_train_as_one_does(tmp_path: Path, random_model: Path, special: dict[str, object]) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for run in (one, two):
-        mine(run)
+        mine(run, GUESSING if "task" in special else PARITY)
     # A group of 16 in a batch of 16: it spans both processes.
     changes = {"steps": 3, "group": 16, "device": "cpu", "lr": 1e-3, **special}
     grpo.run(options(one, random_model, **changes))
@@ -50,3 +53,16 @@ def test_two_processes_train_as_one_does(tmp_path: Path, random_model: Path, spe
     before, after = (load_file(run / "models" / "policy" / "model.safetensors") for run in (one, two))
     for name in before:
         torch.testing.assert_close(after[name], before[name], atol=1e-4, rtol=1e-3)
+
+
+def test_processes_that_generate_together_call_equally_often(tmp_path: Path) -> None:
+    tests = SCRIPT.parent
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launcher, str(tests / "collective_episodes.py")], capture_output=True, text=True, timeout=150,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    outputs = json.loads(done.stdout)
+    assert [output["turns"] for output in outputs] == [[1, 1, 2], [5, 3]]
+    assert [output["counts"] for output in outputs] == [[3, 2, 2, 1, 1]] * 2  # the longest episode has five turns

@@ -27,10 +27,13 @@ from rrr_cli.stages import grpo
 from rrr_cli.store import artifacts, parts, provenance
 from rrr_cli.store.schema import arrow_schema
 from rrr_cli.tasks import load_task
-from rrr_cli.training import checkpoints, recorder
-from rrr_cli.training.dataset import Failure
-from rrr_cli.training.settings import ANSWER, BOTH, OBJECTIVES, REFLECTION
+from rrr_cli.training import checkpoints, recorder, sampler
+from rrr_cli.training.objectives import OBJECTIVES
+from rrr_cli.training.policy_engine import Generate, PolicyEngine, in_memory
+from rrr_cli.training.samples import Sample
+from rrr_cli.training.trainer import PolicyTrainer
 
+REFLECTION, ANSWER, BOTH = OBJECTIVES
 BUDGET = 900  # tokens; a step of the tests' runs makes 100 to 300
 
 
@@ -58,7 +61,8 @@ def test_each_objective_runs_from_the_command_line_and_counts_what_it_generates(
 ) -> None:
     mine(tmp_path)
     common = ["--run", tmp_path, "--task", PARITY, "--model", random_model, "--objective", objective, "--json"]
-    small = ["--steps", 2, "--batch", 16, "--group", 4, "--lora", 4, "--reflection-tokens", 10, "--max-tokens", 8]
+    small = ["--steps", 2, "--batch", 16, "--group", 4, "--lora", 4, "--max-tokens", 8]
+    small += [] if objective == ANSWER else ["--reflection-tokens", 10]
     done = rrr("grpo", *common, *small)
     assert done.code == 0, done.err
     summary = json.loads(done.out)
@@ -107,7 +111,7 @@ def test_answer_is_plain_grpo_on_the_problems_own_prompt(tmp_path: Path, random_
     def passes(completions: list[list[dict[str, str]]], **columns: object) -> list[float]:
         return [float(len(turns[0]["content"].split()) % 2 == 0) for turns in completions]
 
-    failures = [trainer.reward.failures[row["failure"]] for row in rows]
+    failures = [sample.failure for sample in trainer.batch.samples]
     chats = [{"prompt": [{"role": m.role, "content": m.content} for m in f.problem.prompt]} for f in failures]
     plain = Plain(
         model=str(random_model), reward_funcs=passes, args=trainer.args, train_dataset=trainer.train_dataset,
@@ -129,11 +133,11 @@ def test_answer_is_plain_grpo_on_the_problems_own_prompt(tmp_path: Path, random_
         torch.testing.assert_close(mine_, other, atol=1e-5, rtol=1e-4)
 
 
-def conversation(failure: Failure, batch: dict[str, torch.Tensor], row: int) -> tuple[list[int], list[int]]:
+def conversation(sample: Sample, batch: dict[str, torch.Tensor], row: int) -> tuple[list[int], list[int]]:
     """The tokens of a conversation from its prompt on, and for each whether it is trained."""
     real = batch["completion_mask"][row].bool()
     prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()].tolist()
-    assert prompt == failure.prompt_ids
+    assert prompt == sample.prompt_ids
     trained = batch["tool_mask"][row][real].tolist()
     return prompt + batch["completion_ids"][row][real].tolist(), [0] * len(prompt) + trained
 
@@ -142,24 +146,21 @@ def test_a_conversation_is_what_the_template_makes_of_it(tmp_path: Path, random_
     mine(tmp_path)
     trainer = trainer_of(tmp_path, random_model, objective=BOTH, batch=32)
     batch = generated(trainer)
+    task, policy = trainer.rollout_func.task, trainer.rollout_func.policy
     same = 0
-    for row, scored in enumerate(trainer.scored_B):
-        failure, judged = scored.judged.failure, scored.judged
-        ids, trained = conversation(failure, batch, row)
-        assert sum(trained) == judged.generated_tokens
-        first = len(failure.prompt_ids) + judged.reflection_tokens
-        last = len(ids) - judged.try_tokens
+    for row, sample in enumerate(trainer.batch.samples):
+        failure, reflection = sample.failure, sample.reflection
+        ids, trained = conversation(sample, batch, row)
+        assert sum(trained) == sample.generated_tokens
+        first = len(sample.prompt_ids) + reflection.tokens
+        last = len(ids) - sample.attempt.completion_tokens
         assert trained[first:last] == [0] * (last - first)
-        decode = trainer.reward.decode
-        assert decode(ids[first:last]) == "user : Please try again assistant :"
-        assert decode(ids[len(failure.prompt_ids) : first]) == judged.reflection
-        assert decode(ids[last:]) == judged.tried
-        task = trainer.reward.task
+        assert policy.decode(ids[first:last]) == "user : Please try again assistant :"
+        assert policy.decode(ids[len(sample.prompt_ids) : first]) == reflection.text
+        assert policy.decode(ids[last:]) == sample.attempt.transcript[0].content
         chat = retry_chat(
-            failure.problem.prompt, failure.failure.transcript, judged.reflection, task.words["reflect"],
-            task.words["retry"],
-        )
-        same += ids[:last] == trainer.reward.render(chat, None)
+            failure.problem.prompt, failure.transcript, reflection.text, task.words["reflect"], task.words["retry"])
+        same += ids[:last] == policy.render(chat, None)
     assert same >= 16  # all but those whose reflection holds a special token, which no text can
 
 
@@ -177,15 +178,15 @@ def test_the_request_between_reflection_and_retry_gets_no_gradient_at_all(tmp_pa
     (gradient_B_T_H,) = torch.autograd.grad(loss, [hidden[0]])
     start = batch["prompt_ids"].shape[1] - 1
     requests = 0
-    for row, scored in enumerate(trainer.scored_B):
-        judged = scored.judged
+    for row, sample in enumerate(trainer.batch.samples):
+        reflection = sample.reflection.tokens
         gradient_T = gradient_B_T_H[row].abs().sum(-1)
         real = int(batch["completion_mask"][row].sum())
-        retry = start + real - judged.try_tokens
-        requests += retry - (start + judged.reflection_tokens)
+        retry = start + real - sample.attempt.completion_tokens
+        requests += retry - (start + reflection)
         assert torch.all(gradient_T[:start] == 0)
-        assert torch.all(gradient_T[start : start + judged.reflection_tokens] > 0)
-        assert torch.all(gradient_T[start + judged.reflection_tokens : retry] == 0)
+        assert torch.all(gradient_T[start : start + reflection] > 0)
+        assert torch.all(gradient_T[start + reflection : retry] == 0)
         assert torch.all(gradient_T[retry : start + real] > 0)
         assert torch.all(gradient_T[start + real :] == 0)
     assert requests >= 16 * 6
@@ -196,18 +197,22 @@ def test_log_probabilities_that_vllm_wrote_stand_beside_their_tokens(
 ) -> None:
     mine(tmp_path)
     trainer = trainer_of(tmp_path, random_model, objective=BOTH)
-    sample = trainer._sample
+    calls: list[object] = []
 
-    def as_vllm(prompts_ids_B: list[list[int]], purpose: str, *more: int) -> tuple[list[list[int]], list[list[float]]]:
-        ids_B, _ = sample(prompts_ids_B, purpose, *more)
-        return ids_B, [[-1.0 if purpose == "reflect" else -2.0] * len(ids) for ids in ids_B]
+    def as_vllm(trainer: PolicyTrainer) -> Generate:
+        def generate(*arguments: object) -> list[list[tuple[list[int], list[float]]]]:
+            calls.append(arguments)
+            return [[(ids, [-float(len(calls))] * len(ids)) for ids, _ in written_N]
+                    for written_N in in_memory(trainer)(*arguments)]
 
-    monkeypatch.setattr(trainer, "_sample", as_vllm)
+        return generate
+
+    monkeypatch.setattr(sampler, "in_memory", as_vllm)
     batch = generated(trainer)
-    for row, scored in enumerate(trainer.scored_B):
+    for row, sample in enumerate(trainer.batch.samples):
         real = batch["completion_mask"][row].bool()
         written = batch["sampling_per_token_logps"][row][real][batch["tool_mask"][row][real].bool()].tolist()
-        assert written == [-1.0] * scored.judged.reflection_tokens + [-2.0] * scored.judged.try_tokens
+        assert written == [-1.0] * sample.reflection.tokens + [-2.0] * sample.attempt.completion_tokens
 
 
 @pytest.mark.parametrize("objective", [ANSWER, BOTH])
@@ -297,8 +302,9 @@ def test_answers_that_never_pass_stop_it_every_time(tmp_path: Path, random_model
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"objective": "reflex"}, "--objective reflex: it must be one of reflection, answer, reflection"),
-    ({"objective": ANSWER, "zero_leaks": True}, "--zero-leaks is about reflections, and --objective answer has none"),
+    ({"objective": "reflex"}, "--objective reflex: no such objective. Known: reflection, answer, reflection"),
+    ({"objective": ANSWER, "zero_leaks": True}, "--zero-leaks True: it is about reflections"),
+    ({"objective": ANSWER, "reflection_tokens": 9}, "--reflection-tokens 9: it is about reflections"),
     ({"objective": BOTH, "retry_context": "reflection"}, "leave out --retry-context reflection"),
     ({"steps": None, "token_budget": 99, "schedule": "cosine"}, "needs to know how many --steps there are"),
     ({"token_budget": 0}, "--token-budget 0: it must be at least 1"),
@@ -314,11 +320,11 @@ def test_options_that_contradict_each_other_are_refused(
 
 def test_the_window_need_only_hold_what_the_objective_writes(tmp_path: Path, random_model: Path) -> None:
     mine(tmp_path)
-    tokens = {"reflection_tokens": 120, "max_tokens": 120, "dry_run": True}
+    tokens = {"max_tokens": 120, "dry_run": True}
     plan = grpo.run(options(tmp_path, random_model, objective=ANSWER, **tokens))
     assert plan["longest_text_tokens"] < 150
     with pytest.raises(RrrError, match="lower --reflection-tokens"):
-        grpo.run(options(tmp_path, random_model, objective=BOTH, **tokens))
+        grpo.run(options(tmp_path, random_model, objective=BOTH, reflection_tokens=120, **tokens))
     with pytest.raises(RrrError, match=r"an answer \(300\) needs .* holds 256: lower --max-tokens"):
         grpo.run(options(tmp_path, random_model, objective=ANSWER, max_tokens=300))
 
@@ -354,28 +360,34 @@ def test_each_problems_own_tools_reach_every_prompt_with_one_bos(
     mine(tmp_path / "run", TOOLS)
     trainer = trainer_of(tmp_path / "run", model, objective=objective, task=TOOLS)
     prompts: list[tuple[str, list[list[int]]]] = []
-    sample = trainer._sample
+    purposes = iter(["answer"] if objective == ANSWER else ["reflect", "retry"])
+    generate = PolicyEngine.generate
 
-    def spy(prompts_ids_B: list[list[int]], purpose: str, *more: int) -> object:
-        prompts.append((purpose, prompts_ids_B))
-        return sample(prompts_ids_B, purpose, *more)
+    def spy(engine: PolicyEngine, *arguments: object) -> object:
+        completions_B_N = generate(engine, *arguments)
+        prompts.append((next(purposes), [c.prompt_ids for completions_N in completions_B_N for c in completions_N]))
+        return completions_B_N
 
-    monkeypatch.setattr(trainer, "_sample", spy)
+    monkeypatch.setattr(PolicyEngine, "generate", spy)
     batch = generated(trainer)
     tools = {p.problem_id: json.loads(p.tools)[0]["function"]["name"] for p in load_task(TOOLS).problems("train")}
-    wanted = [tools[scored.judged.failure.problem.problem_id] for scored in trainer.scored_B]
-    assert set(wanted) == {"create", "equation"}
+    expected = [tools[sample.failure.problem.problem_id] for sample in trainer.batch.samples]
+    assert set(expected) == {"create", "equation"}
     prompts.append(("trained", [
         ids[mask.bool()].tolist() for ids, mask in zip(batch["prompt_ids"], batch["prompt_mask"], strict=True)]))
     assert [purpose for purpose, _ in prompts] == (
         ["answer", "trained"] if objective == ANSWER else ["reflect", "retry", "trained"])
     for purpose, prompts_ids_B in prompts:
-        for ids, name in zip(prompts_ids_B, wanted, strict=True):
+        for ids, name in zip(prompts_ids_B, expected, strict=True):
             words = tokenizer.convert_ids_to_tokens(ids)
             assert words[:4] == ["<s>", "tool", ":", name]
             if (purpose, objective) != ("retry", BOTH):  # where the random model's own tokens stand in the prompt
                 assert words.count("<s>") == 1
-    assert all(1 not in failure.request_ids for failure in trainer.reward.failures)
+    if objective == BOTH:
+        for sample in trainer.batch.samples:
+            shown = [i for i, mask in zip(sample.completion.ids, sample.completion.mask, strict=True) if not mask]
+            assert shown
+            assert 1 not in shown
 
 
 def test_rows_from_before_these_columns_are_read_with_nulls_and_nothing_else_is(tmp_path: Path) -> None:

@@ -1,0 +1,113 @@
+"""The objective plug: what a GRPO sample consists of, which of its tokens are trained, and what it earns.
+
+Each run has an objective of its own, built with a `Setting`; `complete` is called once a step in each process. It reads
+and writes nothing. Below the protocol are the parts that the built-in objectives share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from rrr_cli.errors import RrrError
+from rrr_cli.prompts import reflect_chat, retry_chat
+from rrr_cli.records import Reflection
+from rrr_cli.rollout import Failure, Loop
+from rrr_cli.tasks.base import Task
+from rrr_cli.training.judge import verdict_of
+from rrr_cli.training.samples import Group, Sample
+from rrr_cli.training.tokens import Render, TokenCompletion, token_completion
+
+if TYPE_CHECKING:
+    from rrr_cli.training.settings import Options
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an objective is built with: the task, the policy's renderer, and the options that texts depend on."""
+
+    task: Task
+    render: Render
+    reflection_tokens: int
+    max_tokens: int
+    retry_context: str
+    zero_leaks: bool
+
+
+class Objective(Protocol):
+    """One file and one line in `OBJECTIVES`, or `--objective path/to/file.py:Class`."""
+
+    tries: str  # what the tries that it judges are called, in messages: retries, answers
+
+    def __init__(self, setting: Setting) -> None: ...
+
+    @staticmethod
+    def check(options: Options) -> None:
+        """Raise RrrError (exit 2) for an option that means nothing here."""
+        ...
+
+    def fit(self, failures: Sequence[Failure], window: int) -> int:
+        """The longest text in tokens that a step can need, but for an episode's later turns.
+
+        Raises RrrError: it doesn't fit into the policy's `window`, or the policy can't be trained so.
+        """
+        ...
+
+    def complete(self, groups: Sequence[Group], loop: Loop, stops: Sequence[int]) -> list[Sample]:
+        """All samples of the groups, in order, judged but not yet rewarded.
+
+        The loop's engine is the policy as it is now: its completions are TokenCompletions, and `stops` are the tokens
+        that end a turn. Where there are reflections, they are the engine's first call (for the timing).
+        In several processes `complete` must call the engine equally often in each.
+        """
+        ...
+
+    def reward(self, sample: Sample) -> float | None:
+        """What a sample earns; None leaves it out of its group."""
+        ...
+
+
+def reflect(loop: Loop, groups: Sequence[Group]) -> list[tuple[Failure, TokenCompletion, Reflection]]:
+    """A reflection for each sample, in one call of the engine: as tokens, and as a row."""
+    prompts = [loop.reflect_prompt(group.failure, group.samples) for group in groups]
+    completions_B_N = loop.engine.generate(prompts, loop.reflection_sampling)
+    return [
+        (group.failure, token_completion(completion), row)
+        for group, completions_N in zip(groups, completions_B_N, strict=True)
+        for completion, row in zip(
+            completions_N, loop.reflections(group.failure, group.samples, completions_N), strict=True)
+    ]
+
+
+def passes(sample: Sample, zero_leaks: bool = False) -> float | None:
+    """1.0 where the try passes, 0.0 where it doesn't, None where its judge crashed; with `zero_leaks` a reflection that
+    holds the reference answer earns 0.0."""
+    passed = verdict_of(sample.attempt)
+    if passed is None:
+        return None
+    leaks = zero_leaks and sample.reflection is not None and sample.reflection.leaks_reference
+    return float(passed and not leaks)
+
+
+def fit_reflections(setting: Setting, failures: Sequence[Failure], window: int) -> int:
+    """`Objective.fit` where a sample is a reflection and then a try: both prompts have room for both texts."""
+    words = setting.task.words
+
+    def reflection_prompt(failure: Failure) -> int:
+        chat = reflect_chat(failure.problem.prompt, failure.transcript, words["reflect"])
+        return len(setting.render(chat, failure.problem.tools))
+
+    # The longest reflection prompt has the longest retry prompt as well: both hold the problem and the failed attempt.
+    prompt, worst = max(((reflection_prompt(failure), failure) for failure in failures), key=lambda pair: pair[0])
+    chat = retry_chat(
+        worst.problem.prompt, worst.transcript, "", words["reflect"], words["retry"], setting.retry_context)
+    prompt = max(prompt, len(setting.render(chat, worst.problem.tools)))
+    needed = prompt + setting.reflection_tokens + setting.max_tokens
+    if needed > window:
+        raise RrrError(
+            f"the longest prompt ({prompt} tokens) with a reflection ({setting.reflection_tokens}) and a retry "
+            f"({setting.max_tokens}) needs {needed} tokens, and the model's window holds {window}: "
+            f"lower --reflection-tokens or --max-tokens"
+        )
+    return needed

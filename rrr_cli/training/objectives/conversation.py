@@ -1,0 +1,82 @@
+"""Reflection and retry as one conversation, both trained by the verdict on the retry; the request between them isn't.
+
+The mined first answer is context, as in the paper. It isn't trained: a whole group shares it with reward 0, so its
+advantage in that group would be 0. Nor is a new first answer sampled: where it passed there would be nothing to reflect
+on, and the failures would no longer be the ones that the other objectives are compared on. In an environment the retry
+is an episode, and the environment's words are masked out like the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.prompts import reflect_chat
+from rrr_cli.records import Message
+from rrr_cli.rollout import Failure, Loop
+from rrr_cli.tasks.base import Environment
+from rrr_cli.training.objectives.base import Setting, fit_reflections, passes, reflect
+from rrr_cli.training.samples import Group, Sample
+from rrr_cli.training.tokens import TokenEpisode, Tokens, after_turn, reply_ids
+
+if TYPE_CHECKING:
+    from rrr_cli.training.settings import Options
+
+
+class Conversation:
+    """See the module."""
+
+    tries = "retries"
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+
+    @staticmethod
+    def check(options: Options) -> None:
+        """Raise RrrError (exit 2) for a retry that doesn't see what came before the reflection."""
+        if options.retry_context != "full":
+            raise RrrError(
+                f"--objective {options.objective} trains reflection and retry as one conversation, which holds the "
+                f"failed attempt: leave out --retry-context {options.retry_context}", USAGE,
+            )
+
+    def fit(self, failures: Sequence[Failure], window: int) -> int:
+        """Room for a reflection and a retry; turns that can be one sequence."""
+        for failure in failures:
+            self._request(failure)
+        return fit_reflections(self.setting, failures, window)
+
+    def complete(self, groups: Sequence[Group], loop: Loop, stops: Sequence[int]) -> list[Sample]:
+        """Reflections, then a retry that continues the tokens of each."""
+        reflected = reflect(loop, groups)
+        requests = [
+            after_turn(completion.ids, self._request(failure), stops) for failure, completion, _ in reflected
+        ]
+        episodes = [
+            TokenEpisode(
+                **vars(loop.retries(failure, row, range(1))[0]), render=self.setting.render, stops=stops,
+                start=completion.prompt_ids + completion.ids + request,
+            )
+            for (failure, completion, row), request in zip(reflected, requests, strict=True)
+        ]
+        attempts_B_1 = loop.play("retry", [[episode] for episode in episodes])
+        return [
+            Sample(
+                failure, completion.prompt_ids,
+                Tokens.joined([Tokens.written(completion), Tokens.shown(request), episode.tokens()]), row, attempt,
+            )
+            for (failure, completion, row), request, episode, (attempt,) in zip(
+                reflected, requests, episodes, attempts_B_1, strict=True)
+        ]
+
+    def reward(self, sample: Sample) -> float | None:
+        """1.0 where the retry passes."""
+        return passes(sample, self.setting.zero_leaks)
+
+    def _request(self, failure: Failure) -> list[int]:
+        """The tokens from the end of the reflection to the start of the retry, as the chat template writes them."""
+        words, problem = self.setting.task.words, failure.problem
+        chat = reflect_chat(problem.prompt, failure.transcript, words["reflect"])
+        instead = "reflection" if isinstance(self.setting.task, Environment) else "reflection or answer"
+        return reply_ids(self.setting.render, chat, Message("user", words["retry"]), problem.tools, instead)

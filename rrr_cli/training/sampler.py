@@ -1,0 +1,93 @@
+"""One step's samples: TRL's rollout function, which turns failures into token ids, and the reward of each.
+
+The dataset's prompt is the index of a failure; an objective says what is written about it. A sample's seed depends on
+the run's seed, the step, the failed attempt and the sample's number in its group, so neither resuming, nor the number
+of processes, nor micro-batches change it. Reads and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+from time import perf_counter
+from typing import Any
+
+from rrr_cli.engines.base import Sampling
+from rrr_cli.records import derive_seed
+from rrr_cli.rollout import Failure, Loop
+from rrr_cli.tasks.base import Task
+from rrr_cli.training.judge import judge
+from rrr_cli.training.objectives.base import Objective
+from rrr_cli.training.policy import Policy
+from rrr_cli.training.policy_engine import PolicyEngine, in_memory, open_anywhere, with_vllm
+from rrr_cli.training.samples import Group, Sample
+from rrr_cli.training.settings import Options, Recipe
+
+
+class Sampler:
+    """A rollout function of TRL: `sampler(prompts, trainer)`."""
+
+    def __init__(
+        self, objective: Objective, failures: Sequence[Failure], task: Task, policy: Policy, options: Options,
+        recipe: Recipe, window: int,
+    ) -> None:
+        self.objective, self.failures, self.task, self.policy = objective, failures, task, policy
+        self.options, self.recipe, self.window = options, recipe, window
+
+    def __call__(self, prompts: list[int], trainer: Any) -> dict[str, Any]:
+        """The samples of this process's rows; `prompts` are indices of failures, a group's one after the other.
+
+        What isn't one of TRL's own names becomes a column of the rows that the trainer and the reward get.
+        """
+        start = perf_counter()
+        first = trainer.accelerator.process_index * len(prompts)  # row of the step's whole batch
+        engine = self._engine(trainer)
+        rows = list(enumerate(prompts, start=first))
+        groups = [
+            self._group(list(members)) for _, members in groupby(rows, key=lambda row: row[0] // self.recipe.group)
+        ]
+        samples = self.objective.complete(groups, self._loop(engine, trainer), trainer.eos_token_ids)
+        samples = [
+            replace(
+                sample, group=row // self.recipe.group, sample_index=row % self.recipe.group,
+                reward=self.objective.reward(sample),
+            )
+            for (row, _), sample in zip(rows, samples, strict=True)
+        ]
+        reflect = engine.seconds[0] if samples[0].reflection is not None else 0.0
+        return as_columns(samples) | {"seconds": (reflect, perf_counter() - start - reflect)}
+
+    def _group(self, members: list[tuple[int, int]]) -> Group:
+        """Rows of one group: its failure, and which of its samples they are."""
+        (row, failure), size = members[0], self.recipe.group
+        return Group(self.failures[failure], range(row % size, row % size + len(members)))
+
+    def _engine(self, trainer: Any) -> PolicyEngine:
+        generate = with_vllm(trainer) if trainer.use_vllm else in_memory(trainer)
+        return PolicyEngine(self.policy, generate, trainer.state.global_step, self.window, trainer.eos_token_ids)
+
+    def _loop(self, engine: PolicyEngine, trainer: Any) -> Loop:
+        options, recipe = self.options, self.recipe
+        return Loop(
+            self.task, engine, Sampling(options.temperature, options.top_p, recipe.max_tokens),
+            derive_seed(options.seed, "grpo", trainer.state.global_step), options.retry_context,
+            recipe.reflection_tokens, judge, open_anywhere if trainer.use_vllm else bool,
+        )
+
+
+def as_columns(samples: Sequence[Sample]) -> dict[str, Any]:
+    """The samples as TRL takes them; `env_mask` is 0 where a token of the completion isn't trained."""
+    logps = [sample.completion.logps for sample in samples]
+    return {
+        "prompt_ids": [sample.prompt_ids for sample in samples],
+        "completion_ids": [sample.completion.ids for sample in samples],
+        "env_mask": [sample.completion.mask for sample in samples],
+        "logprobs": None if None in logps else logps,
+        "sample": list(samples),
+    }
+
+
+def passes(sample: Sequence[Sample], **columns: Any) -> list[float | None]:
+    """The reward function: what the objective gave each sample. TRL names its metric after it."""
+    return [one.reward for one in sample]
