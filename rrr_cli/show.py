@@ -23,7 +23,7 @@ from rrr_cli.store.sql import require_run
 from rrr_cli.text import safe_text
 
 LEAST = 4  # characters of an id
-ID_COLUMNS = {"problems": "problem_id", "attempts": "attempt_id", "reflections": "reflection_id"}
+ID_COLUMNS = {"problems": "problem_id", "attempts": "attempt_id", "reflections": "reflection_id"}  # table: its ids
 
 
 def story(run: Path, id: str) -> dict[str, Any]:
@@ -43,11 +43,13 @@ def story(run: Path, id: str) -> dict[str, Any]:
         attempt = first[0] if first else None
         others = [a.attempt_id for a in first[1:]]
         problem_id, reflections = whole, None
+    elif table == "rollouts":  # mined in another run: only the training is here
+        attempt, reflections, others, problem_id, retries = None, None, [], "", []
     else:
         attempt, reflections = _failed_attempt(run, table, whole)
         others, problem_id = [], attempt.problem_id
         retries = _retries(run, [attempt.attempt_id])
-    rollouts = [] if reflections else list(read(run, "rollouts", {ID_COLUMNS[table]: whole}))
+    rollouts = [] if reflections else list(read(run, "rollouts", {ID_COLUMNS.get(table, "attempt_id"): whole}))
     samples = _telling(rollouts)
     return {
         "problem": _dict(next(read(run, "problems", {"problem_id": problem_id}), None)),
@@ -102,6 +104,10 @@ def _find(run: Path, id: str) -> tuple[str, str]:
         return exact[0]
     if len(matches) == 1:
         return matches.pop()
+    trained = {row["attempt_id"] for row in read(run, "rollouts", columns=["attempt_id"])}
+    trained = {whole for whole in trained if whole.startswith(id)}
+    if len(trained) == 1 and not matches:
+        return "rollouts", trained.pop()
     if matches:
         shown = ", ".join(sorted(f"{ID_COLUMNS[table].removesuffix('_id')} {whole}" for table, whole in matches)[:8])
         raise RrrError(f"{id} begins {len(matches)} ids: {shown}; type more of it")

@@ -226,6 +226,19 @@ def test_micro_batches_change_no_step(tmp_path: Path, random_model: Path, object
         torch.testing.assert_close(after[name], before[name], atol=1e-4, rtol=1e-3)
 
 
+def test_the_samples_of_a_run_that_was_mined_elsewhere_are_shown(
+    rrr: Callable[..., Ran], tmp_path: Path, random_model: Path
+) -> None:
+    mined, trained = tmp_path / "mined", tmp_path / "trained"
+    mine(mined)
+    grpo.run(options(trained, random_model, input=mined, steps=1))
+    row = next(artifacts.read(trained, "rollouts"))
+    story = rrr("show", row.attempt_id, "--run", trained)
+    assert story.code == 0, story.err
+    assert f"training step 1, group {row.group}, sample" in " ".join(story.out.split())
+    assert f"advantage {row.advantage:.2f}" in story.out
+
+
 def test_training_stops_after_the_step_that_reaches_the_budget(
     tmp_path: Path, random_model: Path, budgeted: Path
 ) -> None:
