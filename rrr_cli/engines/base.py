@@ -39,13 +39,13 @@ class Completion:
 
 
 def no_room(prompt_tokens: int) -> Completion:
-    """The completion of a prompt that fills the context: nothing, which counts as an answer and is never dropped."""
+    """The completion of a prompt that fills the context: empty, but it counts as an answer and is never dropped."""
     return Completion("", 0, "length", prompt_tokens)
 
 
 class Engine(Protocol):
     """Generates text with one model. Built as `cls(model, *, …)`: its keyword-only arguments are the engine options
-    (`rrr_cli.options.EngineOptions`) that it has a use for, and a user who gives it another one is refused.
+    (`rrr_cli.options.EngineOptions`) that it uses. Any other option that a user gives is refused.
     """
 
     name: str
@@ -65,5 +65,5 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the model's memory back; the engine generates no more. For loading the next model on the same device."""
+        """Free the model's memory, so that the next model fits on the device. The engine can't generate after this."""
         ...
