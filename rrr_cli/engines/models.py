@@ -18,7 +18,7 @@ from rrr_cli.extras import require
 
 WHOLE_FILE_BYTES = 64 * 2**20  # hash smaller files whole
 BLOCK_BYTES = 2**20
-PROVENANCE = "rrr.json"  # how rrr made a model, written beside its weights
+PROVENANCE = "rrr.json"  # how rrr trained or converted a model, written beside its weights
 ABOUT = {PROVENANCE, "provenance.json"}
 BLOCKS = 16  # evenly spaced blocks, first and last included, of a bigger file
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
@@ -26,8 +26,8 @@ HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "voc
 #: The models that have a name here. Any other --model is a folder or a hub id.
 NAMED = {
     "tiny": "a demonstration model of 0.7 million parameters, for Countdown only; embedded",
-    "tiny-tools": "likewise, for function_calling at its easy level",
-    "tiny-household": "likewise, for household at its easy level, and for repairs",
+    "tiny-tools": "the same, for function_calling at its easy level",
+    "tiny-household": "the same, for household at its easy level, and for repairs",
     "smollm2": "SmolLM2-135M-Instruct, pretrained, Apache-2.0; 270 MB",
 }
 EMBEDDED = ("tiny", "tiny-tools", "tiny-household")
@@ -95,8 +95,8 @@ def load_tokenizer(model: ResolvedModel) -> Any:
 def fingerprint(folder: Path) -> str:
     """A hash of a model folder: its JSON and template files whole, its weights whole or (from 64 MiB) by blocks.
 
-    What rrr wrote about how the model was made (`ABOUT`) is left out: the same weights are the same model. A snapshot
-    of the hub is named by its commit, which already is a hash of everything.
+    The files in `ABOUT`, which say how the model was trained, are left out: the same weights are the same model. A
+    snapshot of the hub is named by its commit, which already is a hash of everything.
     """
     if folder.parent.name == "snapshots":
         return folder.name

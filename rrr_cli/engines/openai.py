@@ -72,7 +72,7 @@ class OpenaiEngine:
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """completions_B_N, one request a seed.
 
-        Raises RrrError: the server refuses, or its response is no chat completion (exit 3); none in `TRIES` tries (4).
+        Raises RrrError: the server refuses, or sends something else (exit 3); no response in `TRIES` tries (4).
         """
         requests = [body(self.model, p, seed, sampling) for p in prompts_B for seed in p.seeds]
         completions = iter(asyncio.run(self._all(requests)) if requests else ())
@@ -193,7 +193,7 @@ class OpenaiEngine:
     def _refusal(self, status: int, reason: str) -> str:
         message = f"{self.url} refuses the request for --model {self.model}: {status} {reason}"
         if status in (401, 403):
-            state = "holds the key that was sent" if self._key else "is not set"
+            state = "has the key that was sent" if self._key else "is not set"
             message += f"; the environment variable {self._key_variable} {state}"
         return message
 

@@ -133,7 +133,7 @@ def self_test(rung: Rung) -> str:
         except OSError as error:
             return f"it doesn't start ({error})"
         with worker:
-            for name, (expression, holds) in PROBES.items():
+            for name, (expression, is_safe) in PROBES.items():
                 try:
                     outcome = worker.run(Job("", f"CANARY = {str(canary)!r}", "", (expression,)))
                 except OSError as error:
@@ -141,6 +141,6 @@ def self_test(rung: Rung) -> str:
                 seen = outcome.values[0] if outcome.values else outcome.message.split(":")[0] or outcome.status
                 if name == "works" and seen == "ModuleNotFoundError":
                     return f"as uid {UID}, which root becomes there, it can't read {sys.base_prefix}"
-                if not holds(seen):
+                if not is_safe(seen):
                     return f"{name} ({ascii(seen)[:80]})"
     return ""

@@ -239,8 +239,8 @@ def test_the_key_is_sent_and_never_shown(rrr, flags, server, monkeypatch, tmp_pa
     ("--base-url", f"127.0.0.1:{KEY}", "not an address"),
     ("--api-key-env", KEY, "not the key itself"),
     ("--api-key-env", "NOT_SET", "NOT_SET is not set"),
-    ("--dtype", "float16", "--engine openai has no use for it"),
-    ("--max-model-len", 99, "--engine openai has no use for it"),
+    ("--dtype", "float16", "--engine openai doesn't use it"),
+    ("--max-model-len", 99, "--engine openai doesn't use it"),
 ])
 def test_flags_that_expose_a_key_are_refused(rrr, flags, tmp_path, flag, value, reason):
     refused = mine(rrr, [*flags, flag, value])
@@ -260,7 +260,7 @@ def test_a_key_of_two_lines_is_refused_without_being_shown(server, monkeypatch):
 def test_a_missing_or_dead_server_is_named(rrr, flags, script):
     assert "needs --base-url" in rrr("mine-failures", *flags[:-2], "--model", "served").err
     other = rrr("mine-failures", *flags, "--engine", "scripted", "--model", script)
-    assert (other.code, "--engine scripted has no use for it" in other.err) == (2, True)
+    assert (other.code, "--engine scripted doesn't use it" in other.err) == (2, True)
     dead = mine(rrr, [*flags, "--base-url", "http://127.0.0.1:9/v1"])
     assert (dead.code, "nothing answers at http://127.0.0.1:9/v1" in dead.err) == (4, True)
 
