@@ -68,7 +68,7 @@ def test_one_completion_a_seed_in_order(engine: Engine) -> None:
     assert [row[::-1] for row in engine.generate(seeds_reversed, SAMPLING)[::-1]] == both
 
 
-def test_a_seed_gives_the_same_text_in_any_batch(engine: Engine) -> None:
+def test_a_seeds_text_ignores_the_batch(engine: Engine) -> None:
     together = engine.generate(PROMPTS, SAMPLING)
     assert engine.generate(PROMPTS, SAMPLING) == together
     alone = [[engine.generate([prompt_of(p, s)], SAMPLING)[0][0] for s in p.seeds] for p in PROMPTS]
@@ -95,7 +95,7 @@ def test_max_tokens_is_honoured_and_counted(engine: Engine) -> None:
     assert any(c.finish_reason == "length" for row in engine.generate(PROMPTS, Sampling(max_tokens=1)) for c in row)
 
 
-def test_the_end_of_turn_is_counted_and_not_shown(engine: Engine) -> None:
+def test_the_end_of_turn_is_counted(engine: Engine) -> None:
     (row,) = engine.generate([prompt("numbers 1 2", *range(24))], Sampling(max_tokens=120))
     assert {c.finish_reason for c in row} <= {"stop", "length"}
     stopped = [c for c in row if c.finish_reason == "stop"]

@@ -164,7 +164,7 @@ def test_a_refusal_ends_at_once_with_its_reason(rrr, flags, server):
     answer({"content": "yes"}, "abort"), answer({"content": ["yes"]}), {"answer": "[" * 100_000},
     {"answer": {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}},
 ])
-def test_a_bad_response_is_an_error_of_one_line(server, broken):
+def test_a_bad_response_is_one_line(server, broken):
     server.trouble(broken)
     with pytest.raises(RrrError, match="answers, but not with a chat completion") as caught:
         engine(server).generate(ONE, Sampling())
@@ -250,7 +250,7 @@ def test_flags_that_expose_a_key_are_refused(rrr, flags, tmp_path, flag, value, 
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]
 
 
-def test_a_key_of_two_lines_is_refused_without_being_shown(server, monkeypatch):
+def test_a_key_of_two_lines_is_refused(server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nX-Other: 1")
     with pytest.raises(RrrError, match="OPENAI_API_KEY contains") as caught:
         engine(server)

@@ -66,7 +66,7 @@ def test_a_template_that_shows_tools_gets_them():
 
 
 @pytest.mark.parametrize("template", [IGNORING, HINTING], ids=["ignoring", "hinting"])
-def test_a_template_that_ignores_tools_gets_a_system_turn(template: str):
+def test_ignored_tools_go_into_a_system_turn(template: str):
     text = rendered(template, ASK, FAILED)
     rest = f"<user>Rain in Rome?<assistant>{FAILED.content}<assistant>"
     assert text == f"<system>{prompts.TOOLS.format(tools=TOOLS)}{rest}"

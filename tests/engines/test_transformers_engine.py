@@ -196,7 +196,7 @@ def test_a_missing_extra_says_what_to_install(random_model: Path, monkeypatch: p
         assert caught.value.exit_code == NO_BACKEND
 
 
-def test_an_unknown_dtype_or_engine_is_a_usage_error(random_model: Path) -> None:
+def test_an_unknown_dtype_or_engine_is_refused(random_model: Path) -> None:
     for engine, dtype in (("transformers", "float8"), ("llama", "auto")):
         with pytest.raises(RrrError) as caught:
             load_engine(engine, str(random_model), dtype=dtype)

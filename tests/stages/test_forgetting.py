@@ -128,7 +128,7 @@ def knowing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
-def test_max_drop_is_a_gate_that_names_the_benchmark(rrr, base, random_model, knowing, tmp_path, data):
+def test_max_drop_names_the_benchmark(rrr, base, random_model, knowing, tmp_path, data):
     models = {"one": random_model, **knowing}
     flags = [f for n, p in models.items() for f in ("--model", f"{n}={p}")]
     run = tmp_path / "scores"
@@ -255,7 +255,7 @@ def test_bad_local_rows_are_one_line(rrr, base, data):
     assert "problem is missing" in rrr(*base, "--benchmark", "math").err
 
 
-def test_a_short_context_or_no_chat_template_is_refused(
+def test_short_contexts_and_missing_templates_are_refused(
     rrr, base, random_model, data, tmp_path
 ):
     refused = rrr("forgetting", *base[1:-2], "--benchmark", "mmlu_pro")  # 2048 tokens by lm-eval's task

@@ -93,7 +93,7 @@ def test_one_tasks_wording_affects_no_other_run(rrr, tmp_path, script, monkeypat
     assert 'words of the task: reflect was "Think.", now "Think harder."' in ran.err
 
 
-def test_an_engine_in_one_file_runs_and_its_edit_is_refused(rrr, tmp_path):
+def test_an_edited_engine_file_is_refused(rrr, tmp_path):
     (tmp_path / "parrot.py").write_text(ENGINE)
     command = ["mine-failures", "--engine", f"{tmp_path}/parrot.py:Parrot", "--run", tmp_path / "run", "--samples", 1]
     assert rrr(*command, "--limit", 2).code == 0
@@ -104,7 +104,7 @@ def test_an_engine_in_one_file_runs_and_its_edit_is_refused(rrr, tmp_path):
     assert "source of the engine was" in ran.err
 
 
-def test_an_engine_of_an_installed_package_is_known_by_name(rrr, tmp_path, monkeypatch):
+def test_an_installed_engine_is_known_by_name(rrr, tmp_path, monkeypatch):
     package = tmp_path / "site"
     (package / "parrot-1.0.dist-info").mkdir(parents=True)
     (package / "parrot.py").write_text(ENGINE)

@@ -321,7 +321,7 @@ def test_a_mistake_in_the_sql_is_one_line(run: Path, sql: str, message: str) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_run_and_a_damaged_part_are_named(run: Path, tmp_path: Path) -> None:
+def test_missing_runs_and_damaged_parts_are_named(run: Path, tmp_path: Path) -> None:
     with pytest.raises(RrrError, match=r"nope doesn't exist .*first.*rrr mine-failures --run") as caught:
         query([run.parent / "nope"], "SELECT 1", "csv", io.StringIO())
     assert caught.value.exit_code == BAD_INPUT
