@@ -1,7 +1,7 @@
-"""The command line: flags become a stage's options, the stage runs, one line or JSON comes out.
+"""The command line: flags become a stage's options, the stage runs, one line or JSON is printed.
 
-stdout carries data only; progress, tables, warnings and errors go to stderr. No method logic lives here, and nothing
-heavier than typer is imported before a command runs.
+Reads a TOML file of options; stdout carries data only; progress, tables, warnings and errors go to stderr. No method
+logic lives here, and nothing heavier than typer is imported before a command runs. Refuses unknown or unfit options.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rrr_cli.stages import STAGES, Stage, load, renamed
 #: The parts of a stage's help, in order; the first has no heading of its own.
 PANELS = (None, "Task", "Method", "Optimiser", "LoRA", "Sampling", "Votes", "Engine", "vLLM", "Hardware", "Run")
 
-SQL_HELP = """Ask a run's tables; nothing can be changed.
+SQL_HELP = """Query a run's tables; nothing can be changed.
 
 Tables: problems, attempts, reflections, rollouts, steps, losses, evaluations,
 forgetting. Views: failures, repairs, pass_at, reflection_lengths, grpo_health,
@@ -35,42 +35,42 @@ Example: `rrr sql "select error_type, count(*) from failures group by all"`
 """
 
 
-def build_app(wanted: str | None) -> typer.Typer:
-    """The command line. Only the stage that is `wanted` gets its flags, so that `rrr --help` builds none of them."""
+def build_app(command: str | None) -> typer.Typer:
+    """The command line. Only the stage named `command` gets its flags, so that `rrr --help` builds none of them."""
     stages = ", ".join(f"**{name}**" for name in STAGES)
     app = typer.Typer(
         name="rrr", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
-        help="Let a language model improve itself from nothing but a verifier's yes or no.\n\nStages read and write "
+        help="Let a language model improve itself from a verifier's yes or no alone.\n\nStages read and write "
         f"Parquet in a run's folder: {stages}. **rrr sql** queries them all.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(top)
     for name, (_, text) in STAGES.items():
-        if wanted == name or "_RRR_COMPLETE" in os.environ:
+        if command == name or "_RRR_COMPLETE" in os.environ:
             stage_command(app, name, text)
         else:
             app.command(name, help=text)(lambda: None)
     app.command("sql", help=SQL_HELP)(sql)
-    text = "Tell one story: problem, failed answer, reflection, retry."
+    text = "Show one story: problem, failed answer, reflection, retry."
     app.command("show", help=f"{text}\n\nExample: `rrr show 3f2a`")(show)
     text = "Draw the boxes of an attempt at a layout."
     app.command("draw", help=f"{text}\n\nExample: `rrr draw 3f2a -o layout.svg`")(draw)
     text = "Put runs on one page of HTML: verdicts, curves, stories, and the SQL behind each number."
     app.command("report", help=f"{text}\n\nExample: `rrr report runs/default -o report.html`")(report_runs)
-    models = typer.Typer(no_args_is_help=True, help="The small models that rrr knows by name.")
+    models = typer.Typer(no_args_is_help=True, help="Small models with a name in rrr.")
     models.command("get", help="Fetch a model once, for --model.\n\nExample: `rrr models get smollm2`")(models_get)
-    models.command("list", help="Print the models, and whether they are here.")(models_list)
+    models.command("list", help="Print the models, and whether each is on this machine.")(models_list)
     app.add_typer(models, name="models")
     tasks = typer.Typer(no_args_is_help=True, help="The tasks.")
-    text = "A task's verifier audits itself: references pass; nothing, the prompt and other references don't."
+    text = "Audit a task's verifier: references must pass; empty text, the prompt and other references must fail."
     tasks.command("check", help=f"{text}\n\nExample: `rrr tasks check function_calling`")(tasks_check)
     app.add_typer(tasks, name="tasks")
     app.command("schema", help="Print a table's columns, or every table's.\n\nExample: `rrr schema attempts`")(schema)
     return app
 
 
-def show_version(asked: bool) -> None:
-    if asked:
+def show_version(version: bool) -> None:
+    if version:
         print(f"rrr {__version__}")
         raise typer.Exit
 
@@ -79,7 +79,7 @@ def top(
     version: Annotated[bool, typer.Option("--version", is_eager=True, callback=show_version, help="Print the version.")]
     = False,
 ) -> None:
-    """What stands before a command."""
+    """The options before a command."""
 
 
 def stage_command(app: typer.Typer, name: str, help: str) -> None:
@@ -90,16 +90,16 @@ def stage_command(app: typer.Typer, name: str, help: str) -> None:
     parameters = [inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
     parameters += flags(stage.options)
     for extra, kind, default, text in (
-        ("config", Path | None, None, f"TOML file; its [{name}] table gives options that the command line doesn't."),
+        ("config", Path | None, None, f"TOML file; its [{name}] table has options; the command line's win."),
         ("as_json", bool, False, "Print the summary as JSON on stdout."),
     ):
         flag = "--json" if extra == "as_json" else "--config"
         parameters.append(parameter(extra, kind, default, typer.Option(
             flag, help=text, rich_help_panel="Run", show_default=False)))
 
-    def command(ctx: typer.Context, config: Path | None, as_json: bool, **given: Any) -> None:
-        typed = {k for k in given if getattr(ctx.get_parameter_source(k), "name", "") == "COMMANDLINE"}
-        values = given | {k: v for k, v in toml_options(config, name, stage.options).items() if k not in typed}
+    def command(ctx: typer.Context, config: Path | None, as_json: bool, **arguments: Any) -> None:
+        typed = {k for k in arguments if getattr(ctx.get_parameter_source(k), "name", "") == "COMMANDLINE"}
+        values = arguments | {k: v for k, v in toml_options(config, name, stage.options).items() if k not in typed}
         options = stage.options(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
         check_options(options)
         result = stage.run(options)
@@ -113,7 +113,7 @@ def stage_command(app: typer.Typer, name: str, help: str) -> None:
 
 
 def flags(options_type: Any) -> Iterator[inspect.Parameter]:
-    """One parameter for each field, those without a panel first."""
+    """One parameter for each field, in the order of PANELS."""
     hints = get_type_hints(options_type)
     for entry in sorted(dataclasses.fields(options_type), key=lambda f: PANELS.index(f.metadata["panel"])):
         kind, default, choices = hints[entry.name], cast(Any, entry.default), entry.metadata["choices"]
@@ -129,7 +129,7 @@ def flags(options_type: Any) -> Iterator[inspect.Parameter]:
 
 
 def completion(name: str) -> Callable[[], list[str]] | None:
-    """What a shell completes after an option that names a plug."""
+    """The shell completion of an option that names a plug; None for any other."""
     from rrr_cli.plugs import names
     from rrr_cli.stages.identity import KINDS
 
@@ -140,7 +140,7 @@ def completion(name: str) -> Callable[[], list[str]] | None:
 
 
 def parameter(name: str, kind: Any, default: Any, info: Any) -> inspect.Parameter:
-    """A keyword of the function that typer sees."""
+    """A keyword parameter of the function that typer inspects."""
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
 
@@ -151,7 +151,7 @@ def sql(
     = None,
     file: Annotated[Path | None, typer.Option(help="Read the statement from a file.", show_default=False)] = None,
     format: Annotated[str, typer.Option(help="table, csv, jsonl or markdown.")] = "table",
-    timeout: Annotated[float | None, typer.Option(help="Seconds; a longer query is ended.", show_default=False)] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds until a query is stopped.", show_default=False)] = None,
 ) -> None:
     from rrr_cli.store import sql as database
 
@@ -231,7 +231,7 @@ def models_get(name: Annotated[str, typer.Argument(help="smollm2.")]) -> None:
     from rrr_cli.engines import smollm2
 
     if name != "smollm2":
-        raise RrrError(f"rrr models get {name}: the one to fetch is smollm2; hub ids need no fetching", USAGE)
+        raise RrrError(f"rrr models get {name}: only smollm2 can be fetched; hub ids need no fetching", USAGE)
     print(smollm2.get())
 
 
@@ -247,7 +247,7 @@ def models_list(as_json: Annotated[bool, typer.Option("--json", help="Print the 
         return
     shown = Table("model", "what", "folder")
     for row in models:
-        shown.add_row(row["model"], row["what"], row["folder"] or f"not here: rrr models get {row['model']}")
+        shown.add_row(row["model"], row["what"], row["folder"] or f"not here; type: rrr models get {row['model']}")
     Console(highlight=False).print(shown)
 
 
@@ -288,7 +288,7 @@ def toml_options(path: Path | None, name: str, options_type: Any) -> dict[str, A
     for table, content in document.items():
         if table not in STAGES or not isinstance(content, dict):
             known = ", ".join(f"[{stage}]" for stage in STAGES)
-            raise RrrError(f"--config {path}: {table} is none of the tables {known}", USAGE)
+            raise RrrError(f"--config {path}: {table} is not one of the tables {known}", USAGE)
     hints = get_type_hints(options_type)
     values: dict[str, Any] = {}
     for key, value in document.get(name, {}).items():
@@ -312,8 +312,8 @@ def toml_options(path: Path | None, name: str, options_type: Any) -> dict[str, A
 
 
 def report(stage: Stage, result: dict[str, Any], options: Any, as_json: bool) -> None:
-    """Data to stdout: the summary as JSON, or the folder that was written. A readable summary to stderr."""
-    if not result:  # a process of a distributed training that isn't the first
+    """Print data to stdout (the summary as JSON, or the folder written), and a readable summary to stderr."""
+    if not result:  # not the first process of a distributed training
         return
     from rich.console import Console
 

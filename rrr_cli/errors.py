@@ -1,13 +1,13 @@
 """The one exception that a user's mistake raises, and the exit codes of every command.
 
-An error says what was found, what was wanted, and what to type next. It is printed as one line, never as a traceback.
+An error says what is wrong, what is expected, and what to type next. It is printed as one line, without a traceback.
 """
 
 from __future__ import annotations
 
 BUG = 1
 USAGE = 2
-BAD_INPUT = 3  # missing, truncated, foreign or newer data; another configuration on the same table
+BAD_INPUT = 3  # missing, damaged, foreign or newer data; another configuration for the same table
 NO_BACKEND = 4  # an extra (torch, vllm, …) is not installed
 NOTHING = 5  # nothing was produced, or a gate such as --fail-under failed
 INTERRUPTED = 130

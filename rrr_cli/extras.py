@@ -1,4 +1,4 @@
-"""The optional extras of the package: what a command needs beyond the core, and what to type where it is missing."""
+"""The optional extras of the package: refuses to run without a module, and says what to type."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rrr_cli.errors import NO_BACKEND, RrrError
 
 
 def require(extra: str, *modules: str) -> None:
-    """Raises RrrError (exit 4) with the line to type where a module of an optional extra isn't installed."""
+    """Raise RrrError (exit 4), which says what to type, if a module of the extra isn't installed."""
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise RrrError(f"{module} is not installed; type: pip install 'rrr_cli[{extra}]'", NO_BACKEND)

@@ -1,4 +1,6 @@
-"""Rates with bootstrap intervals, the exact paired test, and how repetitive a text is. The statistics are SciPy's."""
+"""Rates with bootstrap intervals, the exact paired test, and how repetitive a text is.
+
+The statistics are SciPy's. Reads and writes nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ class Rate:
 def rate(successes: Sequence[bool], seed: int = 0) -> Rate | None:
     """The share of successes: percentile bootstrap, 10,000 resamples of the problems. None for no problems.
 
-    The problems' order changes nothing: the interval is a function of the two counts.
+    The problems' order changes nothing: the interval depends on the two counts only.
     """
     if not successes:
         return None
@@ -28,7 +30,7 @@ def rate(successes: Sequence[bool], seed: int = 0) -> Rate | None:
 
     values = np.sort(np.asarray(successes, dtype=float))
     if values[0] == values[-1]:
-        # Every resample is the same; the bootstrap has nothing to say, the exact binomial interval does.
+        # Every resample is the same, so the bootstrap gives no interval: take the exact binomial one.
         from scipy.stats import binomtest
 
         exact = binomtest(int(values.sum()), len(values)).proportion_ci(0.95, "exact")
@@ -42,7 +44,7 @@ def difference(won: int, lost: int, n: int, seed: int = 0) -> Rate:
 
     value = (won - lost) / n
     if n in (won, lost, n - won - lost):
-        # Every resample is the same: the exact bound on what wasn't seen; from won to lost is a step of two.
+        # Every resample is the same: the exact bound on the unseen outcome; between won and lost the step is 2.
         bound = (1 - 0.025 ** (1 / n)) * (2 if value else 1)
         return Rate(value, max(-1.0, value - bound), min(1.0, value + bound))
     return _bootstrap(np.repeat([-1.0, 0.0, 1.0], [lost, n - won - lost, won]), seed)
@@ -68,7 +70,7 @@ class Paired:
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> Paired:
-    """Exact two-sided McNemar test of b against a, problem by problem. Lengths must be equal."""
+    """Exact two-sided McNemar test of b against a, paired by problem. Raises ValueError: unequal lengths."""
     won = sum(y and not x for x, y in zip(a, b, strict=True))
     lost = sum(x and not y for x, y in zip(a, b, strict=True))
     return paired(won, lost)
@@ -83,7 +85,7 @@ def paired(won: int, lost: int) -> Paired:
 
 def repetition(texts: Sequence[str]) -> float | None:
     """seq-rep-4 of Welleck et al. 2020 (arXiv 1908.04319), the mean over texts: the share of a text's 4-grams that
-    occurred before in it, in [0, 1). Words are what white space divides; texts of fewer than four say nothing.
+    occurred before in it, in [0, 1). Words are separated by white space; texts with fewer than four are left out.
 
     None where no text has four words.
     """

@@ -1,8 +1,8 @@
 """What an option of a stage is, and the options that stages share.
 
-One frozen dataclass a stage gives its flags, its TOML keys and its identity. Each option says here, where it is
-declared, what it means, which values make sense, whether the rows depend on it, and where `--help` shows it. Reads and
-writes nothing. Refuses values outside an option's range.
+A stage's options are one frozen dataclass, which gives its flags, its TOML keys and its identity. An option's
+declaration says what it means, which values are allowed, whether the rows depend on it, and where `--help` shows it.
+Reads and writes nothing. Refuses values outside an option's range.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ def option(
     default: Any, help: str, least: float | None = None, most: float | None = None,
     choices: tuple[str, ...] | None = None, *, identity: bool = True, panel: str | None = None,
 ) -> Any:
-    """A dataclass field with its help text and the values that make sense.
+    """A dataclass field with its help text and its allowed values: `least` to `most`, or one of `choices`.
 
-    `identity`: the stage's rows depend on it, so a run is continued only under the same value. False for where a stage
-    works, how fast and how much of it. `panel`: the part of `--help` that it stands in.
+    `identity`: the stage's rows depend on it, so a run is resumed only with the same value. False for options that say
+    where a stage works, how fast, and how much it does. `panel`: the part of `--help` that shows it.
     """
     return field(default=default, metadata={
         "help": help, "least": least, "most": most, "choices": choices, "identity": identity, "panel": panel})
 
 
 def model(default: str | None, what: str) -> Any:
-    """The option of every stage that loads one model. None: the model that was mined."""
+    """The option of every stage that loads one model. Default None: the model that was mined."""
     known = f"The model that {what}: tiny (embedded), a folder (model or LoRA adapter), or a hub id."
-    return option(default, known if default else f"{known}  [default: the one mined]")
+    return option(default, known if default else f"{known}  [default: the model mined]")
 
 
 def input_run(what: str) -> Any:
@@ -54,7 +54,7 @@ def device(help: str = "auto, cpu, cuda, cuda:1, …", choices: tuple[str, ...] 
 
 def part(unit: str) -> Any:
     """The option of every stage that writes in parts."""
-    return option(256, f"{unit} written at a time: the most that a kill can lose.", least=1, identity=False,
+    return option(256, f"{unit} written at a time; a kill loses at most as many.", least=1, identity=False,
                   panel="Run")
 
 
@@ -73,35 +73,35 @@ def retry_context() -> Any:
 def feedback(what: str) -> Any:
     """The option of every stage that repairs, or learns to."""
     return option(
-        "verifier", f"What {what} is shown of a failed attempt: binary (it failed), verifier (what the verifier says) "
+        "verifier", f"What {what} is shown about a failed attempt: binary (it failed), verifier (its feedback) "
         "or gold (a right answer too; train split only).", choices=("binary", "verifier", "gold"), panel="Method")
 
 
 def own_samples() -> Any:
     """The option of every stage of Re-ReST that a fair comparison with more samples needs."""
     return option(
-        None, "Only so many first tries of each problem are the agent's own; later ones are for self-train --texts "
+        None, "The agent's own first tries of each problem are the first N; later ones are for self-train --texts "
         "more-samples.  [default: all]", least=1)
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where a stage works, and how much of it."""
+    """Where a stage works, and how much it does."""
 
     run: Path = option(Path("runs/default"), "Folder of the run: one folder a table.", identity=False, panel="Run")
     limit: int | None = option(None, "At most this many problems.", least=1, identity=False, panel="Run")
     seed: int = option(0, "Fixes every sample, whatever the batch size.", least=0, most=2**32 - 1, panel="Run")
     overwrite: bool = option(False, "Replace what this stage wrote before.", identity=False, panel="Run")
-    dry_run: bool = option(False, "Say what would be done, and do nothing.", identity=False, panel="Run")
+    dry_run: bool = option(False, "Print what would be done, and do nothing.", identity=False, panel="Run")
 
 
 @dataclass(frozen=True)
 class TaskOptions(RunOptions):
-    """On which task."""
+    """Which task, level and data."""
 
     task: str = option("countdown", "Task by name, or path/to/file.py:Class.", panel="Task")
     level: str | None = option(
-        None, "The task's level, such as countdown's easy and paper; a wrong one names them all.  [default: the first]",
+        None, "The task's level, such as countdown's easy or paper; an unknown one lists all.  [default: the first]",
         panel="Task")
     data: str | None = option(
         None, "A data set in place of generated problems: a local file or folder, or a hub id.", panel="Task")
@@ -109,11 +109,11 @@ class TaskOptions(RunOptions):
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Which engine writes the text, and where. An engine takes what its constructor names; the rest is refused."""
+    """Which engine generates the text, and where. An option that the engine's constructor doesn't name is refused."""
 
     engine: str = option(
-        "transformers", "transformers, vllm, openai (a server), scripted (fixed replies, for tests; not a model), an "
-        "entry point, or path/to/file.py:Class.", panel="Engine")
+        "transformers", "transformers, vllm, openai (a server), scripted (for tests, not a model), an entry point, "
+        "or path/to/file.py:Class.", panel="Engine")
     base_url: str | None = option(
         None, "The server of --engine openai, such as http://localhost:8000/v1.", panel="Engine")
     concurrency: int = option(32, "Requests to that server at once.", least=1, identity=False, panel="Engine")
@@ -158,7 +158,7 @@ def check_options(options: Any) -> None:
 
 
 def refuse_given(options: Any, names: Iterable[str], reason: str) -> None:
-    """Raise RrrError (exit 2) where one of these options isn't at its default: it would mean nothing here."""
+    """Raise RrrError (exit 2) if one of these options isn't at its default, because it would have no effect here."""
     defaults = {entry.name: entry.default for entry in fields(options)}
     for name in names:
         if getattr(options, name) != defaults[name]:

@@ -1,7 +1,7 @@
 """Tasks, engines and objectives by name: built in, an entry point of an installed package, or `path/to/file.py:Class`.
 
-Reads the Python file that a user names. Puts no module where an import of the same name would find it, and refuses a
-file or a class that isn't there or doesn't load, in one line.
+Reads the Python file that a user names, as a module that no import statement can find. Refuses, in one line, a file or
+a class that doesn't exist or doesn't load.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from rrr_cli.records import content_id
 
 @dataclass(frozen=True)
 class Plug:
-    """A class that was found by its name."""
+    """A class with the hash of its source."""
 
     cls: Any
-    source: str | None  # hash of its source where it isn't built in: part of a run's identity
+    source: str | None  # hash, part of a run's identity; None where it is built in
 
 
 def find(kind: str, name: str, built_in: Mapping[str, str]) -> Plug:
@@ -56,7 +56,7 @@ def names(kind: str, built_in: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def source_of(cls: Any) -> str:
-    """A hash of the files that define a class and the classes it extends, but for rrr's and Python's own."""
+    """A hash of the files that define a class and its base classes, without rrr's and Python's own."""
     modules = dict.fromkeys(c.__module__ for c in getattr(cls, "__mro__", (type(cls),)))
     files = []
     for name in modules:
@@ -75,13 +75,13 @@ def _of_file(kind: str, name: str) -> Any:
     except Exception as error:
         raise _broken(kind, name, error) from None
     if not hasattr(module, attribute):
-        found = ", ".join(_classes(module)) or "no class"
-        raise RrrError(f"--{kind} {name}: {path} has no {attribute} (it has {found})", USAGE)
+        classes = ", ".join(_classes(module)) or "no class"
+        raise RrrError(f"--{kind} {name}: {path} has no {attribute} (it has {classes})", USAGE)
     return getattr(module, attribute)
 
 
 def _module(path: Path) -> ModuleType:
-    """The module of a file, under a name of its own: a task called json.py must not become everybody's json."""
+    """The module of a file, under a name of its own: a task in json.py must not replace the module json."""
     path = path.resolve()
     name = f"rrr_plug_{content_id(str(path), path.read_bytes().hex())}"
     if name not in sys.modules:
@@ -89,7 +89,7 @@ def _module(path: Path) -> ModuleType:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses look their module up
+        sys.modules[name] = module  # dataclasses look up their module there
         try:
             spec.loader.exec_module(module)
         except BaseException:
@@ -107,7 +107,7 @@ def _points(kind: str) -> dict[str, EntryPoint]:
 
 
 def _broken(kind: str, name: str, error: Exception) -> RrrError:
-    """A plug that doesn't load, with the line of its file where it failed."""
+    """The error for a plug that doesn't load, with the line of its file where it failed."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
     line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if len(frames) > 1 else None
     where = f"line {line}: " if line else ""

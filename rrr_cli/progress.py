@@ -1,6 +1,6 @@
-"""Progress with an ETA on stderr, and a first Ctrl-C that finishes the batch.
+"""Progress with an ETA on stderr; the first Ctrl-C stops after the current batch.
 
-Nothing is drawn when stderr is not a terminal. stdout carries data only, so nothing here ever writes to it.
+Nothing is drawn if stderr is not a terminal. stdout carries data only, so this module never writes to it.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ class Work:
 
     @property
     def interrupted(self) -> bool:
-        """Whether a signal asked to stop after the batch at hand."""
+        """Whether a signal asked to stop after the current batch."""
         return self._signal is not None
 
     def advance(self, units: int, note: str = "") -> None:
-        """Count `units` as done, on disk; raise here if a signal came in meanwhile."""
+        """Count `units` as done and on disk; raise RrrError (exit 130 or 143) if a signal came meanwhile."""
         self.count(units, note)
         self.stop_if_interrupted()
 
     def count(self, units: int, note: str = "") -> None:
-        """Count `units` as done, and go on even if a signal came in."""
+        """Count `units` as done; don't raise, even if a signal came."""
         self.done += units
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, note=note)
@@ -72,7 +72,8 @@ class Work:
         """Raise RrrError (exit 130 or 143) if a signal asked to stop."""
         if self._signal is not None:
             raise RrrError(
-                f"stopped at {self.done} of {self.total}; what is written is whole. Run the same command to go on",
+                f"stopped at {self.done} of {self.total}; the rows written so far are complete. "
+                "Type the same command to resume",
                 128 + self._signal,
             )
 

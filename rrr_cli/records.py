@@ -10,8 +10,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 2  # 2: the identity of rows holds the task's words and every option
-READABLE_VERSIONS = (1, 2)  # older runs can be read, not continued
+SCHEMA_VERSION = 2  # since 2, the identity of rows includes the task's words and every option
+READABLE_VERSIONS = (1, 2)  # older runs can be read, not resumed
 
 
 def content_id(*parts: object) -> str:
@@ -35,7 +35,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a model is asked, and the reference that it never sees."""
+    """A problem as the model sees it, and the reference answer, which it never sees."""
 
     problem_id: str  #: hash of the problem's content
     task: str  #: task name, such as countdown
@@ -63,7 +63,7 @@ class Attempt:
     success: bool  #: the verifier's yes or no
     score: float  #: in [0, 1]; 1.0 or 0.0 where the task has no grades
     error_type: str | None  #: why it failed, from the task's closed set; null when it passed
-    feedback: str  #: what the environment says of it; never holds the reference
+    feedback: str  #: what the environment says about it; never contains the reference
     answer: str | None  #: what the verifier parsed out of the text
     prompt_tokens: int  #: length of the prompt in tokens
     completion_tokens: int  #: length of what the model wrote, in tokens
@@ -71,7 +71,7 @@ class Attempt:
     seed: int  #: of this sample
     temperature: float  #: of this sample; 0 is greedy
     parent_id: str | None  #: the failed attempt that this one answers
-    reflection_id: str | None  #: the reflection that it was given
+    reflection_id: str | None  #: the reflection before this retry
     reasoning: str | None  #: of a repair: what the reflector wrote before the repaired output; null in older rows
 
 
@@ -89,14 +89,14 @@ class Reflection:
     finish_reason: str  #: stop or length
     seed: int  #: of this sample
     temperature: float  #: of this sample
-    leaks_reference: bool  #: it holds the reference answer word for word
+    leaks_reference: bool  #: it contains the reference answer word for word
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One GRPO sample: a reflection and the retry that judged it, or (objective answer) an answer; what it earned."""
+    """One GRPO sample and its reward: a reflection and its retry, or (objective answer) an answer."""
 
-    step: int  #: optimiser step that was being worked on, 1-based
+    step: int  #: optimiser step, 1-based
     group: int  #: index of the group within the step; a group shares one failed attempt
     sample_index: int  #: 0-based within the group
     problem_id: str  #: the problem
@@ -105,16 +105,16 @@ class Rollout:
     retry: str | None  #: the try after it, all turns; trained with objective reflection+answer alone, null with answer
     success: bool | None  #: the verifier's verdict on the retry, or on the answer; null when the judge crashed
     error_type: str | None  #: why it failed; null when it passed
-    reward: float | None  #: what GRPO was given; null when the judge crashed (left out of the mean)
+    reward: float | None  #: the reward in GRPO; null when the judge crashed (left out of the mean)
     advantage: float  #: (reward - group mean) / (group std + 1e-4), or as --scale-rewards says
     reflection_tokens: int  #: tokens of the reflection, end-of-turn included; 0 where there is none
     retry_tokens: int  #: tokens of the retry, end-of-turn included; 0 where there is none
-    trained_tokens: int  #: tokens that the reward moves: those of the trained texts, or 0 where the advantage is 0
+    trained_tokens: int  #: tokens of the trained texts; 0 where the advantage is 0, which trains nothing
     reflection_finish: str | None  #: stop or length; null where there is no reflection
-    leaks_reference: bool | None  #: the reflection holds the reference answer word for word; null where there is none
+    leaks_reference: bool | None  #: the reflection contains the reference answer word for word; null without one
     answer: str | None  #: objective answer: a new first answer, trained; null with the other objectives
     try_finish: str | None  #: of the retry or the answer, whichever was judged: stop or length; null in older rows
-    generated_tokens: int | None  #: all that the sample cost: reflection and retry, or answer; null in older rows
+    generated_tokens: int | None  #: all tokens of the sample: reflection and retry, or answer; null in older rows
     transcript: list[Message] | None  #: the retry or the answer where it has several turns; null where it has one
 
 
@@ -151,7 +151,7 @@ class Loss:
     model: str  #: name of the model's folder under models/
     step: int  #: 1-based
     loss: float  #: mean over the trained tokens of the step (SFT), or over its pairs (DPO)
-    held_out_loss: float | None  #: the same over the held-out problems; null where it wasn't looked at after this step
+    held_out_loss: float | None  #: the same over the held-out problems; null where it wasn't computed after this step
     learning_rate: float  #: of this step
     grad_norm: float  #: before clipping
     seconds: float  #: wall time of the step
@@ -159,10 +159,10 @@ class Loss:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One problem put before one model: its two tries, the shared failed attempt, and the controls.
+    """One model on one problem: its two tries, the shared failed attempt, and the controls.
 
     `first` is the model's own first try. Where it failed: `second` is its retry after its own reflection, `blind` an
-    independent new sample, `plain` a retry that is told to try again without a reflection. `shared_*` is the
+    independent new sample, `plain` a retry without a reflection. `shared_*` is the
     reflection and retry on the *first* model's failed attempt, the same one for every model.
     """
 
@@ -171,7 +171,7 @@ class Evaluation:
     task: str  #: task name
     difficulty: str  #: the problem's level
     model: str  #: the name given in --model NAME=…
-    model_path: str  #: what the name stands for
+    model_path: str  #: the model of that name: a folder, a hub id or a known name
     model_fingerprint: str  #: hash of its weights, tokenizer and chat template
     first: str  #: text of the first try
     first_success: bool  #: its verdict
@@ -189,7 +189,7 @@ class Evaluation:
     shared_retry: str | None  #: this model's retry after that
     shared_success: bool | None  #: its verdict
     reflection_tokens: int | None  #: length of `reflection`
-    leaks_reference: bool | None  #: `reflection` holds the reference answer word for word
+    leaks_reference: bool | None  #: `reflection` contains the reference answer word for word
     temperature: float  #: the one temperature of every arm
     seed: int  #: of the whole evaluation
     turns: list[Message] | None  #: the first try where it has several turns; null where `first` is all of it
@@ -202,7 +202,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Forgetting:
-    """One item of a benchmark put before one model by lm-eval."""
+    """One model on one item of a benchmark, tested by lm-eval."""
 
     forgetting_id: str  #: hash of the item, the model's name and its weights
     benchmark: str  #: mmlu_pro, gsm8k, hellaswag or math
@@ -210,7 +210,7 @@ class Forgetting:
     item_id: str  #: hash of the item; the same for every model
     item_index: int  #: 0-based, in the task's data
     model: str  #: the name given in --model NAME=…
-    model_path: str  #: what the name stands for
+    model_path: str  #: the model of that name: a folder, a hub id or a known name
     model_fingerprint: str  #: hash of its weights, tokenizer and chat template
     metric: str  #: lm-eval's metric and filter, such as exact_match,flexible-extract
     score: float  #: 1.0 right, 0.0 wrong
@@ -218,9 +218,9 @@ class Forgetting:
     prompt_cut: bool  #: the prompt didn't fit the model's context and lost its beginning
     shots: int  #: worked examples before the question
     apply_chat_template: bool  #: the question was put in the model's chat format
-    item_limit: int | None  #: --limit: only so many items of the benchmark were asked; null for all
+    item_limit: int | None  #: --limit: the number of items tested of the benchmark; null for all
     source: str  #: the hub's data set, or the local files
-    data_fingerprint: str  #: hash of the items that were asked and of the worked examples
+    data_fingerprint: str  #: hash of the tested items and of the worked examples
 
 
 #: Table name -> its record. The folder of a table in a run has this name.

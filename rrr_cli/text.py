@@ -1,10 +1,10 @@
-"""Text that a model or a data set wrote, made safe to print: a terminal must not obey it."""
+"""Text of a model or a data set, made safe to print: without control characters, which a terminal obeys."""
 
 from __future__ import annotations
 
 import re
 
-# C0 but \t and \n, DEL, C1, and the characters that reorder what stands around them.
+# C0 but \t and \n, DEL, C1, and the characters that reorder the text around them.
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

@@ -1,4 +1,4 @@
-"""Hostile programs find nothing to reach in the sandbox, leave nothing behind, and can't pass for what they are not.
+"""Hostile programs can't reach outside the sandbox, leave nothing behind, and can't forge results.
 
 The programs run only on a rung of the ladder that has passed its self-test here: on a machine without one they are
 skipped. Nothing hostile runs with this process's rights.
@@ -32,7 +32,7 @@ def call(number, *arguments):
     ctypes.set_errno(0)
     return [libc.syscall(ctypes.c_long(number), *[ctypes.c_long(a) for a in arguments]), ctypes.get_errno()]
 """
-#: What must be refused: name -> body of f. Where it isn't, f returns something.
+#: What must be refused: name -> body of f, which returns a value if it isn't refused.
 FORBIDDEN = {
     "home": "return os.listdir(HOME)",
     "canary": "return open(CANARY).read()",
@@ -90,7 +90,7 @@ CALLS = {
 }
 SPENDERS = {
     "memory": ("return len(bytearray(1 << 30))", "resources"),
-    "memory bit by bit": ("kept = []\n    while True: kept.append(bytearray(20_000_000))", "resources"),
+    "memory bit by bit": ("blocks = []\n    while True: blocks.append(bytearray(20_000_000))", "resources"),
     "a huge number": ("return 1 << (1 << 24)", "resources"),
     "a huge text": ("return 'x' * 10_000_000", "resources"),
     "a huge list": ("return list(range(100_000))", "resources"),
@@ -112,7 +112,7 @@ SPENDERS = {
     "a crash": ("import ctypes; ctypes.string_at(0)", "resources"),
     "abort": ("import os; os.abort()", "resources"),
 }
-#: Programs that end or forge; none may count as done.
+#: Programs that end early or forge results; none may count as done.
 IMPOSTORS = {
     "exit 0": "import os\nos._exit(0)",
     "exit 0 when called": "def f():\n    import os\n    os._exit(0)",
@@ -130,21 +130,21 @@ IMPOSTORS = {
     "junk to every descriptor": (
         "import os\nfor fd in range(64):\n    try: os.write(fd, b'{}' * 9)\n    except OSError: pass\n"
         "def f(): return 1"),
-    "an exception that can't be told": (
+    "an exception that can't be printed": (
         "class E(BaseException):\n    def __str__(self): raise E\ndef f(): raise E"),
 }
 
 
 def available() -> Iterator[object]:
-    found, missing = ladder.rungs()
+    usable, missing = ladder.rungs()
     for name in ("bubblewrap", "landlock"):
-        why = missing.get(name) or ladder.self_test(found[name])
+        why = missing.get(name) or ladder.self_test(usable[name])
         yield pytest.param(name, marks=pytest.mark.skip(reason=f"no {name} here: {why}") if why else ())
 
 
 @pytest.fixture(scope="module", params=list(available()))
 def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
-    """A worker with less patience than usual, so that programs that spend time are over soon."""
+    """A worker with short time limits, so that slow programs end soon."""
     rung = ladder.rungs()[0][request.param]
     limits = rung.config["limits"] | {"RLIMIT_CPU": 1}
     with Guard(replace(rung, config=rung.config | {"seconds": 3, "cpu": 1, "limits": limits})) as guard:
@@ -196,10 +196,10 @@ def canary() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", FORBIDDEN)
-def test_what_is_outside_cannot_be_reached(worker: Worker, canary: Path, name: str):
+def test_nothing_outside_can_be_reached(worker: Worker, canary: Path, name: str):
     processes = group(worker)
     result = ask(worker, FORBIDDEN[name], f"HOME = {str(Path.home())!r}\nCANARY = {str(canary)!r}")
-    if name == "home" and result.status == "done":  # it may lie above the interpreter: an empty folder then
+    if name == "home" and result.status == "done":  # it may contain the interpreter: then it is an empty folder
         assert not {".ssh", ".bashrc", ".profile", ".cache"} & set(result.values[0])
     elif name == "sys":
         assert result.status == "raised"
@@ -210,7 +210,7 @@ def test_what_is_outside_cannot_be_reached(worker: Worker, canary: Path, name: s
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers of the calls are x86-64's")
-def test_system_calls_off_the_list_are_refused(worker: Worker):
+def test_unlisted_system_calls_are_refused(worker: Worker):
     processes = group(worker)
     names = list(CALLS)
     code = SYSCALL + f"def f(): return [call(*c) for c in {list(CALLS.values())!r}]"
@@ -221,7 +221,7 @@ def test_system_calls_off_the_list_are_refused(worker: Worker):
 
 
 @pytest.mark.parametrize("name", SPENDERS)
-def test_what_spends_too_much_is_stopped_and_said_so(worker: Worker, name: str):
+def test_a_program_over_a_limit_is_stopped(worker: Worker, name: str):
     body, status = SPENDERS[name]
     processes = group(worker)
     start = time.monotonic()
@@ -232,7 +232,7 @@ def test_what_spends_too_much_is_stopped_and_said_so(worker: Worker, name: str):
 
 
 @pytest.mark.parametrize("name", IMPOSTORS)
-def test_a_program_that_ends_itself_or_forges_results_is_not_done(worker: Worker, name: str):
+def test_a_program_that_forges_results_is_not_done(worker: Worker, name: str):
     processes = group(worker)
     result = worker.run(Job("", IMPOSTORS[name], "", ("f()",)))
     assert result.status in ("ended", "raised"), result
@@ -240,9 +240,9 @@ def test_a_program_that_ends_itself_or_forges_results_is_not_done(worker: Worker
     assert_unharmed(worker, processes)
 
 
-def test_it_has_another_uid_no_environment_and_no_open_files(worker: Worker):
-    code = ("import os\ndef opened():\n    found = []\n    for fd in range(64):\n        try: os.fstat(fd)\n"
-            "        except OSError: continue\n        found.append(fd)\n    return len(found)\n")
+def test_no_environment_and_no_open_files(worker: Worker):
+    code = ("import os\ndef opened():\n    count = 0\n    for fd in range(64):\n        try: os.fstat(fd)\n"
+            "        except OSError: continue\n        count += 1\n    return count\n")
     expressions = ("dict(os.environ)", "opened()", "os.getuid()", "os.getppid()", "os.getgid()")
     environ, opened, uid, parent, gid = worker.run(Job("", code, "", expressions)).values
     assert (environ, opened) == ({}, 5), "stdin, stdout, stderr, results, nonce"
@@ -252,7 +252,7 @@ def test_it_has_another_uid_no_environment_and_no_open_files(worker: Worker):
         assert parent < 10, "a process namespace of its own"
 
 
-def test_a_program_meets_nothing_of_the_one_before_it(worker: Worker):
+def test_programs_share_no_state(worker: Worker):
     spoil = ("import builtins, sys, os, math\nbuiltins.sum = lambda x: 7\nmath.pi = 3\nsys.path.clear()\n"
              "try: open('/tmp/left', 'w').write('x')\nexcept OSError: pass\ndef f(): return sum([])")
     assert worker.run(Job("", spoil, "", ("f()",))).values == (7,)
@@ -260,13 +260,13 @@ def test_a_program_meets_nothing_of_the_one_before_it(worker: Worker):
     assert worker.run(Job("", look, "", ("f()",))).values == ([0, True, False],)
 
 
-def test_hash_seeds_and_random_numbers_are_the_same_in_every_worker(worker: Worker):
+def test_hashes_and_random_numbers_are_fixed(worker: Worker):
     job = Job("import random", "def f(): return [list(set('abcdefgh')), random.random()]", "", ("f()",))
     with Worker(worker.rung) as other:
         assert worker.run(job) == other.run(job) == worker.run(job)
 
 
-def test_values_come_as_copies_of_exact_built_in_types(worker: Worker):
+def test_values_are_exact_built_in_types(worker: Worker):
     plain = [1, -2, True, None, 1.5, float("inf"), 2j, "é\ud800\x00", b"\xff", (1,), {1: [2]}, {1, 2}, frozenset({3})]
     code = f"import collections\nvalues = {plain!r}".replace("inf", "float('inf')")
     expressions = ("values", "collections.Counter('aab')", "collections.defaultdict(int, a=1)")
@@ -282,7 +282,7 @@ def test_values_come_as_copies_of_exact_built_in_types(worker: Worker):
     assert not any(value == 1 for value in result.values)
 
 
-def test_what_comes_back_is_judged_and_not_believed():
+def test_a_malformed_reply_is_not_trusted():
     assert outcome({}, 1).status == "ended"
     assert outcome({"status": "done", "loaded": True, "values": []}, 1).status == "ended", "a value is missing"
     assert outcome({"status": "done", "values": [["set", [["list", []]]]]}, 1).status == "ended", "unhashable"
@@ -292,7 +292,7 @@ def test_what_comes_back_is_judged_and_not_believed():
         decode(["pickle", "x"])
 
 
-def test_the_pool_keeps_the_order_replaces_dead_workers_and_leaves_no_process(worker: Worker):
+def test_the_pool_replaces_dead_workers(worker: Worker):
     pool = Pool(worker.rung, 2)
     jobs = [Job("", f"def f(): return {i}", "", ("f()",)) for i in range(40)]
     assert [o.values[0] for o in pool.run(jobs)] == list(range(40))
@@ -305,7 +305,7 @@ def test_the_pool_keeps_the_order_replaces_dead_workers_and_leaves_no_process(wo
     assert [group(w) for w in workers] == [set()] * len(workers)
 
 
-def test_a_killed_process_leaves_no_sandbox_behind(worker: Worker):
+def test_a_killed_process_leaves_no_sandbox(worker: Worker):
     code = ("import sys, time\nfrom rrr_cli.sandbox import ladder, pool\n"
             f"w = pool.Worker(ladder.rungs()[0][{worker.rung.name!r}])\n"
             "print(w._process.pid, flush=True)\ntime.sleep(99)")
@@ -322,7 +322,7 @@ def test_a_killed_process_leaves_no_sandbox_behind(worker: Worker):
     pytest.fail("its processes are still there")
 
 
-def test_without_a_sandbox_it_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch):
+def test_without_a_sandbox_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ladder, "rungs", lambda: ({}, {"bubblewrap": "bwrap isn't installed"}))
     monkeypatch.delenv(ladder.UNSAFE_VARIABLE, raising=False)
     with pytest.raises(RrrError, match="apt-get install bubblewrap") as caught:
@@ -336,7 +336,7 @@ def test_without_a_sandbox_it_is_refused_with_what_to_install(monkeypatch: pytes
         assert worker.run(Job("", "", "", ("len(bytearray(1 << 30))",))).status == "resources"
 
 
-def test_a_rung_that_does_not_hold_fails_its_self_test():
+def test_a_leaky_rung_fails_its_self_test():
     rung = ladder.unsafe()
     assert ladder.self_test(rung).startswith("network"), "a sandbox without walls"
     filter = seccomp.program(platform.machine())
@@ -348,7 +348,7 @@ def test_a_rung_that_does_not_hold_fails_its_self_test():
     assert ladder.self_test(replace(rung, prefix=("/no/such/program",)))
 
 
-def test_the_filter_knows_its_machines_and_no_other():
+def test_the_filter_covers_known_machines():
     for machine in seccomp.ARCHITECTURES:
         code = seccomp.program(machine)
         assert code is not None

@@ -1,6 +1,6 @@
-"""The four benchmarks that forgetting is measured on: which of lm-eval's tasks and scores, and which local files.
+"""The four benchmarks on which forgetting is measured: lm-eval's tasks and scores, and the names of local files.
 
-`rows.py` puts local files in place of the hub's data, `harness.py` runs lm-evaluation-harness. Nothing is read here.
+`rows.py` replaces the hub's data by local files, `harness.py` runs lm-evaluation-harness. Reads and writes nothing.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ SUBJECTS = (
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Which tasks of lm-eval, which of their scores, and how local rows stand in for the hub's."""
+    """Tasks of lm-eval, one of their scores, and how local rows replace the hub's."""
 
     folder: str  # of the official YAMLs, in lm_eval/tasks
     tasks: tuple[str, ...]  # lm-eval's names; each is a YAML in `folder`
     metric: str
-    filter: str  # how the answer is taken from the text
+    filter: str  # how lm-eval parses the answer out of the text
     files: dict[str, str]  # split -> file of --data-dir, without .jsonl or .jsonl.gz
-    columns: dict[str, tuple[type, ...]]  # that every local row has
-    local: dict[str, Any] = field(default_factory=dict)  # what the YAML over local rows says otherwise
+    columns: dict[str, tuple[type, ...]]  # of every local row -> allowed types
+    local: dict[str, Any] = field(default_factory=dict)  # settings of the YAML for local rows that differ
 
 
 BENCHMARKS = {
@@ -40,7 +40,7 @@ BENCHMARKS = {
         "gsm8k", ("gsm8k",), "exact_match", "flexible-extract",
         {"test": "gsm8k_test", "train": "gsm8k_train"}, {"question": (str,), "answer": (str,)},
     ),
-    # The rows of the text release hold one `ctx`, already joined and cleaned as the official task would.
+    # Local rows have one `ctx`, already joined and cleaned as the official task would.
     "hellaswag": Benchmark(
         "hellaswag", ("hellaswag",), "acc_norm", "none",
         {"validation": "hellaswag_val"}, {"ctx": (str,), "label": (int, str), "endings": (list,)},

@@ -1,7 +1,7 @@
-"""lm-evaluation-harness (lm-eval) as a library: a benchmark's items, a model as it takes it, and a score an item.
+"""lm-evaluation-harness (lm-eval) as a library: loads a benchmark, and scores a model on every item of it.
 
-Loads data from the hub or from local files (`rows.py`), and models as every stage does. Refuses data that doesn't load
-and a model that can't hold an answer.
+Reads data from the hub or from local files (`rows.py`), and models as every stage does. Refuses data that doesn't load
+and a model whose context is too short for an answer.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from rrr_cli.benchmarks.rows import copy_rows, local_file, write_task
 from rrr_cli.errors import RrrError
 from rrr_cli.records import content_id
 
-GENERATED = 256  # lm-eval's own limit where a task names none, in tokens
+GENERATED = 256  # tokens; lm-eval's limit for a task without one
 
 
 @dataclass(frozen=True)
 class Item:
     """One question of a benchmark."""
 
-    item_id: str  # hash of the question's row and its place
+    item_id: str  # hash of the question's row and its index
     task: str  # lm-eval's task
     index: int  # 0-based, in the task
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A benchmark's tasks with their data, and the items that are asked."""
+    """A benchmark's tasks with their data, and the items to ask."""
 
     name: str
     benchmark: Benchmark
-    tasks: dict[str, Any]  # name -> lm_eval Task; those with an item
+    tasks: dict[str, Any]  # name -> lm_eval Task; only those with an item
     items: list[Item]
     source: str  # a hub id, or local files
     fingerprint: str  # of the items and of the worked examples
@@ -50,7 +50,7 @@ class Loaded:
 
     @property
     def writes(self) -> int:
-        """Most tokens of an answer; 0 where choices are scored and nothing is written."""
+        """Most tokens of an answer; 0 where the model writes nothing, because choices are scored."""
         return max(longest_answer(task) for task in self.tasks.values())
 
 
@@ -62,32 +62,15 @@ def longest_answer(task: Any) -> int:
 
 
 def load(name: str, data_dir: Path | None, work: Path, limit: int | None, seed: int, max_tokens: int | None) -> Loaded:
-    """The benchmark's tasks, ready to run; `work` must outlive them.
+    """The benchmark's tasks, ready to run, and its items; the folder `work` must exist as long as they are used.
 
-    `limit` items of it (MMLU-Pro: spread over its subjects), all for None; `seed` draws the worked examples;
-    `max_tokens` in place of the tasks' own. Raises RrrError (exit 3): a missing file or column, or no such data.
+    `limit`: that many items (MMLU-Pro: spread over its subjects), None for all. `seed` draws the worked examples.
+    `max_tokens` replaces the tasks' own. Raises RrrError (exit 3): a missing file or column, or data that doesn't load.
     """
-    import lm_eval.tasks
-
     benchmark = BENCHMARKS[name]
-    official = Path(lm_eval.tasks.__file__).parent / benchmark.folder
-    paths = [official / f"{task}.yaml" for task in benchmark.tasks]
-    if data_dir is not None:
-        files = {split: local_file(data_dir, file) for split, file in benchmark.files.items()}
-        rows = {split: copy_rows(path, benchmark, work) for split, path in files.items()}
-        paths = [write_task(path, benchmark, rows, work) for path in paths]
-    try:
-        found = lm_eval.tasks.TaskManager(include_defaults=False).load([str(path) for path in paths])["tasks"]
-    except (OSError, ValueError) as error:
-        why = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        raise RrrError(
-            f"--benchmark {name}: its data doesn't load ({why}); check the network, or name a folder with its files: "
-            "--data-dir DIR"
-        ) from None
-    except IndexError:  # lm-eval looks at a task's first item
-        raise RrrError(f"--benchmark {name}: one of its tasks has no rows: {', '.join(benchmark.tasks)}") from None
-    counts = spread(limit, [len(task.eval_docs) for task in found.values()])
-    tasks = {task: found[task] for task, count in zip(found, counts, strict=True) if count}
+    all_tasks, source = load_tasks(name, benchmark, data_dir, work)
+    counts = spread(limit, [len(task.eval_docs) for task in all_tasks.values()])
+    tasks = {task: all_tasks[task] for task, count in zip(all_tasks, counts, strict=True) if count}
     for task in tasks.values():
         if task.config.num_fewshot is None:
             task.set_config(key="num_fewshot", value=0)
@@ -96,16 +79,40 @@ def load(name: str, data_dir: Path | None, work: Path, limit: int | None, seed: 
         task.set_fewshot_seed(seed=seed)
     items = [
         Item(content_id(name, task, i, row), task, i)
-        for task, count in zip(found, counts, strict=True)
-        for i, row in enumerate(found[task].eval_docs.select(range(count)))
+        for task, count in zip(all_tasks, counts, strict=True)
+        for i, row in enumerate(all_tasks[task].eval_docs.select(range(count)))
     ]
     shots = [list(task.fewshot_docs()) for task in tasks.values() if task.config.num_fewshot]
-    source = ", ".join(path.name for path in files.values()) if data_dir else next(iter(found.values())).DATASET_PATH
     return Loaded(name, benchmark, tasks, items, source, content_id(name, [i.item_id for i in items], shots))
 
 
+def load_tasks(name: str, benchmark: Benchmark, data_dir: Path | None, work: Path) -> tuple[dict[str, Any], str]:
+    """(name -> lm_eval Task, where the data came from). Raises RrrError (exit 3) as `load`."""
+    import lm_eval.tasks
+
+    official = Path(lm_eval.tasks.__file__).parent / benchmark.folder
+    paths = [official / f"{task}.yaml" for task in benchmark.tasks]
+    source = ""
+    if data_dir is not None:
+        files = {split: local_file(data_dir, file) for split, file in benchmark.files.items()}
+        rows = {split: copy_rows(path, benchmark, work) for split, path in files.items()}
+        paths = [write_task(path, benchmark, rows, work) for path in paths]
+        source = ", ".join(path.name for path in files.values())
+    try:
+        tasks = lm_eval.tasks.TaskManager(include_defaults=False).load([str(path) for path in paths])["tasks"]
+    except (OSError, ValueError) as error:
+        why = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        raise RrrError(
+            f"--benchmark {name}: its data doesn't load ({why}); check the network, or name a folder with its files: "
+            "--data-dir DIR"
+        ) from None
+    except IndexError:  # lm-eval reads a task's first item while it loads
+        raise RrrError(f"--benchmark {name}: one of its tasks has no rows: {', '.join(benchmark.tasks)}") from None
+    return tasks, source or next(iter(tasks.values())).DATASET_PATH
+
+
 def spread(limit: int | None, sizes: Sequence[int]) -> list[int]:
-    """How many of each task's items, `limit` together where they suffice; a higher limit keeps those of a lower one."""
+    """How many of each task's items, at most `limit` in all; a higher limit keeps the items of a lower one."""
     if limit is None:
         return list(sizes)
     each, more = divmod(limit, len(sizes))
@@ -114,7 +121,7 @@ def spread(limit: int | None, sizes: Sequence[int]) -> list[int]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing of lm-eval's reaches stdout; off a terminal its progress bars reach nobody."""
+    """Send lm-eval's output to stderr, not stdout; discard it, progress bars too, if stderr is not a terminal."""
     import logging
 
     import datasets
@@ -131,7 +138,7 @@ def quiet() -> Iterator[None]:
 
 
 class Harness:
-    """One model in memory, as lm-eval asks it: greedily, or by the likelihood of choices."""
+    """One model in memory for lm-eval, which decodes greedily or scores choices by their likelihood."""
 
     def __init__(self, model: str, dtype: str, device: str, batch_size: int, chat: bool) -> None:
         """`chat`: ask in the model's chat format. Raises RrrError: no such model, or no chat template (exit 3)."""
@@ -156,19 +163,19 @@ class Harness:
 
         if loaded.writes >= self.lm.max_length:
             raise RrrError(
-                f"--model {self.model} holds {self.lm.max_length} tokens, and an answer to {loaded.name} may take "
-                f"{loaded.writes}: type --max-tokens N, well under {self.lm.max_length}"
+                f"--model {self.model} has a context of {self.lm.max_length} tokens, and an answer to {loaded.name} "
+                f"may have {loaded.writes}: type --max-tokens N, well under {self.lm.max_length}"
             )
         counts = Counter(item.task for item in loaded.items)
-        for task in loaded.tasks.values():  # anew, so that every model gets the same worked examples
+        for task in loaded.tasks.values():  # again, so that every model gets the same worked examples
             task.set_fewshot_seed(seed=seed)
         result = evaluate(
             lm=self.lm, task_dict={"tasks": loaded.tasks}, samples={task: range(n) for task, n in counts.items()},
             bootstrap_iters=0, apply_chat_template=self.chat, fewshot_as_multiturn=self.chat,
         )
-        assert result is not None  # there is one process
+        assert result is not None  # None only on other ranks of a distributed run
         samples = {
-            (task, sample["doc_id"]): sample for task, of in result["samples"].items() for sample in of
+            (task, sample["doc_id"]): sample for task, rows in result["samples"].items() for sample in rows
             if sample["filter"] == loaded.benchmark.filter
         }
         return [self._row(item, samples[item.task, item.index], loaded) for item in loaded.items]
@@ -182,13 +189,13 @@ class Harness:
         }
 
     def _is_cut(self, arguments: Sequence[Any], writes: int) -> bool:
-        """Whether a prompt was so long that lm-eval cut its beginning off. An argument: a prompt and what follows."""
+        """Whether lm-eval cut off the beginning of a prompt. `arguments`: (prompt, choice or settings) pairs."""
         room = self.lm.max_length - writes if writes else self.lm.max_length + 1
         texts = [prompt if writes else prompt + choice for prompt, choice in arguments]
         return any(len(self.lm.tok_encode(text)) > room for text in texts)
 
     def close(self) -> None:
-        """Give the model's memory back, for the next one."""
+        """Free the model's memory for the next one."""
         import gc
 
         import torch

@@ -1,7 +1,7 @@
-"""A benchmark's local files in place of the hub's data: the same official task of lm-eval, over those rows.
+"""Local files in place of the hub's data, for the same official task of lm-eval.
 
-Every row is checked and copied into a working folder, beside a task YAML that includes the official one.
-Refuses a missing file and a row that lacks a column.
+Reads the files; writes every checked row into a working folder, with a task YAML that includes the official one.
+Refuses a missing file and a row without the benchmark's columns.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from rrr_cli.errors import RrrError
 
 
 def local_file(folder: Path, name: str) -> Path:
-    """`name`.jsonl.gz or `name`.jsonl in `folder`. Raises RrrError (exit 3) where neither is there."""
+    """`name`.jsonl.gz or `name`.jsonl in `folder`. Raises RrrError (exit 3) if there is neither."""
     for path in (folder / f"{name}.jsonl.gz", folder / f"{name}.jsonl"):
         if path.is_file():
             return path
-    wanted = ", ".join(f"{file}.jsonl[.gz]" for b in BENCHMARKS.values() for file in b.files.values())
-    raise RrrError(f"--data-dir {folder} holds no {name}.jsonl.gz or {name}.jsonl; all four benchmarks want {wanted}")
+    names = ", ".join(f"{file}.jsonl[.gz]" for b in BENCHMARKS.values() for file in b.files.values())
+    raise RrrError(f"--data-dir {folder} has no {name}.jsonl.gz or {name}.jsonl; the four benchmarks need {names}")
 
 
 def copy_rows(path: Path, benchmark: Benchmark, work: Path) -> Path:
-    """The checked rows of `path` as plain JSON Lines in `work`, but those whose `answer` isn't their `answer_index`.
+    """The checked rows of `path` as plain JSON Lines in `work`, without rows whose `answer` isn't their `answer_index`.
 
-    MMLU-Pro has one such row (question_id 3983). Raises RrrError (exit 3) for what is no row of the benchmark.
+    MMLU-Pro has one such row (question_id 3983). Raises RrrError (exit 3): no rows, or rows of something else.
     """
     copy = work / f"{path.name.partition('.')[0]}.jsonl"
-    kept = 0
+    count = 0
     try:
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rt", encoding="utf-8") as lines, copy.open("w") as out:
@@ -38,31 +38,31 @@ def copy_rows(path: Path, benchmark: Benchmark, work: Path) -> Path:
                 row = checked(json.loads(line), benchmark, f"{path}, line {number}")
                 if "answer_index" not in row or row["answer"] == "ABCDEFGHIJ"[row["answer_index"]]:
                     out.write(json.dumps({name: row[name] for name in benchmark.columns}) + "\n")
-                    kept += 1
+                    count += 1
     except (OSError, EOFError, ValueError) as error:
         raise RrrError(f"{path} is not JSON Lines: {error}") from error
-    if not kept:
-        raise RrrError(f"{path} holds no rows")
+    if not count:
+        raise RrrError(f"{path} has no rows")
     return copy
 
 
 def checked(row: Any, benchmark: Benchmark, place: str) -> dict[str, Any]:
     """`row` if it has the benchmark's columns. Raises RrrError (exit 3)."""
     if not isinstance(row, dict):
-        raise RrrError(f"{place}: wanted an object, found {type(row).__name__}")
+        raise RrrError(f"{place}: it must be an object, and is {type(row).__name__}")
     for name, kinds in benchmark.columns.items():
         if not isinstance(row.get(name), kinds):
-            found = f"is {type(row[name]).__name__}" if name in row else "isn't there"
-            raise RrrError(f"{place}: {name} {found}; wanted the columns {', '.join(benchmark.columns)}")
-    if "activity_label" in row:  # its ctx would be another prompt than the official one
-        raise RrrError(f"{place}: wanted ctx to begin with the activity's label, as in 'High jump: The boy …'")
+            problem = f"is {type(row[name]).__name__}" if name in row else "is missing"
+            raise RrrError(f"{place}: {name} {problem}; a row needs the columns {', '.join(benchmark.columns)}")
+    if "activity_label" in row:  # ctx without the label differs from the official prompt
+        raise RrrError(f"{place}: ctx must begin with the activity's label, as in 'High jump: The boy …'")
     if not 0 <= row.get("answer_index", 0) < 10:
         raise RrrError(f"{place}: answer_index {row['answer_index']} is not in 0..9")
     return row
 
 
 def write_task(official: Path, benchmark: Benchmark, rows: dict[str, Path], work: Path) -> Path:
-    """A task YAML (JSON is YAML) in `work`: the official one, over local rows."""
+    """Write a task YAML (JSON is YAML) for local rows into `work`, over the official one; return its path."""
     path = work / official.name
     path.write_text(json.dumps({
         "include": str(official), "task": official.stem, "dataset_path": "json", "dataset_name": None,

@@ -29,14 +29,14 @@ def engine_class(name: str) -> Any:
 
 
 def takes(cls: Any) -> set[str]:
-    """The engine options that a class's constructor names; any other is refused where a user gives it."""
+    """The names of the engine options that a class's constructor accepts; a user who gives another one is refused."""
     return {p.name for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY}
 
 
 def load_engine(name: str, model: str, **options: Any) -> Engine:
     """Engine `name` with `model`: a model as `resolve` takes it, or (openai) the name that a server knows it by.
 
-    `options` are those that the engine takes. Raises RrrError: unknown engine (exit 2), model not found (3), extra not
+    `options` are those of `takes`. Raises RrrError: unknown engine (exit 2), model not found (3), extra not
     installed or no server (4).
     """
     engine: Engine = engine_class(name)(model, **options)

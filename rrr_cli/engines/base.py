@@ -39,7 +39,7 @@ class Completion:
 
 
 def no_room(prompt_tokens: int) -> Completion:
-    """The completion of a prompt that fills the context: nothing, which counts as an answer and is never dropped."""
+    """The completion of a prompt that fills the context: empty, but it counts as an answer and is never dropped."""
     return Completion("", 0, "length", prompt_tokens)
 
 
@@ -58,13 +58,13 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the model's memory back; the engine generates no more. For loading the next model on the same device."""
+        """Free the model's memory, so that the next model fits on the device. The engine can't generate after this."""
         ...
 
 
 class NamedEngine(Engine, Protocol):
     """An engine that `--engine` can name. Built as `cls(model, *, …)`: its keyword-only arguments are the options of
-    `rrr_cli.options.EngineOptions` that it has a use for; a user who gives it another one is refused.
+    `rrr_cli.options.EngineOptions` that it uses. Any other option that a user gives is refused.
     """
 
     @classmethod

@@ -1,6 +1,6 @@
-"""OpenAI's chat completions as they go over the wire: a request's body, what an answer holds, and what an error says.
+"""OpenAI's chat completions on the wire: builds the body of a request, parses responses and error messages.
 
-Pure: nothing is sent from here. An answer is hostile: whatever it holds, it becomes a `Completion` or a ValueError.
+Pure: nothing is sent from here. Responses aren't trusted: any content becomes a `Completion` or a ValueError.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ def body(model: str, prompt: Prompt, seed: int, sampling: Sampling) -> dict[str,
     request: dict[str, Any] = {
         "model": model, "messages": [{"role": m.role, "content": m.content} for m in prompt.messages],
         **asdict(sampling), "n": 1,
-        "seed": derive_seed("openai", seed) >> 32,  # 31 bits, which every server can hold
+        "seed": derive_seed("openai", seed) >> 32,  # 31 bits: every server accepts as many
     }
     return request | ({"tools": json.loads(prompt.tools)} if prompt.tools else {})
 
 
 def completion(response: Response) -> Completion:
-    """What the model wrote. Calls that the server parsed become text again, for the task's verifier.
+    """What the model wrote. Tool calls that the server parsed become text again, for the task's verifier.
 
-    Raises ValueError: no chat completion, or one without token counts or with an end that isn't the model's.
+    Raises ValueError: not a chat completion, no token counts, or a finish_reason that isn't in `FINISH`.
     """
     try:
         answer = response.json()
@@ -66,31 +66,31 @@ class Overflow(NamedTuple):
 
     context: int  # length of the window in tokens
     prompt_tokens: int
-    exact: bool  # else the prompt has at least so many
+    exact: bool  # False: the prompt has at least `prompt_tokens`
 
 
 def too_long(response: Response) -> Overflow | None:
-    """How a 400 says that prompt and answer are longer than the window; None where it says something else."""
-    said = response.text
-    if not TOO_LONG.search(said):
+    """The lengths in an error that says prompt and answer are longer than the window; None for any other error."""
+    text = response.text
+    if not TOO_LONG.search(text):
         return None
-    context, prompt = CONTEXT.search(said), PROMPT.search(said)
-    exact = bool(prompt) and not re.search("at least", said)  # vLLM counts no further than it must
+    context, prompt = CONTEXT.search(text), PROMPT.search(text)
+    exact = bool(prompt) and not re.search("at least", text)  # vLLM stops counting once the prompt is too long
     return Overflow(int(context[1]) if context else 0, int(prompt[1]) if prompt else 0, exact)
 
 
-def words(response: Response) -> str:
-    """An error's message, in whichever place servers put it, or else the whole text."""
+def error_text(response: Response) -> str:
+    """An error's message, from any of the fields where servers put it, else the whole body."""
     try:
-        found = response.json()
-        found = found.get("error", found)
-        return found if isinstance(found, str) else str(found.get("message") or found.get("detail") or found)
+        body = response.json()
+        error = body.get("error", body)
+        return error if isinstance(error, str) else str(error.get("message") or error.get("detail") or error)
     except (ValueError, AttributeError, RecursionError):
         return response.text
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for, as a number or as a date; None where it holds neither."""
+    """Seconds to wait by a Retry-After header, which is a number or a date; None where it is neither."""
     if value is None:
         return None
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):

@@ -1,15 +1,15 @@
 """Sampling from a transformers model in memory: prompts in, token ids out. No files, no text.
 
-A prompt is prefilled once for all of its samples. Rows of different lengths decode side by side, their ends aligned at
-the right of one buffer of keys and values; a step writes one column of it in place. When a quarter of the rows are
-done, the buffer is rebuilt: finished rows leave, waiting ones enter.
+A prompt is prefilled once for all of its samples. Rows of different lengths decode side by side, right-aligned in one
+buffer of keys and values; a step writes one column of it in place. When a quarter of the rows are done, the buffer is
+rebuilt: finished rows leave, waiting ones enter.
 
 **What a seed promises.** Token t of a sample is drawn by inverting the cumulative distribution (float64, in the order
 of the vocabulary) at uniform number t of `Philox(seed)`. So a sample is a function of its prompt, its seed, the options
 and the weights: the batch size, the order and the neighbours enter only through the rounding of batched matrix
-products. In float32 this changes a token about never (a uniform has to fall within ~1e-6 of a boundary); in bfloat16
-it changes one now and then, and from that token on the text differs. Another device, dtype or library version may
-change tokens likewise, and so may vLLM, which has a sampler of its own.
+products. In float32 this almost never changes a token (a uniform has to fall within ~1e-6 of a boundary); in bfloat16
+it sometimes does, and from that token on the text differs. Another device, dtype or library version may change tokens
+too. vLLM has its own sampler and gives other texts.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ PREFILL_TOKENS = 16384  # of one prefill forward; bounds its memory
 
 @dataclass
 class _Row:
-    """One sample on its way."""
+    """One sample being decoded."""
 
-    index: int  # of its prompt
+    index: int  # of its prompt, in prompts_B
     prompt: Sequence[int]
-    uniforms: np.ndarray[Any, Any]  # one a token that it may write
-    ids: list[int]  # what it has written
+    uniforms: np.ndarray[Any, Any]  # one for each token that it may write
+    ids: list[int]  # written so far
     done: bool = False
 
     @property
@@ -69,7 +69,7 @@ class _Buffer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     def get_seq_length(self) -> int:
-        """Columns in use. (The base class takes an empty tensor for an uninitialised layer.)"""
+        """Columns in use. (The base class treats an empty tensor as an uninitialised layer.)"""
         return int(self.keys.shape[2])
 
     def _show(self, width: int) -> None:
@@ -80,11 +80,11 @@ def sample(
     model: Any, prompts_B: Sequence[Sequence[int]], seeds_B: Sequence[Sequence[int]], sampling: Sampling,
     eos_ids: Sequence[int], *, batch_size: int = 256, max_model_len: int | None = None,
 ) -> list[list[list[int]]]:
-    """Token ids completions_B_N, one a seed, each with its end-of-turn token where it got to one.
+    """Token ids completions_B_N, one completion a seed; it ends with an end-of-turn token unless it was cut.
 
-    At most `batch_size` rows decode at once. The model is left in the mode (train or eval) in which it came. Raises
-    RrrError (exit 3): a prompt is empty or leaves no room in the context, an architecture without plain attention
-    layers, or probabilities that aren't finite.
+    At most `batch_size` rows decode at once. The model keeps its mode (train or eval). Raises RrrError (exit 3): a
+    prompt is empty or leaves no room in the context, the model has other than plain attention layers, or its
+    probabilities aren't finite.
     """
     context = context_length(model, max_model_len)
     for prompt in prompts_B:
@@ -93,7 +93,7 @@ def sample(
                 f"a prompt is {len(prompt)} tokens long; this model's context takes 1 to {context - 1} and an answer: "
                 "choose a model with a longer context, or raise --max-model-len if that is what limits it"
             )
-    # neighbours in the queue have like lengths: little padding
+    # neighbours in the queue have similar lengths: little padding
     order = sorted(range(len(prompts_B)), key=lambda b: len(prompts_B[b]))
     queue = [(b, n) for b in order for n in reversed(range(len(seeds_B[b])))]  # taken from the end
     ids_B_N: list[list[list[int]]] = [[[] for _ in seeds] for seeds in seeds_B]
@@ -111,13 +111,14 @@ def sample(
 
 
 def context_length(model: Any, max_model_len: int | None = None) -> int:
-    """Tokens of prompt and answer together that the model takes."""
+    """The most tokens of prompt and answer together."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return min(n for n in (limit, max_model_len, 2**31) if n)
 
 
 def pick(logits_R_V: torch.Tensor, uniforms_R: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """Tokens (R,): the most likely at temperature 0, else the inverse of the cumulative distribution at a uniform."""
+    """Tokens (R,) from logits (R, V): argmax at temperature 0, else the inverse of the cumulative distribution at (R,)
+    uniforms."""
     if sampling.temperature == 0:
         return logits_R_V.argmax(-1)
     probs = torch.softmax(logits_R_V.float() / sampling.temperature, -1)
@@ -152,7 +153,7 @@ class _Decoder:
         keep = [i for i, row in enumerate(self.rows) if not row.done]
         self.rows = self.live + entering
         width = max(row.length for row in self.rows)
-        self.buffers = [self._kept(buffer, keep, width) for buffer in self.buffers] if keep else []
+        self.buffers = [self._copied(buffer, keep, width) for buffer in self.buffers] if keep else []
         start = len(keep)
         for rows_P in _prefill_groups(entering):
             for i, layer in enumerate(self._prefill([rows[0].prompt for rows in rows_P])):
@@ -171,7 +172,7 @@ class _Decoder:
         token_R = torch.tensor([(row.ids or row.prompt)[-1] for row in self.rows], device=device)
         uniforms_R_T = torch.from_numpy(np.stack([_window(row) for row in self.rows])).to(device)
         cache = Cache(layers=list(self.buffers))
-        enough = -(-len(self.rows) // 4)
+        enough = -(-len(self.rows) // 4)  # a quarter, rounded up
         for t in range(ROOM):
             # a finished row runs on until the rebuild: its position must stay inside the context
             position_R = (length_R + t).clamp(max=self.context - 1)
@@ -202,7 +203,8 @@ class _Decoder:
         self.model(input_ids=ids.to(self.model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
         return list(cache.layers)
 
-    def _kept(self, buffer: _Buffer, keep: list[int], width: int) -> _Buffer:
+    def _copied(self, buffer: _Buffer, keep: list[int], width: int) -> _Buffer:
+        """A buffer of `width` columns with the rows of `keep`, right-aligned, and room for entering ones."""
         index = torch.tensor(keep, device=buffer.keys.device)
         keys, values = self._empty(buffer.keys, width), self._empty(buffer.values, width)
         used = min(width, buffer.get_seq_length())  # columns further left are padding by now
@@ -211,12 +213,12 @@ class _Decoder:
         return _Buffer(keys, values, width)
 
     def _empty(self, like: torch.Tensor, width: int) -> torch.Tensor:
-        # zeros: what a mask hides must still be a number
+        # zeros: masked values must be finite, or attention gives NaN
         return like.new_zeros(len(self.rows), like.shape[1], width + ROOM, like.shape[3])
 
 
 def _take(queue: list[tuple[int, int]], free: int, idle: bool) -> list[tuple[int, int]]:
-    """The next samples, at most `free`; a prompt's enter together, unless they are more than the whole batch."""
+    """The next samples, at most `free`; those of one prompt enter together, unless a whole batch can't hold them."""
     whole = most = min(free, len(queue))
     while 0 < whole < len(queue) and queue[-whole][0] == queue[-whole - 1][0]:
         whole -= 1
@@ -224,7 +226,7 @@ def _take(queue: list[tuple[int, int]], free: int, idle: bool) -> list[tuple[int
 
 
 def _prefill_groups(rows: list[_Row]) -> Iterator[list[list[_Row]]]:
-    """The rows of each prompt, in groups of prompts that one forward prefills."""
+    """The rows of each prompt, in groups of prompts that are prefilled by one forward."""
     group: list[list[_Row]] = []
     for _, of_prompt in groupby(rows, key=lambda row: row.index):
         group.append(list(of_prompt))
@@ -245,7 +247,7 @@ def _spread(states_P: torch.Tensor, columns_R: torch.Tensor, rows_P: list[list[_
 
 
 def _window(row: _Row) -> np.ndarray[Any, Any]:
-    """The row's next ROOM uniforms, padded with zeros that no token comes from."""
+    """The row's next ROOM uniforms (ROOM,), padded with zeros, which are never used."""
     window = np.zeros(ROOM)
     block = row.uniforms[len(row.ids) : len(row.ids) + ROOM]
     window[: len(block)] = block

@@ -1,6 +1,6 @@
 """What `--model` means: "tiny", "smollm2", a folder (full model or LoRA adapter) or a hub id; and its fingerprint.
 
-Reads model folders; a hub id is fetched through huggingface_hub (or found in its cache when offline). Refuses weights
+Reads model folders; a hub id is fetched through huggingface_hub (or read from its cache when offline). Refuses weights
 that aren't safetensors and code that comes with a model.
 """
 
@@ -18,16 +18,16 @@ from rrr_cli.extras import require
 
 WHOLE_FILE_BYTES = 64 * 2**20  # hash smaller files whole
 BLOCK_BYTES = 2**20
-PROVENANCE = "rrr.json"  # how rrr made a model, written beside its weights
+PROVENANCE = "rrr.json"  # how rrr trained or converted a model, written beside its weights
 ABOUT = {PROVENANCE, "provenance.json"}
 BLOCKS = 16  # evenly spaced blocks, first and last included, of a bigger file
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 
-#: The models that have a name here. All else is a folder or a hub id.
+#: The models that have a name here. Any other --model is a folder or a hub id.
 NAMED = {
     "tiny": "a demonstration model of 0.7 million parameters, for Countdown only; embedded",
-    "tiny-tools": "likewise, for function_calling at its easy level",
-    "tiny-household": "likewise, for household at its easy level, and for repairs",
+    "tiny-tools": "the same, for function_calling at its easy level",
+    "tiny-household": "the same, for household at its easy level, and for repairs",
     "smollm2": "SmolLM2-135M-Instruct, pretrained, Apache-2.0; 270 MB",
 }
 EMBEDDED = ("tiny", "tiny-tools", "tiny-household")
@@ -73,7 +73,7 @@ def resolve(model: str) -> ResolvedModel:
 
 
 def on_disk(name: str) -> str | None:
-    """The folder of one of `NAMED`, or None where it wasn't fetched."""
+    """The folder of one of `NAMED`, or None if it isn't fetched yet."""
     try:
         return str(resolve(name).path)
     except RrrError:
@@ -81,20 +81,22 @@ def on_disk(name: str) -> str | None:
 
 
 def load_tokenizer(model: ResolvedModel) -> Any:
-    """The model's tokenizer. Raises RrrError (exit 3) where none loads without code of its own."""
+    """The model's tokenizer. Raises RrrError (exit 3): it doesn't load, or needs code that comes with the model."""
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(str(model.tokenizer), trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise RrrError(f"--model {model.name}: no tokenizer that loads in {model.tokenizer}: {_line(error)}") from None
+        raise RrrError(
+            f"--model {model.name}: the tokenizer in {model.tokenizer} doesn't load: {_first_line(error)}"
+        ) from None
 
 
 def fingerprint(folder: Path) -> str:
     """A hash of a model folder: its JSON and template files whole, its weights whole or (from 64 MiB) by blocks.
 
-    What rrr wrote about how the model was made (`ABOUT`) is left out: the same weights are the same model. A snapshot
-    of the hub is its commit, which already is a hash of everything.
+    The files in `ABOUT`, which say how the model was trained, are left out: the same weights are the same model. A
+    snapshot of the hub is named by its commit, which already is a hash of everything.
     """
     if folder.parent.name == "snapshots":
         return folder.name
@@ -118,7 +120,7 @@ def _folder(model: str) -> Path:
     if path.is_dir():
         return path.resolve()
     if path.is_file():
-        raise RrrError(f"--model {model} is a file; wanted the folder of a model in Hugging Face format")
+        raise RrrError(f"--model {model} is a file; name the folder of a model in Hugging Face format")
     if model.count("/") > 1 or model.startswith((".", "/", "~")):  # no hub id looks like this
         raise RrrError(f"--model {model}: there is no such folder; check the path")
     return _snapshot(model)
@@ -140,9 +142,9 @@ def _snapshot(repo: str) -> Path:
 
 def _checked(folder: Path, config: str) -> Path:
     if not (folder / config).is_file():
-        raise RrrError(f"{folder} is no model: it holds no {config}; wanted a folder in Hugging Face format")
+        raise RrrError(f"{folder} is not a model folder: it has no {config}; name a folder in Hugging Face format")
     if not any(folder.glob("*.safetensors")):
-        raise RrrError(f"{folder} holds no *.safetensors; other weight formats can run code and aren't loaded")
+        raise RrrError(f"{folder} has no *.safetensors; other weight formats can run code and aren't loaded")
     return folder
 
 
@@ -157,5 +159,5 @@ def _hash_file(path: Path, digest: hashlib._Hash) -> None:
             digest.update(file.read(BLOCK_BYTES))
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]

@@ -1,8 +1,8 @@
-"""Chats to token ids and token ids to text: the one renderer of every engine and of GRPO.
+"""Chats to token ids and token ids to text: the one renderer of the transformers and vLLM engines and of GRPO.
 
-Both engines are given token ids, so that the same chat is the same prompt everywhere. A tokenizer without a chat
-template gets the plain one below; a template that refuses the chat (unknown role) is an error, never a guess. Tools go
-through the template where it shows them, else into a system turn (`prompts.TOOLS`), else before the user's first words.
+Engines get token ids, so that the same chat is the same prompt everywhere. A tokenizer without a chat template gets
+`plain_chat`; a template that refuses the chat (unknown role) is an error, never a guess. Tools go through the template
+if it shows them, else into a system turn (`prompts.TOOLS`), else before the user's first words.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def render(tokenizer: Any, messages: Sequence[Message], tools: str | None = None
 
 @lru_cache(maxsize=32)
 def tools_place(tokenizer: Any, template: str) -> str:
-    """Where the tools of a chat go: "template" where the chat template shows them, else "system" or, where it refuses
-    or drops a system turn, "user". Found by rendering a tool of a name that stands nowhere else.
+    """Where the tools of a chat go: "template" if the chat template shows them, else "system" or, if it refuses or
+    drops a system turn, "user". Decided by rendering a tool with a unique name and searching for that name.
     """
     from jinja2 import TemplateError
 
@@ -74,11 +74,11 @@ def tools_place(tokenizer: Any, template: str) -> str:
 
 def with_tools(messages: Sequence[Message], tools: str, place: str) -> tuple[Message, ...]:
     """The chat with the tools as text: in its system turn ("system"), or before its first turn's words ("user")."""
-    told = TOOLS.format(tools=tools)
+    text = TOOLS.format(tools=tools)
     first = messages[0]
     if place == "system" and first.role != "system":
-        return (Message("system", told), *messages)
-    parts = (first.content, told) if first.role == "system" else (told, first.content)
+        return (Message("system", text), *messages)
+    parts = (first.content, text) if first.role == "system" else (text, first.content)
     return (Message(first.role, "\n\n".join(parts)), *messages[1:])
 
 

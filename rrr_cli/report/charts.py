@@ -1,6 +1,6 @@
 """The two charts of `rrr report`, as SVG that is the same bytes for the same numbers. Drawn by matplotlib.
 
-Text stays text, set in the page's own type. Names are drawn as they are: no mathematics is read out of a `$`.
+Text stays text in the page's font. Names are drawn as they are: a `$` starts no formula. Writes no file.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def bars(levels: Sequence[str], names: Sequence[str], rates: dict[tuple[str, str
         width = 0.8 / (2 * len(names))
         for i, name in enumerate(names):
             for j, (measure, alpha) in enumerate((("first_try", 0.45), ("second_try", 1.0))):
-                given = [(k, rates[level, name][measure]) for k, level in enumerate(levels) if (level, name) in rates]
-                x = [k - 0.4 + width * (2 * i + j + 0.5) for k, _ in given]
-                heights = [100 * r["value"] for _, r in given]
-                spread = [[100 * (r["value"] - r["low"]) for _, r in given],
-                          [100 * (r["high"] - r["value"]) for _, r in given]]
+                shown = [(k, rates[level, name][measure]) for k, level in enumerate(levels) if (level, name) in rates]
+                x = [k - 0.4 + width * (2 * i + j + 0.5) for k, _ in shown]
+                heights = [100 * r["value"] for _, r in shown]
+                spread = [[100 * (r["value"] - r["low"]) for _, r in shown],
+                          [100 * (r["high"] - r["value"]) for _, r in shown]]
                 axes.bar(x, heights, width * 0.9, color=COLOURS[i % len(COLOURS)], alpha=alpha,
                          label=safe_text(f"{name}, {measure.replace('_', ' ')}"))
                 axes.errorbar(x, heights, spread, fmt="none", ecolor=INK, elinewidth=0.9, capsize=2)
@@ -94,7 +94,7 @@ def _lines(
 
 @contextmanager
 def _style(title: str) -> Iterator[None]:
-    """Our settings and no others: a reader's own matplotlibrc would make another page."""
+    """Only these settings: a user's matplotlibrc must not change the page."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({**STYLE, "svg.hashsalt": title})
@@ -102,10 +102,10 @@ def _style(title: str) -> Iterator[None]:
 
 
 def _svg(figure: Figure, title: str) -> Markup:
-    """The drawing without what surrounds it in a file of its own: prologue, date, size in points."""
+    """The drawing as an inline <svg>: without XML prologue, date and size in points."""
     out = io.StringIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of glyphs that matplotlib's own font lacks; the page's font draws them
+        warnings.simplefilter("ignore")  # about glyphs missing in matplotlib's font; the page uses its own
         figure.savefig(out, format="svg", transparent=True,
                        metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = out.getvalue()

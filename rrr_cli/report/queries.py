@@ -1,7 +1,7 @@
-"""The SQL behind every number of `rrr report`, as it stands on the page: each statement runs in `rrr sql` too.
+"""The SQL behind every number of `rrr report`, as shown on the page: each statement runs in `rrr sql` too.
 
-Nothing is put into the text, so that no model's name or words can change a query: what a statement can't know (which
-model is the first) is chosen from its rows.
+The statements are constants, so that no model's name or text can change a query. What a statement can't know (which
+model is the first) is selected from its rows in Python.
 """
 
 MINED = """\
@@ -107,7 +107,7 @@ select benchmark, a.model as a, b.model as b, count(*) as n,
 from forgetting as a join forgetting as b using (benchmark, item_id)
 where a.model <> b.model group by all order by all"""
 
-# Galleries: the first four of each kind in the order of their problems' ids, which are hashes; none is picked by hand.
+# Galleries: the first four of each kind by problem id, which is a hash; none is picked by hand.
 
 STORIES_PAIRED = """\
 select a.model as before, b.model as after,

@@ -1,6 +1,7 @@
-"""The numbers of `rrr eval` once more, this time from SQL: the same keys, the same values, and the verdicts on them.
+"""The numbers of `rrr eval --json`, computed from SQL: the same keys and values, and verdicts in words.
 
-Counts come from the statements of `queries.py`; intervals and p are functions of those counts (`metrics.py`).
+Counts come from the statements of `queries.py`; intervals and p are functions of those counts (`metrics.py`). Reads
+through the given `Ask`; writes nothing.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ CONTROLS = ("blind_second_try", "retry_without_reflection")
 
 
 def results(ask: Ask, names: Sequence[str]) -> Row:
-    """What `rrr eval --json` prints of the models `names`, the first of which the others are compared with."""
+    """What `rrr eval --json` prints for the models `names`; the others are compared with the first."""
     totals = {row["model"]: row for row in ask(queries.RATES)}
     levels = ask(queries.BY_DIFFICULTY)
-    failed, told = ask(queries.ERRORS), {row["model"]: row for row in ask(queries.REFLECTIONS)}
+    failed, by_model = ask(queries.ERRORS), {row["model"]: row for row in ask(queries.REFLECTIONS)}
     models = []
     for name in names:
         row, own = totals[name], [level for level in levels if level["model"] == name]
-        reflections = told.get(name, {"n": 0, "mean_tokens": None, "repetition": None})
+        reflections = by_model.get(name, {"n": 0, "mean_tokens": None, "repetition": None})
         models.append({
             "name": name, "n": row["n"], **rates(row), "n_failures": row["n_failures"],
             "temperature": row["temperature"], "seed": row["seed"], "errors": errors(failed, name),
@@ -47,9 +48,9 @@ def rates(counts: Row) -> Row:
 
 
 def share(passed: int, n: int) -> Row | None:
-    """`passed` of `n` as {"value", "low", "high"}; None of none."""
-    found = rate([True] * passed + [False] * (n - passed))
-    return asdict(found) if found else None
+    """`passed` of `n` as {"value", "low", "high"}; None for n = 0."""
+    interval = rate([True] * passed + [False] * (n - passed))
+    return asdict(interval) if interval else None
 
 
 def errors(rows: Sequence[Row], name: str) -> Row:
@@ -64,7 +65,7 @@ def errors(rows: Sequence[Row], name: str) -> Row:
 def comparisons(ask: Ask, names: Sequence[str]) -> list[Row]:
     """Every two models by each measure; then each model's second try against its own controls."""
     pairs = against(ask, names)
-    found = [
+    tests = [
         {"a": a, "b": b, "measure": measure, **asdict(paired(*pairs[a, b, measure][:2]))}
         for a, b in combinations(names, 2) for measure in MEASURES
     ]
@@ -72,26 +73,26 @@ def comparisons(ask: Ask, names: Sequence[str]) -> list[Row]:
     for name in names:
         for control in CONTROLS:
             won, lost = own[name][f"{control}_won"], own[name][f"{control}_lost"]
-            found.append({
+            tests.append({
                 "a": name, "b": name, "measure": f"second_try over {control}", **asdict(paired(won, lost)),
             })
-    return found
+    return tests
 
 
 def against(ask: Ask, names: Sequence[str]) -> dict[tuple[str, str, str], tuple[int, int, int]]:
-    """(a, b, measure) -> problems won by b, lost by b, and given to both, for a before b in `names`."""
-    found = {(a, b, measure): (0, 0, 0) for a, b in combinations(names, 2) for measure in MEASURES}
+    """(a, b, measure) -> (problems won by b, lost by b, tried by both), for a before b in `names`."""
+    counts = {(a, b, measure): (0, 0, 0) for a, b in combinations(names, 2) for measure in MEASURES}
     for row in ask(queries.PAIRED):
-        if (row["a"], row["b"], row["measure"]) in found:
-            found[row["a"], row["b"], row["measure"]] = (row["won"], row["lost"], row["n"])
-    return found
+        if (row["a"], row["b"], row["measure"]) in counts:
+            counts[row["a"], row["b"], row["measure"]] = (row["won"], row["lost"], row["n"])
+    return counts
 
 
 def verdicts(ask: Ask, result: Row) -> list[Row]:
     """For each further model, what changed against the first: a sentence, and the figures by measure."""
     first, *others = result["models"]
     pairs = against(ask, [model["name"] for model in result["models"]])
-    found = []
+    rows = []
     for model in others:
         changes = []
         for measure in MEASURES:
@@ -101,34 +102,34 @@ def verdicts(ask: Ask, result: Row) -> list[Row]:
                     "measure": measure, "before": first[measure], "after": model[measure], "n": n,
                     "difference": asdict(difference(won, lost, n)), **asdict(paired(won, lost)),
                 })
-        found.append({
+        rows.append({
             "a": first["name"], "b": model["name"], "changes": changes,
             "sentence": sentence(first["name"], model["name"], changes),
         })
-    return found
+    return rows
 
 
 def forgotten(ask: Ask, names: Sequence[str]) -> list[Row]:
-    """A row a benchmark: every model's accuracy, and each further model's change against the first, item by item."""
-    found: dict[str, Row] = {}
+    """A row a benchmark: every model's accuracy, and each further model's change against the first, paired by item."""
+    benchmarks: dict[str, Row] = {}
     for row in ask(queries.FORGETTING):
-        entry = found.setdefault(row["benchmark"], {**row, "accuracy": {}, "changes": {}})
+        entry = benchmarks.setdefault(row["benchmark"], {**row, "accuracy": {}, "changes": {}})
         entry["accuracy"][row["model"]] = share(row["passed"], row["n"])
     for row in ask(queries.FORGOTTEN):
         if row["a"] == names[0]:
             change = difference(row["won"], row["lost"], row["n"])
-            found[row["benchmark"]]["changes"][row["b"]] = {
+            benchmarks[row["benchmark"]]["changes"][row["b"]] = {
                 **asdict(change), **asdict(paired(row["won"], row["lost"])), "n": row["n"],
                 "under_one_point": verdict(change.low, change.high),
             }
-    return list(found.values())
+    return list(benchmarks.values())
 
 
 def sentence(a: str, b: str, changes: Sequence[Row]) -> str:
-    """The verdict on two tries in one sentence. 0.05 two-sided, exact McNemar."""
+    """One sentence that compares the two tries of a and b; exact McNemar test at 0.05, two-sided."""
     change = next((c for c in changes if c["measure"] == "second_try"), None)
     if change is None:
-        return f"{a} and {b} were given no problem in common."
+        return f"{a} and {b} have no problem in common."
     word = "better" if change["won"] > change["lost"] else "worse"
     if change["p"] >= 0.05:
         word = "no significant difference"
@@ -141,5 +142,5 @@ def sentence(a: str, b: str, changes: Sequence[Row]) -> str:
 
 
 def points(change: float) -> str:
-    """0.051 -> "+5.1", with a minus sign that is one."""
+    """0.051 -> "+5.1"; negative numbers with a true minus sign, U+2212."""
     return f"{100 * change:+.1f}".replace("-", "−")

@@ -1,7 +1,7 @@
-"""A run's sections: for each table that is there, the data that `page.html.j2` shows of it and the SQL that gave them.
+"""A run's sections: for each of its tables the data that `page.html.j2` shows, and the SQL behind them.
 
-Reads a run through the connection of `rrr sql`. A section whose table isn't there is left out, and said so. Executes
-nothing that a run names: a problem's text comes from the run, or from a task that is built in.
+Reads a run through the connection of `rrr sql`; writes nothing. A section without its table is left out, and the page
+says so. Runs no code that a run names: a problem's text comes from the run, or from a built-in task.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ MOST_TEXT = 2000  # characters of a text in the gallery
 
 
 class Ask:
-    """Runs statements on one run and keeps those of the current section for the page."""
+    """Runs statements on one run, and records those of the current section for the page."""
 
     def __init__(self, run: Path) -> None:
         self.connection = connect([run])
-        self.asked: dict[str, list[Row]] = {}
+        self.answers: dict[str, list[Row]] = {}
         self.section: list[str] = []
 
     def __call__(self, sql: str) -> list[Row]:
         """The rows, as dicts. Raises RrrError (exit 3): a damaged part."""
         if sql not in self.section:
             self.section.append(sql)
-        if sql not in self.asked:
+        if sql not in self.answers:
             try:
-                self.asked[sql] = answer(self.connection, sql).read_all().to_pylist()
+                self.answers[sql] = answer(self.connection, sql).read_all().to_pylist()
             except (duckdb.Error, pa.ArrowException) as error:
                 if DAMAGED:
                     raise DAMAGED.pop() from error
                 raise
-        return self.asked[sql]
+        return self.answers[sql]
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Section:
 
 @dataclass
 class Story:
-    """What a run tells: its sections, what was left out and why, warnings, and where everything came from."""
+    """The report on one run: its sections, what is left out and why, and warnings."""
 
     name: str
     path: str
@@ -74,7 +74,7 @@ class Story:
     task: str = ""
 
 
-def tell(name: str, run: Path) -> Story:
+def story_of(name: str, run: Path) -> Story:
     """Every section of the run's report. Raises RrrError (exit 3): a damaged part."""
     ask, story = Ask(run), Story(name, str(run))
     for block, title, tables, command, build in SECTIONS:
@@ -83,7 +83,7 @@ def tell(name: str, run: Path) -> Story:
         if data:
             story.sections.append(Section(block, title, data, ask.section))
         else:
-            why = "has nothing for it" if there else f"isn't there; rrr {command} writes it"
+            why = "has no rows for it" if there else f"doesn't exist; rrr {command} writes it"
             story.left_out.append(f"{title}: the table {tables[0]} {why}")
     ask.section = []
     story.warnings, story.warnings_sql = list(warnings(ask, run, story)), ask.section
@@ -93,7 +93,7 @@ def tell(name: str, run: Path) -> Story:
 
 
 def evaluated(ask: Ask, run: Path, story: Story) -> Row | None:
-    """Rates by model, the bars by level, won and lost, whether reflecting beat its controls."""
+    """Rates by model, the chart by level, won and lost, and whether reflecting beat its controls."""
     names = list(dict.fromkeys(row["model"] for row in read(run, "evaluations", columns=["model"])))
     result = story.result = results(ask, names)
     story.verdicts = verdicts(ask, result)
@@ -139,13 +139,13 @@ def why_failed(ask: Ask, run: Path, story: Story) -> Row | None:
 
 
 def forgetting(ask: Ask, run: Path, story: Story) -> Row | None:
-    """What training cost on other benchmarks."""
+    """Accuracy on other benchmarks, before and after training."""
     names = list(dict.fromkeys(row["model"] for row in read(run, "forgetting", columns=["model"])))
     return {"names": names, "rows": forgotten(ask, names)}
 
 
 def mined(ask: Ask, run: Path, story: Story) -> Row | None:
-    """What was tried and failed at, by level, and why."""
+    """Counts of tries and failures by level, and the errors."""
     rows = ask(queries.MINED)
     story.task = story.task or (rows[0]["task"] if rows else "")
     return {"rows": rows, "errors": ask(queries.MINED_ERRORS)} if rows else None
@@ -158,10 +158,10 @@ def repaired(ask: Ask, run: Path, story: Story) -> Row | None:
 
 
 def gallery(ask: Ask, run: Path, story: Story) -> Row | None:
-    """A handful of stories of each kind: of the evaluation, else of the last step of training, else of `reflect`."""
+    """A few examples of each kind: of the evaluation, else of the last training step, else of `reflect`."""
     if story.result is not None and len(story.result["models"]) > 1:
         sql, (before, after) = queries.STORIES_PAIRED, (model["name"] for model in story.result["models"][:2])
-        told = [row for row in ask(sql) if (row["before"], row["after"]) == (before, after)]
+        rows = [row for row in ask(sql) if (row["before"], row["after"]) == (before, after)]
         kinds = {
             "fixed": f"Fixed: {after} repairs what {before} doesn't",
             "broken": f"Broken: {before} repairs what {after} doesn't", "not fixed": "Not fixed by either",
@@ -170,52 +170,52 @@ def gallery(ask: Ask, run: Path, story: Story) -> Row | None:
         sql = queries.STORIES_OF_ONE if story.result is not None else queries.STORIES_OF_TRAINING
         if story.result is None and not exists(run, "rollouts"):
             sql = queries.STORIES_OF_REPAIRS
-        told = ask(sql)
+        rows = ask(sql)
         kinds = {"fixed": "Fixed: the retry passes", "not fixed": "Not fixed: the retry fails"}
-    questions = asked_in(run, {row["problem_id"] for row in told if row["problem"] is None})
-    told = [{**row, "problem": row["problem"] or questions.get(row["problem_id"])} for row in told]
-    found = [(title, [row for row in told if row["kind"] == kind]) for kind, title in kinds.items()]
+    texts = problem_texts(run, {row["problem_id"] for row in rows if row["problem"] is None})
+    rows = [{**row, "problem": row["problem"] or texts.get(row["problem_id"])} for row in rows]
+    by_kind = [(title, [row for row in rows if row["kind"] == kind]) for kind, title in kinds.items()]
     objective = ask(queries.STEPS)[-1]["objective"] if exists(run, "steps") else None
     return {
-        "kinds": [entry for entry in found if entry[1]], "most": MOST_TEXT, "objective": objective,
+        "kinds": [entry for entry in by_kind if entry[1]], "most": MOST_TEXT, "objective": objective,
         "marked": trained_texts(objective, sql == queries.STORIES_OF_TRAINING),
-    } if told else None
+    } if rows else None
 
 
 def trained_texts(objective: str | None, in_training: bool) -> list[str]:
-    """Which of a story's texts hold the tokens that GRPO trains; an answer stands in the retry's place in training."""
+    """Which texts of an example GRPO trains; with objective answer, a training's answer is in the column `retry`."""
     if objective == "answer":
         return ["retry"] if in_training else []
     return ["reflection", "retry"] if objective == "reflection+answer" else ["reflection"]
 
 
-def asked_in(run: Path, wanted: set[str]) -> dict[str, str]:
-    """problem_id -> its text, made again by the evaluation's task; empty where that isn't built in or needs the hub."""
+def problem_texts(run: Path, ids: set[str]) -> dict[str, str]:
+    """problem_id -> its text, generated by the evaluation's task; empty if that isn't built in or needs the hub."""
     config: Row = next((p["config"] for p in provenance(run, "evaluations")), {})
     data = config.get("data")
-    if not wanted or config.get("task") not in TASKS or (data is not None and not Path(data).is_file()):
+    if not ids or config.get("task") not in TASKS or (data is not None and not Path(data).is_file()):
         return {}
     try:
-        found = {}
+        texts = {}
         for problem in load_task(config["task"], config.get("level"), data).problems("test"):
-            if problem.problem_id in wanted:
-                found[problem.problem_id] = problem.prompt[-1].content
-                if len(found) == len(wanted):
+            if problem.problem_id in ids:
+                texts[problem.problem_id] = problem.prompt[-1].content
+                if len(texts) == len(ids):
                     break
-        return found
-    except RrrError:  # its data have changed or gone since
+        return texts
+    except RrrError:  # its data were changed or removed since
         return {}
 
 
 def warnings(ask: Ask, run: Path, story: Story) -> Iterator[str]:
-    """What a reader should know before believing the figures."""
+    """What a reader should know about the figures."""
     origin = {entry["stage"]: entry for table in TABLES for entry in provenance(run, table)}
     seeds = [f"{stage} with seed {entry['seed']}" for stage, entry in origin.items() if entry["seed"] is not None]
     if seeds:
-        yield f"1 seed: {', '.join(seeds)}. Another seed may say otherwise."
+        yield f"1 seed: {', '.join(seeds)}. Another seed may give other results."
     limited = [s for s, e in origin.items() if any(word.partition("=")[0] == "--limit" for word in e["argv"])]
     if limited:
-        yield f"limit: {', '.join(limited)} took the first problems only (--limit)."
+        yield f"limit: {', '.join(limited)} used the first problems only (--limit)."
     if story.result is not None:
         yield from evaluation_warnings(ask, story.result, origin["eval"]["config"])
     if exists(run, "attempts"):
@@ -226,12 +226,12 @@ def warnings(ask: Ask, run: Path, story: Story) -> Iterator[str]:
         for row in ask(queries.FORGETTING):
             if row["prompts_cut"]:
                 yield (f"truncation: {of(row['prompts_cut'], row['n'])} prompts of {row['benchmark']} lost their "
-                       f"beginning before {row['model']}.")
+                       f"beginning in the context of {row['model']}.")
     if exists(run, "rollouts"):
         row = ask(queries.TRAINED_ON)[0]
         for column, text in (("truncated", "truncation: {} reflections of the training hit the token limit."),
                              ("tries_truncated", "truncation: {} tries of the training hit the token limit."),
-                             ("leaking", "leaks: {} reflections of the training hold the reference answer."),
+                             ("leaking", "leaks: {} reflections of the training contain the reference answer."),
                              ("unjudged", "judge: {} tries of the training could not be judged.")):
             if row[column]:
                 yield text.format(of(row[column], row["n"]))
@@ -241,10 +241,10 @@ def evaluation_warnings(ask: Ask, result: Row, config: Row) -> Iterator[str]:
     """Unequal numbers of problems, leaks, reflections at the limit, and a model that is a demonstration."""
     if len({model["n"] for model in result["models"]}) > 1:
         counts = ", ".join(f"{model['name']} {model['n']}" for model in result["models"])
-        yield f"unfinished: the models were given unequal numbers of problems ({counts}); type rrr eval again."
+        yield f"unfinished: the models have unequal numbers of problems ({counts}); type rrr eval again."
     for row in ask(queries.REFLECTIONS):
         if row["leaking"]:
-            yield f"leaks: {of(row['leaking'], row['n'])} reflections of {row['model']} hold the reference answer."
+            yield f"leaks: {of(row['leaking'], row['n'])} reflections of {row['model']} contain the reference answer."
         if row["longest"] >= config.get("reflection_tokens", row["longest"] + 1):
             yield (f"truncation: {of(row['at_longest'], row['n'])} reflections of {row['model']} are "
                    f"{row['longest']} tokens long, the limit.")
@@ -259,7 +259,7 @@ def of(part: int, whole: int) -> str:
 
 
 def origins(ask: Ask, run: Path) -> Row:
-    """What wrote the run: one entry a stage with the tables it wrote, and the weights behind each model's name."""
+    """What wrote the run: for each stage its tables, and the weights of each named model."""
     stages: dict[str, Row] = {}
     for table in TABLES:
         for entry in provenance(run, table):
@@ -271,7 +271,7 @@ def origins(ask: Ask, run: Path) -> Row:
 
 
 Build = Callable[[Ask, Path, Story], Row | None]
-#: block of the template, title, tables of which it needs one, the command that writes the first, and who builds it.
+#: block of the template, title, tables (it needs one of them), the command that writes the first, its builder.
 #: The evaluation comes first: other sections need its result.
 SECTIONS: list[tuple[str, str, tuple[str, ...], str, Build]] = [
     ("evaluated", "First and second tries", ("evaluations",), "eval", evaluated),

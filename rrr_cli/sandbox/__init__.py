@@ -1,7 +1,7 @@
-"""Model-written Python, run where it can do no harm. `execute(jobs)` gives the values of expressions, as plain data.
+"""Runs model-written Python where it can do no harm. `execute(jobs)` gives the values of expressions, as plain data.
 
-It is never this process that runs it, and no exit code says that it is right: the caller compares the values.
-See `ladder.py` for what holds it, `inside.py` for what runs it.
+The code never runs in this process, and an exit code never means that it is right: the caller compares the values.
+See `ladder.py` for what confines it, `inside.py` for what runs it. Refuses to run where no sandbox works.
 """
 
 from __future__ import annotations
@@ -27,5 +27,5 @@ def execute(jobs: Sequence[Job]) -> list[Outcome]:
 
 
 def kind() -> str:
-    """What holds the programs: bubblewrap, landlock or unsafe. Raises RrrError (exit 4) where nothing does."""
+    """What confines the programs: bubblewrap, landlock or unsafe. Raises RrrError (exit 4) if no sandbox works."""
     return chosen().name

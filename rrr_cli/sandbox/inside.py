@@ -4,10 +4,10 @@ The parent hands this file's text to `python -c`; nothing of rrr_cli can be impo
 4 bytes of length, then JSON. First comes the configuration, then jobs; each gets one reply. This process never runs
 a line of a job: its child confines itself for good (Landlock, seccomp, limits) and then does.
 
-The child sends the values of the job's expressions, as trees of exactly the built-in types of `encode`, never what an
-object says of itself. Only then is a nonce drawn, and the child must send it back: a program that ends early, or that
-prints results and exits, has none. It can't be known sooner, as it doesn't exist.
-What no harness can rule out: code that knows the wanted values can return them.
+The child sends the values of the job's expressions as trees of the built-in types of `encode`: an object's own methods
+are never asked. Only then does the parent draw a nonce, which the child must send back. A program that ends early, or
+that prints results and exits, doesn't have it and can't guess it, because it doesn't exist before.
+No harness can prevent this: code that knows the expected values can return them.
 """
 
 import builtins
@@ -54,7 +54,7 @@ def main() -> None:
     write_frame(1, {"ready": True})
     while job := read_frame(0):
         reply = run(json.loads(job), config, null)
-        # What a program left in the private folder must not meet the next one: the whole sandbox goes.
+        # A program must not find the files of the one before it: if any are left, the whole sandbox ends.
         reply["spent"] = bool(config["folder"] and os.listdir(config["folder"]))
         write_frame(1, reply)
         if reply["spent"]:
@@ -102,15 +102,17 @@ def run(job: dict[str, Any], config: dict[str, Any], null: int) -> dict[str, Any
 
 
 class Clock:
-    """The wall clock of a child: `seconds`, or six times as many for one that has worked a tenth of them or more, so
-    that a busy machine makes no timeout of a slow program; the limit on CPU time ends that one."""
+    """The wall clock of a child: `seconds`, or six times as many while it has used a tenth of them or more as CPU time.
+
+    So a busy machine causes no timeout; the limit on CPU time stops a program that really is slow.
+    """
 
     def __init__(self, pid: int, seconds: float) -> None:
         self.cpu_clock = ~pid << 3 | 2  # the kernel's clock id of a process's CPU time
         self.start, self.seconds = time.monotonic(), seconds
 
     def left(self) -> float:
-        """Seconds that a read may wait; none are left when the time is up."""
+        """Seconds that a read may wait; 0.0 when the time is up."""
         passed = time.monotonic() - self.start
         if passed < self.seconds:
             return self.seconds - passed
@@ -119,7 +121,7 @@ class Clock:
 
 
 def receive(results: int, nonce: int, clock: Clock) -> tuple[str, bytes]:
-    """The child's frame, once it has answered with the nonce that is drawn after the frame came."""
+    """(status, frame) of the child. A frame counts once the child has sent back the nonce that is drawn after it."""
     started = False
     try:
         started = read_until(results, 1, clock) == CONFINED
@@ -183,7 +185,7 @@ def landlock(libc: Any, readable: list[str]) -> None:
 
 def evaluate(job: dict[str, Any], results: int, nonce: int) -> None:
     """Run the job's code, send the values of its expressions, answer with the nonce, end."""
-    module = types.ModuleType("answer")  # not __main__: what stands under that test isn't asked for
+    module = types.ModuleType("answer")  # not __main__: code under `if __name__ == "__main__"` doesn't run
     sys.modules["answer"] = sys.modules["__main__"] = module
     module.__dict__["__builtins__"] = builtins
     random.seed(0)
@@ -205,7 +207,7 @@ def evaluate(job: dict[str, Any], results: int, nonce: int) -> None:
 
 
 def failure(error: BaseException, loaded: bool) -> dict[str, Any]:
-    """What an exception of the code or of a test makes of the reply."""
+    """The fields of the reply for an exception in the code or in an expression."""
     if isinstance(error, SystemExit):
         return {"status": "ended"}
     if isinstance(error, (MemoryError, TooLong)):
@@ -224,8 +226,8 @@ class TooLong(Exception):
 
 
 def encode(value: Any) -> list[Any]:
-    """`value` as a tree [type name, content]. The types are compared by identity, so a subclass is none of them: it
-    comes as ["object", its type's name], as does everything else. Raises TooLong."""
+    """`value` as a tree [type name, content]. Types are compared by identity: a subclass, like any other type, becomes
+    ["object", its type's name]. Raises TooLong."""
     nodes = 0
 
     def tree(value: Any, depth: int) -> list[Any]:

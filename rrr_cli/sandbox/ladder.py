@@ -1,13 +1,13 @@
-"""The rungs of the sandbox, safest first, and the self-test that a rung has to pass in this process before it is used.
+"""The rungs of the sandbox, safest first, and the self-test that a rung must pass in this process before it is used.
 
 1. bubblewrap: namespaces of its own (no network, no other process, a file system of the interpreter's files, read-only,
-   and a private /tmp of 16 MB), a uid that isn't the user's, and all that rung 2 has but Landlock.
+   and a private /tmp of 16 MB), a uid that isn't the user's, and all of rung 2 except Landlock.
    As root, bubblewrap needs no user namespace; the program inside then gives up root for uid 65534.
-2. Landlock and seccomp: no file but the interpreter's can be opened, none written; nothing off the list in seccomp.py.
-3. Nothing: refused with exit code 4, unless RRR_UNSAFE_EXEC=1 is set; then limits on memory, CPU and files alone.
+2. Landlock and seccomp: only the interpreter's files can be opened, none written; only seccomp.py's system calls.
+3. Nothing: refused with exit code 4, unless RRR_UNSAFE_EXEC=1 is set; then only limits on memory, CPU and files.
 
 Everywhere: one process for each program, killed at the end; an empty environment; 512 MB of address space, files of
-1 MB, 5 s of CPU, 10 s of wall clock (60 for what is at work all along), 64 KB of results; what it prints goes nowhere.
+1 MB, 5 s of CPU, 10 s of wall clock (60 while it uses the CPU), 64 KB of results; its output is discarded.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LIMITS = {
 
 
 BLOCKED = ("PermissionError", "FileNotFoundError")
-#: Name -> expression, and whether its outcome is that of a sandbox that holds. CANARY is a file of this process's.
+#: Name -> expression, and whether its outcome shows a working sandbox. CANARY is a file of this process.
 PROBES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "works": ("len(__import__('colorsys').rgb_to_hsv(1, 0, 0)) + __import__('heapq').nsmallest(1, [2, 1])[0]",
               lambda value: value == 4),
@@ -49,25 +49,25 @@ PROBES: dict[str, tuple[str, Callable[[object], bool]]] = {
 
 
 def rungs() -> tuple[dict[str, Rung], dict[str, str]]:
-    """The rungs that this machine might have, safest first, and why the others are left out."""
-    found, missing = {}, {}
+    """(rungs that may work on this machine, safest first; rung -> why it is missing)."""
+    usable, missing = {}, {}
     filter = seccomp.program()
     base = {"uid": UID, "seconds": SECONDS, "cpu": CPU_SECONDS, "limits": LIMITS, "folder": None, "readable": None,
             "seccomp": filter.hex() if filter else None}
     bwrap = shutil.which("bwrap")
     if filter is None:
-        missing = dict.fromkeys(("bubblewrap", "landlock"), "this kind of machine isn't known to seccomp.py")
+        missing = dict.fromkeys(("bubblewrap", "landlock"), "seccomp.py has no list for this kind of machine")
     else:
         if bwrap:
-            found["bubblewrap"] = Rung("bubblewrap", bubblewrap(bwrap), base | {"folder": "/tmp"})
+            usable["bubblewrap"] = Rung("bubblewrap", bubblewrap(bwrap), base | {"folder": "/tmp"})
         else:
             missing["bubblewrap"] = "bwrap isn't installed"
-        found["landlock"] = Rung("landlock", (), base | {"readable": [*readable(), *libraries()]})
-    return found, missing
+        usable["landlock"] = Rung("landlock", (), base | {"readable": [*readable(), *libraries()]})
+    return usable, missing
 
 
 def bubblewrap(bwrap: str) -> tuple[str, ...]:
-    """The command line of rung 1. Raises nothing: what bwrap refuses shows in the self-test."""
+    """The command line of rung 1. Raises nothing: if bwrap refuses it, the self-test fails."""
     if os.geteuid() == 0:
         own = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
                "--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
@@ -76,7 +76,7 @@ def bubblewrap(bwrap: str) -> tuple[str, ...]:
     paths = [p for p in dict.fromkeys([*libraries(), *readable(), os.path.realpath(sys.executable)])
              if os.path.exists(p)]
     above = sorted({str(parent) for path in [*paths, "/dev/null"] for parent in list(Path(path).parents)[:-1]})
-    # bwrap would make them for their owner alone.
+    # bwrap's default mode would let only the owner in.
     mounts = [word for folder in above for word in ("--perms", "0755", "--dir", folder)]
     mounts += [word for path in paths for word in ("--ro-bind", path, path)]
     return (bwrap, *own, *mounts, "--dev-bind", "/dev/null", "/dev/null", "--perms", "1777", "--size", str(16 << 20),
@@ -98,12 +98,12 @@ def libraries() -> list[str]:
 
 @lru_cache(maxsize=1)
 def chosen() -> Rung:
-    """The safest rung that passes its self-test; run once a process.
+    """The safest rung that passes its self-test; tested once a process.
 
-    Raises RrrError (exit 4): none does, and the unsafe one wasn't asked for.
+    Raises RrrError (exit 4): no rung passes, and RRR_UNSAFE_EXEC isn't set.
     """
-    found, missing = rungs()
-    for name, rung in found.items():
+    usable, missing = rungs()
+    for name, rung in usable.items():
         failed = self_test(rung)
         if not failed:
             return rung
@@ -112,18 +112,18 @@ def chosen() -> Rung:
         return unsafe()
     why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
     raise RrrError(
-        f"no sandbox for model-written Python works here ({why}). Type apt-get install bubblewrap; or, where whatever "
-        f"the model writes may run with your rights, {UNSAFE_VARIABLE}=1 before the command", NO_BACKEND)
+        f"no sandbox for model-written Python works here ({why}). Type apt-get install bubblewrap; or, if the model's "
+        f"code may run with your rights, type {UNSAFE_VARIABLE}=1 before the command", NO_BACKEND)
 
 
 def unsafe() -> Rung:
-    """The rung without a sandbox: limits alone."""
+    """The rung without a sandbox: only limits."""
     return Rung("unsafe", (), {"uid": 0, "seconds": SECONDS, "cpu": CPU_SECONDS, "limits": LIMITS, "folder": None,
                                "readable": None, "seccomp": None})
 
 
 def self_test(rung: Rung) -> str:
-    """What is wrong with the rung: "" where all six probes end as they have to."""
+    """What is wrong with the rung; "" if all probes of `PROBES` end as they must."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         canary = Path(folder, "canary")
@@ -133,7 +133,7 @@ def self_test(rung: Rung) -> str:
         except OSError as error:
             return f"it doesn't start ({error})"
         with worker:
-            for name, (expression, holds) in PROBES.items():
+            for name, (expression, is_safe) in PROBES.items():
                 try:
                     outcome = worker.run(Job("", f"CANARY = {str(canary)!r}", "", (expression,)))
                 except OSError as error:
@@ -141,6 +141,6 @@ def self_test(rung: Rung) -> str:
                 seen = outcome.values[0] if outcome.values else outcome.message.split(":")[0] or outcome.status
                 if name == "works" and seen == "ModuleNotFoundError":
                     return f"as uid {UID}, which root becomes there, it can't read {sys.base_prefix}"
-                if not holds(seen):
+                if not is_safe(seen):
                     return f"{name} ({ascii(seen)[:80]})"
     return ""

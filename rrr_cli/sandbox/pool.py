@@ -36,7 +36,7 @@ STATUSES = ("done", "syntax", "raised", "timeout", "resources", "ended")
 
 @dataclass(frozen=True)
 class Job:
-    """A program and the expressions whose values are wanted."""
+    """A program and the expressions to evaluate after it."""
 
     before: str  # runs first: imports
     code: str  # model-written
@@ -46,7 +46,7 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Other:
-    """Stands for a value that is of none of the plain built-in types. Equal to nothing else."""
+    """Stands for a value of any type but the plain built-in ones. Equal to nothing else."""
 
     type_name: str
 
@@ -56,20 +56,20 @@ class Other:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """The result of a job.
 
-    `status`: done (every expression has a value), syntax (the code can't be read), raised (an exception; `message`),
-    timeout, resources (memory, or too much output, or a crash of the interpreter), ended (it ended itself early).
+    `status`: done (every expression has a value), syntax (the code doesn't parse), raised (an exception; `message`),
+    timeout, resources (memory, too much output, or a crash of the interpreter), ended (the program ended itself).
     """
 
     status: str
-    loaded: bool  # the code itself ran to its end; what failed is the expression after the last value
+    loaded: bool  # the code itself ran to its end; if the job failed, at the expression after the last value
     values: tuple[object, ...]  # plain data, copied; `Other` for anything else
     message: str
 
 
 class Worker:
-    """One warm sandbox. Raises OSError where it doesn't start or answer: that is no verdict on a job."""
+    """One warm sandbox. Raises OSError if it doesn't start or answer, which says nothing about the job."""
 
     def __init__(self, rung: Rung) -> None:
         self.seconds = rung.config["seconds"]
@@ -84,9 +84,9 @@ class Worker:
             self._exchange(rung.config, START_SECONDS)
         except OSError as error:
             self._errors.seek(0)
-            said = self._errors.read(2000).decode(errors="replace").strip().splitlines()
+            lines = self._errors.read(2000).decode(errors="replace").strip().splitlines()
             self.close()
-            raise OSError(said[-1][:200] if said else str(error)) from None
+            raise OSError(lines[-1][:200] if lines else str(error)) from None
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +97,7 @@ class Worker:
         self.close()
 
     def run(self, job: Job) -> Outcome:
-        """Run one job, for at most six times `seconds`."""
+        """Run one job, for at most six times `seconds`. Raises OSError: the sandbox doesn't answer."""
         try:
             reply = self._exchange(vars(job), 6 * self.seconds + GRACE_SECONDS)
         except BaseException:
@@ -109,7 +109,7 @@ class Worker:
         return outcome(reply, len(job.expressions))
 
     def close(self) -> None:
-        """Kill the worker and all that it started."""
+        """Kill the worker and every process that it started."""
         self.spent = True
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -168,7 +168,7 @@ class Pool:
             try:
                 worker = worker or Worker(self.rung)
                 return worker.run(job)
-            except OSError:  # a worker that was killed from outside; the job can't do it, and gets one new worker
+            except OSError:  # killed from outside, which a job can't do: it gets one new worker
                 worker = Worker(self.rung)
                 return worker.run(job)
         finally:
@@ -193,7 +193,7 @@ def shared_pool(rung: Rung) -> Pool:
 
 
 def outcome(reply: dict[str, Any], expressions: int) -> Outcome:
-    """A reply as an Outcome. The reply was written beside hostile code: anything ill-formed counts as ended early."""
+    """A reply as an Outcome. Hostile code may have written the reply: a malformed one counts as ended."""
     status, values, message = reply.get("status"), reply.get("values", []), reply.get("message", "")
     try:
         decoded = tuple(decode(tree) for tree in values)
@@ -206,7 +206,7 @@ def outcome(reply: dict[str, Any], expressions: int) -> Outcome:
 
 
 def decode(tree: Any) -> object:
-    """The value of a tree that `inside.encode` made. Raises ValueError and the like where it isn't one."""
+    """The value of a tree of `inside.encode`. Raises ValueError and the like for anything else."""
     kind, content = tree[0], tree[1]
     match kind:
         case "constant" if content is None or content is True or content is False:

@@ -1,4 +1,4 @@
-"""What a rung of the sandbox is: one way to start a process that holds model-written code."""
+"""A rung of the sandbox: one way to start a process that confines model-written code."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ class Rung:
     """How one kind of sandbox is started."""
 
     name: str
-    prefix: tuple[str, ...]  # the command that the interpreter's is appended to
+    prefix: tuple[str, ...]  # the command before the interpreter's; () for none
     config: dict[str, Any]  # for inside.py

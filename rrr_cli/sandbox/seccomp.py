@@ -1,8 +1,8 @@
 """The system calls that model-written Python may make, as a BPF program for `prctl(PR_SET_SECCOMP)`.
 
-What a computation needs is on the list; everything else fails with EPERM: no socket, no new process, no other program,
-no signal to anybody, no ptrace, mount, namespace, shared memory or io_uring. Threads are allowed. It holds on every
-rung of the ladder but the unsafe one. Reads and writes nothing.
+The list has what a computation needs; every other call fails with EPERM: no socket, no new process, no other program,
+no signal, no ptrace, mount, namespace, shared memory or io_uring. Threads are allowed. The filter is used on every
+rung of the ladder except the unsafe one. Reads and writes nothing.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ NUMBER, ARCH, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; an argumen
 
 
 def program(machine: str | None = None) -> bytes | None:
-    """The filter as an array of struct sock_filter, or None for a machine whose calls aren't known here."""
+    """The filter as an array of struct sock_filter, or None for a machine that isn't in ARCHITECTURES."""
     if (machine or platform.machine()) not in ARCHITECTURES:
         return None
     arch, calls = ARCHITECTURES[machine or platform.machine()]
@@ -64,7 +64,7 @@ def program(machine: str | None = None) -> bytes | None:
             body = _argument_is_one_of(1, IOCTL_REQUESTS)
         elif name == "clone":  # a thread, never a process
             body = [_op(LOAD, ARGUMENTS), _op(JUMP_SET, CLONE_THREAD, 0, 1), _op(RETURN, ALLOW), _refuse(EPERM)]
-        elif name == "clone3":  # its flags lie in memory that a filter can't see; libc falls back to clone
+        elif name == "clone3":  # its flags are in memory, which a filter can't read; libc falls back to clone
             body = [_refuse(ENOSYS)]
         else:
             body = [_op(RETURN, ALLOW)]

@@ -1,4 +1,4 @@
-"""The stages by name, and what one is. A stage reads Parquet tables of a run and writes others."""
+"""The stages by command, and what a stage is. A stage reads Parquet tables of a run and writes others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: command -> (module that holds its STAGE, one line of help), in the order of a pipeline
+#: command -> (module with its STAGE, one line of help), in the order of a pipeline
 STAGES = {
     "mine-failures": ("mine_failures", "Try each training problem; keep every attempt and verdict."),
     "reflect": ("reflect", "Write reflections on failed attempts, and retry after each."),
@@ -18,7 +18,7 @@ STAGES = {
     "train-reflector": ("train_reflector", "Teach a model to repair failed attempts (Re-ReST)."),
     "self-train": ("self_train", "Train the agent on its passing tries and on repairs: SFT or DPO."),
     "eval": ("evaluate", "First and second tries on the test split, with controls, paired tests."),
-    "forgetting": ("forgetting", "What training cost on MMLU-Pro, GSM8K, HellaSwag and MATH."),
+    "forgetting": ("forgetting", "What training lost on MMLU-Pro, GSM8K, HellaSwag and MATH."),
 }
 
 
@@ -27,10 +27,10 @@ class Stage:
     """One command. `options` is a frozen dataclass of `rrr_cli.options.option` fields, `run` and `seed` among them."""
 
     options: type[Any]
-    run: Callable[[Any], dict[str, Any]]  # options -> the summary that `--json` prints; empty where nothing is to say
+    run: Callable[[Any], dict[str, Any]]  # options -> the summary that `--json` prints; {} prints nothing
     example: str  # for `--help`
-    show: Callable[[dict[str, Any], Console], None] | None = None  # prints a summary, where a list of it won't do
-    gate: Callable[[dict[str, Any], Any], None] | None = None  # raises RrrError (exit 5) for a summary not good enough
+    show: Callable[[dict[str, Any], Console], None] | None = None  # prints the summary; None: a line a key
+    gate: Callable[[dict[str, Any], Any], None] | None = None  # raises RrrError (exit 5) if a rate is too low
 
 
 def load(name: str) -> Stage:
@@ -42,7 +42,7 @@ def load(name: str) -> Stage:
 
 
 def renamed(arguments: list[str]) -> list[str]:
-    """A command line with `reflect --mode repair`, which is now `repair`, in today's words; any other as it is."""
+    """A command line with the old `reflect --mode repair` as today's `repair`; any other unchanged."""
     if arguments[:1] != ["reflect"]:
         return arguments
     words = [part for word in arguments[1:] for part in (word.split("=", 1) if word.startswith("--mode=") else [word])]

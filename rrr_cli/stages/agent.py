@@ -1,11 +1,11 @@
 """One round of `rrr self-train`: train the agent on its passing tries and on repairs of its failed ones (Re-ReST 3.4).
 
 Reads `problems` and `attempts`; writes `losses` and `models/agent`. `--texts own` is self-training alone (D_M of
-arXiv 2406.01495), `own+repairs` is Re-ReST (D_M and D_R), `more-samples` takes further first tries in place of the
-repairs, as many as repairs were made: the comparison at an equal number of samples of the agent's data, not counting
-what a reflector was trained on, nor tokens. A repair's reasoning isn't learnt,
-as the agent answers without having failed before. With `--method dpo` each passing text is preferred to a failed try at
-the same problem. `--rounds N` mines, repairs and trains again (`self_train.py`). Refuses attempts at the test split.
+arXiv 2406.01495), `own+repairs` is Re-ReST (D_M and D_R), `more-samples` uses further first tries in place of the
+repairs, as many as there are repairs: a comparison at an equal number of the agent's samples. (It counts neither tokens
+nor the data that a reflector was trained on.) A repair's reasoning isn't trained, because the agent answers without a
+failure before. With `--method dpo` each passing text is preferred to a failed try at the same problem. `--rounds N`
+mines, repairs and trains again (`self_train.py`). Refuses attempts at the test split.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.options import check_options, option, refuse_given
 from rrr_cli.records import Attempt
 from rrr_cli.stages.identity import identity
-from rrr_cli.stages.learnt import Tried, distinct, repairers, some, tried
+from rrr_cli.stages.learnt import Tried, distinct, repairers, require_rows, tried
 from rrr_cli.stages.mined import as_mined
 from rrr_cli.tasks import load_task
 from rrr_cli.training.settings import Supervised
@@ -37,22 +37,22 @@ class AgentOptions(Supervised):
     """Flags of `rrr self-train`, but for its rounds."""
 
     texts: str = option(
-        REPAIRS, "own: the agent's own passing tries. own+repairs: and the successful repairs. more-samples: own, and "
-        "the passing ones among as many further tries as repairs were made.", choices=DATA, panel="Method")
+        REPAIRS, "own: the agent's own passing tries. own+repairs: also the successful repairs. more-samples: own, and "
+        "the passing ones of further tries, as many as there are repairs.", choices=DATA, panel="Method")
     method: str = option("sft", "sft: likelihood of the good texts. dpo: the good against the failed.",
                          choices=("sft", "dpo"), panel="Method")
     beta: float | None = option(None, "Of DPO.  [default: 0.1]", least=0, panel="Method")
     repairs_by: str | None = option(
-        None, "Only the repairs by this model, named as it was to reflect.  [default: the one that repaired]")
+        None, "Only the repairs by this model, named as in rrr repair.  [default: the only one that repaired]")
     min_score: float | None = option(
-        None, "Good is a try of at least this score, for graded tasks.  [default: one that passed]", least=0, most=1)
+        None, "For graded tasks: a try is good from this score on.  [default: if it passed]", least=0, most=1)
     per_problem: int | None = option(None, "Most good texts of a problem.  [default: all]", least=1)
     name: str = option("agent", "Name of the folder under models/.")
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What of one problem is learnt: good texts with where they come from, and failed first tries."""
+    """What is trained of one problem: good attempts by source, and the failed tries to compare with."""
 
     tried: Tried
     own: list[Attempt]
@@ -63,7 +63,7 @@ class Chosen:
 def train_agent(options: AgentOptions) -> dict[str, Any]:
     """Train, and return the summary that `--json` prints.
 
-    Raises RrrError: bad options (exit 2), unfit attempts (3), missing extra (4), nothing good (5), stopped (130, 143).
+    Raises RrrError: bad options (exit 2), unfit attempts (3), missing extra (4), no good try (5), stopped (130, 143).
     """
     from rrr_cli.extras import require
 
@@ -84,18 +84,19 @@ def train_agent(options: AgentOptions) -> dict[str, Any]:
     chosen, counts = choose(rows, options)
     check_no_test_prompt((c.tried.problem for c in chosen), task)
     policy = Policy(options.model or "tiny")
-    found = preferences(chosen, policy) if options.method == "dpo" else good_texts(chosen, policy)
-    some(found, "no problem has both a good and a failed try" if chosen else "no try is good",
-         "Mine with more --samples, or at an easier --level")
-    learnt, too_long = fitting(found, min(options.max_length or policy.window, policy.window))
+    candidates = preferences(chosen, policy) if options.method == "dpo" else good_texts(chosen, policy)
+    require_rows(
+        candidates, "no problem has both a good and a failed try" if chosen else "no try is good",
+        "Mine with more --samples, or at an easier --level")
+    learnt, too_long = fitting(candidates, min(options.max_length or policy.window, policy.window))
     counts |= {"texts_too_long": too_long}
     if options.dry_run:
         return {**counts, "texts": len(learnt)}
     config = identity(options, task, {"model": policy.fingerprint})
-    made_of = {**counts, "own": [a.attempt_id for c in chosen for a in c.own],
-               "repairs": [a.attempt_id for c in chosen for a in c.repairs]}
+    trained_on = {**counts, "own": [a.attempt_id for c in chosen for a in c.own],
+                  "repairs": [a.attempt_id for c in chosen for a in c.repairs]}
     beta = BETA if options.beta is None else options.beta
-    training = Training("self-train", options.name, options, policy, learnt, config, made_of, beta)
+    training = Training("self-train", options.name, options, policy, learnt, config, trained_on, beta)
     return {**training.run(), **counts}
 
 
@@ -108,7 +109,7 @@ def check_method(options: AgentOptions) -> None:
 
 
 def choose(rows: list[Tried], options: AgentOptions) -> tuple[list[Chosen], dict[str, int]]:
-    """What is learnt of each problem, and how many tries of each kind that took.
+    """What is trained of each problem, and the counts of tries and texts for the summary.
 
     Raises RrrError (exit 2): fewer further tries than repairs for more-samples.
     """
@@ -129,11 +130,11 @@ def choose(rows: list[Tried], options: AgentOptions) -> tuple[list[Chosen], dict
     chosen = []
     for one in rows:
         tries = [*one.first, *extra.get(one.problem.problem_id, [])]
-        repaired = [a for a in one.repairs if good(a) and whole(a)] if options.texts == REPAIRS else []
-        kept = distinct(chain((a for a in tries if good(a)), repaired))[: options.per_problem]
-        if kept:
+        repaired = [a for a in one.repairs if good(a) and only_output(a)] if options.texts == REPAIRS else []
+        selected = distinct(chain((a for a in tries if good(a)), repaired))[: options.per_problem]
+        if selected:
             chosen.append(Chosen(
-                one, [a for a in kept if a.phase == "first"], [a for a in kept if a.phase == "repair"],
+                one, [a for a in selected if a.phase == "first"], [a for a in selected if a.phase == "repair"],
                 {a.attempt_id: a for a in tries if not good(a)},
             ))
     return chosen, {
@@ -144,24 +145,24 @@ def choose(rows: list[Tried], options: AgentOptions) -> tuple[list[Chosen], dict
     }
 
 
-def whole(repair: Attempt) -> bool:
-    """Whether its reasoning could be told from its output: an agent that hasn't failed has nothing to reflect on."""
+def only_output(repair: Attempt) -> bool:
+    """Whether a repair has no reasoning left in its text, which an agent that hasn't failed must not learn."""
     return not any("<reflection>" in m.content for m in repair.transcript if m.role == "assistant")
 
 
-def check_repairers(run: Path, wanted: str | None) -> None:
-    """Raise RrrError unless the run holds the repairs of `wanted` (exit 5), or of one model where none is named (2)."""
-    found = repairers(run)
-    if not found or (wanted is not None and wanted not in found):
+def check_repairers(run: Path, name: str | None) -> None:
+    """Raise RrrError unless the run has repairs by `name` (exit 5), or for None by exactly one model (2)."""
+    models = repairers(run)
+    if not models or (name is not None and name not in models):
         raise RrrError(
-            f"{run} holds no repairs{f' by {wanted}' if wanted else ''}, only by {', '.join(found) or 'nobody'}. Type: "
+            f"{run} has no repairs{f' by {name}' if name else ''}, only by {', '.join(models) or 'nobody'}. Type: "
             f"rrr repair --run {run}, or --texts {OWN}", NOTHING)
-    if wanted is None and len(found) > 1:
-        raise RrrError(f"{run} holds repairs by {', '.join(found)}: choose with --repairs-by", USAGE)
+    if name is None and len(models) > 1:
+        raise RrrError(f"{run} has repairs by {', '.join(models)}: choose with --repairs-by", USAGE)
 
 
 def good_texts(chosen: list[Chosen], policy: Policy) -> list[Text]:
-    """D_M and D_R as sequences."""
+    """D_M and D_R of Re-ReST as token sequences."""
     from rrr_cli.training.texts import texts
 
     return [
@@ -171,7 +172,7 @@ def good_texts(chosen: list[Chosen], policy: Policy) -> list[Text]:
 
 
 def preferences(chosen: list[Chosen], policy: Policy) -> list[Preference]:
-    """Each good text beside a failed try: a repair beside the one that it repairs, an own one beside each in turn."""
+    """Pairs of a good and a failed try: a repair with the try that it repairs, an own try with each in turn."""
     from rrr_cli.training.texts import preference
 
     pairs: list[tuple[Chosen, Attempt, Attempt]] = []

@@ -1,8 +1,8 @@
 """`rrr eval`: the two tries of one or more models on the test split, with the controls that a second try needs.
 
-Reads a task's test split and models; writes `evaluations`, a row a problem and model. An oracle that says "wrong"
-lifts any second sample, so every second try stands beside a blind resample and a retry without a reflection, sampled
-in the same run at the same temperature.
+Reads a task's test split and models; writes `evaluations`, a row a problem and model. Knowing that a first try failed
+improves any second sample, so every second try is compared with a blind resample and a retry without a reflection,
+sampled in the same run at the same temperature. Refuses a model name whose rows have other weights.
 """
 
 from __future__ import annotations
@@ -38,25 +38,28 @@ class Options(SamplingOptions):
     """Flags of `rrr eval`."""
 
     model: tuple[str, ...] = option(
-        (f"base={DEFAULT_MODEL}",), "NAME=MODEL, once a model; the first is compared with.", identity=False)
+        (f"base={DEFAULT_MODEL}",), "NAME=MODEL, once a model; all are compared with the first.", identity=False)
     reflection_tokens: int = shared.reflection_tokens()
     retry_context: str = shared.retry_context()
     self_consistency: int | None = option(
-        None, "Sample each problem so many times and take the answer that most give, the first try among them.",
+        None, "Sample each problem this many times, the first try among them, and take the most frequent answer.",
         least=2, panel="Votes")
     reflect_all: bool = option(
-        False, "Put every one of these samples to the reflector, as if it had failed, and vote on its repairs: no "
-        "ground truth is used.", panel="Votes")
+        False, "Let the reflector repair each of these samples as if it had failed, and vote on the repairs: no ground "
+        "truth is used.", panel="Votes")
     oracle: bool = option(
-        False, "Repair the failed first tries alone: an upper bound, as it knows which they are.", panel="Votes")
-    reflector: str | None = option(None, "The model that repairs.  [default: each model its own]", panel="Votes")
+        False, "Repair only the failed first tries: an upper bound, because it needs to know them.", panel="Votes")
+    reflector: str | None = option(None, "The model that repairs.  [default: each model itself]", panel="Votes")
     fail_under: str | None = option(
-        None, "MEASURE=RATE: exit 5 when the last model is under it, as second_try=0.5.", identity=False)
+        None, "MEASURE=RATE: exit 5 if the last model is below, such as second_try=0.5.", identity=False)
     part: int = shared.part("Problems")
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Evaluate every model, and return what `--json` prints."""
+    """Evaluate every model, and return what `--json` prints.
+
+    Raises RrrError: bad options (exit 2), unfit model or table (3), a missing extra (4), no problems (5), stopped.
+    """
     models = parse_models(options.model)
     options = checked(options)
     task = load_task(options.task, options.level, options.data)
@@ -92,16 +95,16 @@ def run(options: Options) -> dict[str, Any]:
                 for columns in judged(options, task, path, remaining, shared_rows):
                     rows.append([Evaluation(evaluation_id=ids[r["problem_id"]], **stamp, **r) for r in columns])
                     work.advance(len(columns))
-    asked = {p.problem_id for p in problems}
-    kept = [row for row in read(options.run, "evaluations") if row.problem_id in asked and row.model in models]
-    return summarise(kept, list(models))
+    problem_ids = {p.problem_id for p in problems}
+    results = [r for r in read(options.run, "evaluations") if r.problem_id in problem_ids and r.model in models]
+    return summarise(results, list(models))
 
 
 def checked(options: Options) -> Options:
-    """The options with the mining's level and data where none was given. Raises RrrError (exit 2): they don't fit."""
+    """The options; without level and data, with those of mining. Raises RrrError (exit 2): options that don't fit."""
     parse_gate(options.fail_under)
     if options.reflect_all and options.self_consistency is None:
-        raise RrrError("--reflect-all votes on the samples of --self-consistency K: give that too", USAGE)
+        raise RrrError("--reflect-all votes on the samples of --self-consistency K: give both", USAGE)
     if options.reflector is not None and not (options.reflect_all or options.oracle):
         raise RrrError("--reflector repairs with --reflect-all or --oracle: give one of them", USAGE)
     if options.level is None and options.data is None:
@@ -113,7 +116,7 @@ def checked(options: Options) -> Options:
 def judged(
     options: Options, task: Task, model: str, problems: Sequence[Problem], shared: dict[str, Evaluation] | None
 ) -> Iterator[list[dict[str, Any]]]:
-    """The columns of one model's rows, a part at a time; its memory is given back after the last."""
+    """The columns of one model's rows, a part at a time; its memory is freed after the last."""
     loop = repairing = open_loop(options, task, model, options.retry_context, options.reflection_tokens)
     if options.reflector is not None:
         check_feedback(options.reflector, FEEDBACK)
@@ -132,11 +135,10 @@ def judged(
 def evaluate(
     loop: Loop, problems: Sequence[Problem], firsts: dict[str, Attempt], shared: dict[str, Evaluation] | None
 ) -> list[dict[str, Any]]:
-    """The columns of `Evaluation` that one model's texts fill but for its votes, a dict a problem.
+    """One model's columns of `Evaluation` without the votes, a dict a problem.
 
-    `firsts` are its first tries by problem. `shared` holds the first model's rows by problem; None when this is the
-    first model, whose own failures they are.
-    All reflections go to the engine as one batch, then all retries, so that the arms share the machine fairly.
+    `firsts`: problem_id -> its first try. `shared`: problem_id -> the first model's row; None if this is the first
+    model, whose own failures are the shared ones. All reflections go to the engine as one batch, then all retries.
     """
     own = [p for p in problems if not firsts[p.problem_id].success]
     common = [p for p in problems if shared is not None and not shared[p.problem_id].first_success]
@@ -156,27 +158,37 @@ def evaluate(
     for p in problems:
         first, own_try = firsts[p.problem_id], seconds.get(p.problem_id)
         common_try = own_try if shared is None else commons.get(p.problem_id)
-        row: dict[str, Any] = {
-            "problem_id": p.problem_id, "task": p.task, "difficulty": p.difficulty,
-            "first": said(first), "first_success": first.success, "first_error": first.error_type,
-            "turns": first.transcript if len(first.transcript) > 1 else None,
-        }
-        reflection, second = own_try or (None, None)
-        row |= {
-            "reflection": reflection and reflection.text, "reflection_tokens": reflection and reflection.tokens,
-            "leaks_reference": reflection and reflection.leaks_reference, "second": second and said(second),
-            "second_success": second and second.success, "second_error": second and second.error_type,
-        }
-        for name, arm in (("blind", resampled.get(p.problem_id)), ("plain", plains.get(p.problem_id))):
-            row |= {name: arm and said(arm), f"{name}_success": arm and arm.success}
-        reflection, retry = common_try or (None, None)
-        before = shared[p.problem_id].first if shared is not None else said(first)
-        row |= {
-            "shared_attempt": before if common_try else None, "shared_reflection": reflection and reflection.text,
-            "shared_retry": retry and said(retry), "shared_success": retry and retry.success,
-        }
-        rows.append(row)
+        failed_text = shared[p.problem_id].first if shared is not None else said(first)
+        controls = {"blind": resampled.get(p.problem_id), "plain": plains.get(p.problem_id)}
+        rows.append(own_columns(p, first, own_try, controls) | shared_columns(failed_text, common_try))
     return rows
+
+
+def own_columns(
+    problem: Problem, first: Attempt, second_try: tuple[Reflection, Attempt] | None, controls: dict[str, Attempt | None]
+) -> dict[str, Any]:
+    """The columns of a model's own tries: first, reflection and second, and the controls; None if the first passed."""
+    reflection, second = second_try or (None, None)
+    columns: dict[str, Any] = {
+        "problem_id": problem.problem_id, "task": problem.task, "difficulty": problem.difficulty,
+        "first": said(first), "first_success": first.success, "first_error": first.error_type,
+        "turns": first.transcript if len(first.transcript) > 1 else None,
+        "reflection": reflection and reflection.text, "reflection_tokens": reflection and reflection.tokens,
+        "leaks_reference": reflection and reflection.leaks_reference, "second": second and said(second),
+        "second_success": second and second.success, "second_error": second and second.error_type,
+    }
+    for name, control in controls.items():
+        columns |= {name: control and said(control), f"{name}_success": control and control.success}
+    return columns
+
+
+def shared_columns(failed_text: str, repaired: tuple[Reflection, Attempt] | None) -> dict[str, Any]:
+    """The columns of the reflection and retry on the first model's failed attempt; None where that passed."""
+    reflection, retry = repaired or (None, None)
+    return {
+        "shared_attempt": failed_text if repaired else None, "shared_reflection": reflection and reflection.text,
+        "shared_retry": retry and said(retry), "shared_success": retry and retry.success,
+    }
 
 
 def said(attempt: Attempt) -> str:
@@ -185,7 +197,7 @@ def said(attempt: Attempt) -> str:
 
 
 def shared_failure(problem: Problem, row: Evaluation) -> Failure:
-    """The failed first try that a row of the first model holds, put before every model."""
+    """The failed first try in a row of the first model, on which every model reflects."""
     return Failure(
         problem, content_id("shared", row.problem_id, row.first), row.turns or [Message("assistant", row.first)])
 
@@ -201,12 +213,12 @@ def parse_gate(spec: str | None) -> tuple[str, float] | None:
         least = -1.0
     if measure not in (*MEASURES, *VOTES) or not 0 <= least <= 1:
         known = ", ".join(MEASURES)
-        raise RrrError(f"--fail-under {spec}: it is MEASURE=RATE, RATE in 0..1, MEASURE one of {known}", USAGE)
+        raise RrrError(f"--fail-under {spec}: it must be MEASURE=RATE, RATE in 0..1, MEASURE one of {known}", USAGE)
     return measure, least
 
 
 def check_gate(result: dict[str, Any], options: Options) -> None:
-    """Raise RrrError (exit 5) when the last model's rate is under --fail-under."""
+    """Raise RrrError (exit 5) if the last model's rate is below --fail-under."""
     gate = parse_gate(options.fail_under)
     if gate is None or options.dry_run:
         return
@@ -214,7 +226,7 @@ def check_gate(result: dict[str, Any], options: Options) -> None:
     last = result["models"][-1]
     value = last[measure]["value"] if last.get(measure) else 0.0
     if value < least:
-        raise RrrError(f"{last['name']}: {measure} is {value:.3f}, under the {least:g} of --fail-under", NOTHING)
+        raise RrrError(f"{last['name']}: {measure} is {value:.3f}, below the {least:g} of --fail-under", NOTHING)
 
 
 def show(result: dict[str, Any], console: Console) -> None:

@@ -1,9 +1,9 @@
-"""`rrr forgetting`: what training cost elsewhere. Models on MMLU-Pro, GSM8K, HellaSwag and MATH-500, item by item.
+"""`rrr forgetting`: what a model lost by training. Models on MMLU-Pro, GSM8K, HellaSwag and MATH-500, item by item.
 
 Reads models and benchmarks, from the hub or from local files; writes `forgetting`, a row an item and model. lm-eval
-asks and scores (greedily, or by log-likelihood); every model is put before the same items with the same worked
-examples, and compared with the first. A benchmark of one model is one part: a rerun goes on with those that are owed.
-Refuses other options, data or weights than the table's rows were made with, and a model that can't hold the answers.
+asks and scores (greedily, or by log-likelihood). Every model gets the same items with the same worked examples, and is
+compared with the first. One model on one benchmark is one part: a rerun does the missing ones. Refuses other options,
+data or weights than those of the table's rows, and a model whose context is too short for an answer.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Options(RunOptions):
     """Flags of `rrr forgetting`."""
 
     model: tuple[str, ...] = option(
-        (), "NAME=MODEL, once a model; the first is compared with.  [default: base=what was mined with, "
+        (), "NAME=MODEL, once a model; all are compared with the first.  [default: base=the model mined, "
         "trained=RUN/models/policy]", identity=False)
     benchmark: tuple[str, ...] = option(
         tuple(BENCHMARKS), f"Once a benchmark: {', '.join(BENCHMARKS)}.", identity=False)
     data_dir: Path | None = option(None, "Folder of the data as JSON Lines, in place of the hub.", identity=False)
-    apply_chat_template: bool = option(False, "Ask in the model's chat format. Off, as in lm-eval's published figures.")
+    apply_chat_template: bool = option(False, "Ask in the model's chat format. lm-eval publishes figures without it.")
     max_tokens: int | None = option(
         None, "Most tokens of an answer.  [default: lm-eval's: 2048 MMLU-Pro, 256 GSM8K and MATH]", least=1)
     max_drop: float | None = option(
@@ -56,14 +56,11 @@ class Options(RunOptions):
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Put every model before every benchmark, and return what `--json` prints."""
-    models = parse_models(options.model) or trained_and_base(options.run)
-    names = list(dict.fromkeys(options.benchmark))
-    for name in names:
-        if name not in BENCHMARKS:
-            raise RrrError(f"--benchmark {name}: it must be one of {', '.join(BENCHMARKS)}", USAGE)
-    if options.max_drop is not None and len(models) < 2:
-        raise RrrError("--max-drop compares: give the base and a trained model, --model NAME=MODEL twice", USAGE)
+    """Test every model on every benchmark, and return what `--json` prints.
+
+    Raises RrrError: bad options (exit 2), unfit data, model or table (3), a missing extra (4), stopped (130, 143).
+    """
+    models, names = models_and_benchmarks(options)
     if options.dry_run:
         return {"benchmarks": names, "limit": options.limit, "models": models}
     from importlib.metadata import version
@@ -94,27 +91,39 @@ def run(options: Options) -> dict[str, Any]:
                 for rows in judged(path, stamp, remaining, options):
                     writer.append(rows)
                     progress.advance(len(rows))
-        kept = [r for r in read(options.run, "forgetting") if r.benchmark in loaded and r.model in models]
+        results = [r for r in read(options.run, "forgetting") if r.benchmark in loaded and r.model in models]
     return {"lm_eval": lm_eval, "apply_chat_template": options.apply_chat_template, "limit": options.limit,
-            **summarise(kept, names, list(models))}
+            **summarise(results, names, list(models))}
+
+
+def models_and_benchmarks(options: Options) -> tuple[dict[str, str], list[str]]:
+    """(name -> model, benchmarks) that the options mean. Raises RrrError (exit 2): an unknown one, or too few."""
+    models = parse_models(options.model) or trained_and_base(options.run)
+    names = list(dict.fromkeys(options.benchmark))
+    for name in names:
+        if name not in BENCHMARKS:
+            raise RrrError(f"--benchmark {name}: it must be one of {', '.join(BENCHMARKS)}", USAGE)
+    if options.max_drop is not None and len(models) < 2:
+        raise RrrError("--max-drop compares: give the base and a trained model, --model NAME=MODEL twice", USAGE)
+    return models, names
 
 
 def judged(
     path: str, stamp: dict[str, Any], benchmarks: Sequence[Loaded], options: Options
 ) -> Iterator[list[Forgetting]]:
-    """One model's rows, a benchmark at a time; its memory is given back after the last."""
+    """One model's rows, a benchmark at a time; its memory is freed after the last."""
     if not benchmarks:
         return
     harness = Harness(path, options.dtype, options.device, options.batch_size, options.apply_chat_template)
     try:
         for loaded in benchmarks:
-            alike = {
+            shared_columns = {
                 "benchmark": loaded.name, "metric": f"{loaded.benchmark.metric},{loaded.benchmark.filter}",
                 "shots": loaded.shots, "apply_chat_template": options.apply_chat_template,
                 "item_limit": options.limit, "source": loaded.source, "data_fingerprint": loaded.fingerprint, **stamp,
             }
             yield [
-                Forgetting(forgetting_id=row_id(row["item_id"], stamp), **alike, **row)
+                Forgetting(forgetting_id=row_id(row["item_id"], stamp), **shared_columns, **row)
                 for row in harness.ask(loaded, options.seed)
             ]
     finally:
@@ -122,20 +131,20 @@ def judged(
 
 
 def trained_and_base(run: Path) -> dict[str, str]:
-    """The model that the run was mined with, and its policy. Raises RrrError (exit 2) where either isn't there."""
+    """The model that the run was mined with, and its policy. Raises RrrError (exit 2) if one is missing."""
     mined, policy = mining(run).get("model"), run / "models" / "policy"
     if not mined or not policy.is_dir():
-        raise RrrError(f"{run} holds no mined model and policy; type --model base=MODEL --model trained=MODEL", USAGE)
+        raise RrrError(f"{run} has no mined model and policy; type --model base=MODEL --model trained=MODEL", USAGE)
     return {"base": mined, "trained": str(policy)}
 
 
 def row_id(item_id: str, stamp: dict[str, str]) -> str:
-    """A row's id: the item before one model under one name."""
+    """A row's id: a hash of the item, the model's name and its weights."""
     return content_id("forgetting", item_id, stamp["model"], stamp["model_fingerprint"])
 
 
 def check_data(run: Path, loaded: dict[str, Loaded]) -> None:
-    """Raise RrrError (exit 3) where a benchmark has other data than in the table."""
+    """Raise RrrError (exit 3) if a benchmark's data isn't that of its rows in the table."""
     from rrr_cli.store.artifacts import read
 
     for row in read(run, "forgetting", columns=["benchmark", "data_fingerprint"]):
@@ -143,20 +152,20 @@ def check_data(run: Path, loaded: dict[str, Loaded]) -> None:
         if benchmark in loaded and loaded[benchmark].fingerprint != row["data_fingerprint"]:
             raise RrrError(
                 f"{benchmark} had other data when it was tested in {run}: it is now {loaded[benchmark].source}; name "
-                "the same data, type --overwrite to test anew, or --run NAME for another run"
+                "the same data, type --overwrite to test again, or --run NAME for another run"
             )
 
 
 def summarise(rows: Sequence[Forgetting], benchmarks: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
-    """Accuracy of every model on every benchmark, and each against the first, in points, item by item."""
+    """The accuracy of every model on every benchmark, and each model's change against the first, paired by item."""
     from rrr_cli.metrics import difference, mcnemar, rate
 
-    told, comparisons = [], []
+    tested, comparisons = [], []
     for name in benchmarks:
         of = {model: {r.item_id: r for r in rows if r.benchmark == name and r.model == model} for model in models}
         first = next(iter(of[models[0]].values()))
         scores = {model: [bool(row.score) for _, row in sorted(by_id.items())] for model, by_id in of.items()}
-        told.append({
+        tested.append({
             "benchmark": name, "n": len(of[models[0]]), "limit": first.item_limit, "metric": first.metric,
             "shots": first.shots, "source": first.source,
             "accuracy": {model: asdict(rate(s)) for model, s in scores.items()},  # type: ignore[arg-type]
@@ -170,11 +179,11 @@ def summarise(rows: Sequence[Forgetting], benchmarks: Sequence[str], models: Seq
                 "change": asdict(change), **asdict(test),
                 "under_one_point": verdict(change.low, change.high),
             })
-    return {"models": list(models), "benchmarks": told, "comparisons": comparisons}
+    return {"models": list(models), "benchmarks": tested, "comparisons": comparisons}
 
 
 def verdict(low: float, high: float) -> str:
-    """Whether the loss is under the paper's 1 %, as far as the interval of the change tells: yes, no or open."""
+    """Whether the loss is under the paper's 1 %, by the interval of the change; open where 1 % is inside it."""
     return "yes" if low > -PAPER_LINE else "no" if high < -PAPER_LINE else "open"
 
 

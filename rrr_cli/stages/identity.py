@@ -1,8 +1,8 @@
-"""The identity of a stage's rows: all that they depend on, as a flat dict that is kept with them and compared.
+"""The identity of a stage's rows: all that they depend on, as a flat dict, which is stored with them and compared.
 
-It holds the options that are declared `identity=True`, the task's name, level, words and settings, the loop's own
-templates, the weights, and the source of what isn't built in: so an edited word or verifier is noticed, and one task's
-new wording leaves every other task's runs alone. Reads plug files; writes nothing.
+It has the options declared `identity=True`, the task's name, level, words and settings, the loop's own templates, the
+weights, and a hash of the source of a plug that isn't built in. So an edited word or verifier is noticed, and a new
+wording of one task doesn't affect the runs of another. Reads plug files; writes nothing.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ KINDS = {"task": TASKS, "engine": ENGINES, "objective": OBJECTIVES}
 
 
 def identity(options: Any, task: Task | None, weights: Mapping[str, str], **resolved: Any) -> dict[str, Any]:
-    """Name -> value. `weights`: which model -> its fingerprint. `resolved`: what an option that isn't given means.
+    """Name -> value. `weights`: which model -> its fingerprint. `resolved`: values of options that weren't given.
 
-    Raises RrrError (exit 2): a plug that isn't there; as a task's settings() does, where it can't judge here (4).
+    Raises RrrError: no such plug (exit 2); a task that can't judge on this machine, from its settings() (4).
     """
     values = {f.name: getattr(options, f.name) for f in fields(options) if f.metadata["identity"]}
     if values.get("base_url"):

@@ -1,7 +1,8 @@
 """`rrr mine-failures`: try each training problem, keep every attempt with its verdict.
 
 Reads a task; writes `problems` and `attempts` (phase first). A problem's attempts are written together, so the unit of
-resume is the problem. The failures are a view over the attempts: `rrr sql "select * from failures"`.
+resume is the problem. The failures are a view over the attempts: `rrr sql "select * from failures"`. Refuses
+other options than those of the rows already written.
 """
 
 from __future__ import annotations
@@ -32,14 +33,17 @@ class Options(SamplingOptions):
         choices=("train", "test"))
     samples: int = option(64, "Most attempts a problem (RRR section 4: up to 64).", least=1)
     stop_at_failure: int = option(
-        1, "Stop sampling a problem at its Nth failure: the same failures for a fraction of the samples. Pass rates "
-        "then need N >= 2 and (N-1)/(n-1) for the failure rate. 0: always take all --samples.", least=0,
+        1, "Stop sampling a problem at its Nth failure: the same failures for fewer samples. The failure rate is then "
+        "(N-1)/(n-1), for N >= 2. 0: always take all --samples.", least=0,
     )
     part: int = shared.part("Problems")
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Mine and return the summary that `--json` prints."""
+    """Mine, and return the summary that `--json` prints.
+
+    Raises RrrError: bad options (exit 2), unfit model or table (3), a missing extra (4), no failures (5), stopped.
+    """
     task = load_task(options.task, options.level, options.data)
     problems = list(islice(task.problems(options.split), options.limit))
     if options.dry_run:
@@ -51,7 +55,7 @@ def run(options: Options) -> dict[str, Any]:
     def writer(table: str) -> Writer:
         return Writer(options.run, table, "mine-failures", depends_on, overwrite=options.overwrite, seed=options.seed)
 
-    # The attempts first: with --overwrite they go before the problems that they point to.
+    # The attempts first: with --overwrite they are deleted before the problems that they refer to.
     with writer("attempts") as attempt_rows, writer("problems") as problem_rows:
         stored, tried = problem_rows.done("problem_id"), attempt_rows.done("problem_id")
         remaining = [p for p in problems if p.problem_id not in tried]
@@ -73,8 +77,8 @@ def run(options: Options) -> dict[str, Any]:
 def mine(loop: Loop, problems: list[Problem], samples: int, stop_at_failure: int) -> list[Attempt]:
     """Up to `samples` attempts at each problem, in the problems' order.
 
-    Each wave samples only as many as a problem still needs to reach its Nth failure, so none is taken past that
-    failure, whatever the batch: inverse binomial sampling, exactly.
+    Each wave samples only as many as a problem still needs to reach its Nth failure, so that no sample is taken after
+    that failure, whatever the batch size: this is exact inverse binomial sampling.
     """
     attempts: dict[str, list[Attempt]] = {p.problem_id: [] for p in problems}
     failures = dict.fromkeys(attempts, 0)
@@ -95,26 +99,26 @@ def mine(loop: Loop, problems: list[Problem], samples: int, stop_at_failure: int
 
 
 def summarise(options: Options, problems: list[Problem]) -> dict[str, Any]:
-    """Counts over the problems asked for. Raises RrrError (exit 5) when the model failed none of them."""
+    """Counts over `problems`. Raises RrrError (exit 5) if the model failed none of them."""
     from rrr_cli.store.artifacts import read
 
-    wanted = {p.problem_id for p in problems}
+    ids = {p.problem_id for p in problems}
     attempts = passed = 0
     failed: set[str] = set()
     errors: dict[str, int] = {}
     for row in read(options.run, "attempts", columns=["problem_id", "phase", "success", "error_type"]):
-        if row["problem_id"] in wanted and row["phase"] == "first":
+        if row["problem_id"] in ids and row["phase"] == "first":
             attempts, passed = attempts + 1, passed + row["success"]
             if not row["success"]:
                 failed.add(row["problem_id"])
                 errors[row["error_type"]] = errors.get(row["error_type"], 0) + 1
     if not failed:
         raise RrrError(
-            f"no failures among {len(wanted)} problems: there is nothing to learn from. Try a harder --level, a higher "
+            f"no failures among {len(ids)} problems: there is nothing to learn from. Try a harder --level, a higher "
             "--samples, or another model", NOTHING,
         )
     return {
-        "problems": len(wanted), "attempts": attempts, "passed": passed,
+        "problems": len(ids), "attempts": attempts, "passed": passed,
         "problems_with_a_failure": len(failed), "errors": dict(sorted(errors.items(), key=lambda e: -e[1])),
     }
 

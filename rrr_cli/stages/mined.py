@@ -1,4 +1,6 @@
-"""What was mined in a run: its failed attempts with their problems, which reflect and grpo start from, and how."""
+"""What was mined in a run, and how: the failed attempts with their problems, which reflect, repair and grpo start from.
+
+Reads `problems`, `attempts` and their provenance; writes nothing. Refuses a run without attempts or of another task."""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ F = TypeVar("F", bound="FailureOptions")
 
 @dataclass(frozen=True)
 class FailureOptions(SamplingOptions):
-    """What reflect and repair have in common: which failed attempts they start from."""
+    """The options of reflect and repair: which failed attempts they start from."""
 
     input: Path | None = shared.input_run("failed attempts")
     per_problem: int = option(1, "Failed attempts of a problem to start from.", least=1)
@@ -34,26 +36,26 @@ class FailureOptions(SamplingOptions):
 class Chosen(Generic[F]):
     """The failed attempts that a stage starts from, and how they were mined."""
 
-    options: F  # with the mining's level, data and model
-    source: Path  # the run that holds them
+    options: F  # with the level, data and model of mining
+    source: Path  # the run with their rows
     task: Task
     failures: list[Failure]
 
     @property
     def inputs(self) -> dict[str, str]:
-        """For provenance. More problems mined in the same way leave it as it is."""
+        """For provenance. Mining more problems with the same options doesn't change it."""
         return {"attempts": content_id(mining(self.source))}
 
 
 def chosen_failures(options: F) -> Chosen[F]:
-    """The failures that the options ask for. Raises RrrError (exit 5) where there are none, and as `failures` does."""
+    """The failures that the options select. Raises RrrError: none (exit 5), or as `as_mined`, `failures`."""
     source = options.input or options.run
     options = as_mined(options, source)
     task = load_task(options.task, options.level, options.data)
     rows = failures(source, task.name, options.per_problem, options.own_samples)
     failed = list(islice(rows, options.limit))
     if not failed:
-        raise RrrError(f"{source} holds no failed attempt: there is nothing to start from. Mine more problems", NOTHING)
+        raise RrrError(f"{source} has no failed attempt to start from. Mine more problems", NOTHING)
     return Chosen(options, source, task, failed)
 
 
@@ -61,19 +63,19 @@ def failures(
     run: Path, task: str, per_problem: int = 1, own_samples: int | None = None
 ) -> Iterator[Failure]:
     """The first `per_problem` failed first tries of each problem, in the order they were mined; with `own_samples`,
-    those among so many first tries.
+    only those with a smaller sample index.
 
-    Raises RrrError (exit 3) when the run holds no attempts, or those of another task.
+    Raises RrrError (exit 3): no attempts in the run, or attempts at another task.
     """
     from rrr_cli.store.artifacts import exists, read
 
     if not exists(run, "attempts"):
-        raise RrrError(f"{run} holds no attempts. Type: rrr mine-failures --run {run}")
+        raise RrrError(f"{run} has no attempts. Type: rrr mine-failures --run {run}")
     taken: dict[str, int] = {}
     problems: dict[str, Problem] = {}
     for attempt in read(run, "attempts", where={"phase": "first", "success": False}):
         if attempt.task != task:
-            raise RrrError(f"{run} holds attempts at {attempt.task}, not {task}. Type: --task {attempt.task}, or --run")
+            raise RrrError(f"{run} has attempts at {attempt.task}, not {task}. Type: --task {attempt.task}, or --run")
         if taken.get(attempt.problem_id, 0) >= per_problem:
             continue
         if own_samples is not None and attempt.sample_index >= own_samples:
@@ -84,8 +86,8 @@ def failures(
 
 
 class Copies:
-    """What failures of one run bring along into another, so that a run tells its stories by itself: their problems and
-    attempts, each once. Nothing where the two runs are one."""
+    """The problems and attempts of failures that are copied into another run, each once, so that every run is complete
+    by itself. Nothing is copied if `source` is `run`."""
 
     def __init__(self, source: Path, run: Path, failures: Iterable[Failure]) -> None:
         self.needed = source != run
@@ -98,7 +100,7 @@ class Copies:
             self._attempts = {a.attempt_id: a for a in rows if a.attempt_id in missing}
 
     def problems(self, failures: Sequence[Failure]) -> list[Problem]:
-        """Those of `failures` that weren't given before."""
+        """The problems of `failures` that aren't in the run yet."""
         if not self.needed:
             return []
         fresh = {f.problem.problem_id: f.problem for f in failures if f.problem.problem_id not in self._problems}
@@ -106,7 +108,7 @@ class Copies:
         return list(fresh.values())
 
     def attempts(self, failures: Sequence[Failure]) -> list[Attempt]:
-        """Likewise, the failed attempts themselves."""
+        """The attempts of `failures` that weren't in the run."""
         return [self._attempts[f.attempt_id] for f in failures if self.needed and f.attempt_id in self._attempts]
 
 
@@ -118,20 +120,21 @@ def stored(run: Path, table: str, column: str) -> set[str]:
 
 
 def mining(run: Path) -> dict[str, Any]:
-    """How the run was mined: the configuration, the seed among it. Empty where it wasn't.
+    """How the run was mined: the configuration with the seed; {} if it wasn't mined.
 
-    More problems mined in the same way leave it as it is, and rows stay true when others join them.
+    Mining more problems with the same options doesn't change it.
     """
     from rrr_cli.store.artifacts import provenance
 
-    found = [p for p in provenance(run, "attempts") if p["stage"] == "mine-failures"]
-    return {**found[0]["config"], "seed": found[0]["seed"]} if found else {}
+    entries = [p for p in provenance(run, "attempts") if p["stage"] == "mine-failures"]
+    return {**entries[0]["config"], "seed": entries[0]["seed"]} if entries else {}
 
 
 def as_mined(options: Anything, source: Path) -> Anything:
-    """The options, with the mining's level, data and model where none was given.
+    """The options; where level, data or model isn't given, with that of mining.
 
-    Raises RrrError (exit 2) for another level or data than the mining's: the verifier and the test split depend on it.
+    Raises RrrError (exit 2): another level or data than in mining, on which verifier and test split depend; a server's
+    model, whose weights aren't here.
     """
     mined = mining(source)
     values: dict[str, Any] = {}

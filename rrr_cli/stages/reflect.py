@@ -1,8 +1,8 @@
-"""`rrr reflect`: for each failed attempt reflections, and retries after each.
+"""`rrr reflect`: writes reflections on each failed attempt, and retries after each reflection.
 
 Reads `problems` and failed `attempts`; writes `reflections` and `attempts` (phase retry). Nothing is trained. The unit
 of resume is the failed attempt: its reflections are written first, and a run that was killed before their retries uses
-the stored reflections again.
+the stored reflections again. Refuses a run without failed attempts.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import Copies, FailureOptions, chosen_failures
 from rrr_cli.stages.setup import open_loop, weights_of
+from rrr_cli.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,16 @@ class Options(FailureOptions):
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Reflect and retry; return the summary that `--json` prints."""
+    """Reflect and retry; return the summary that `--json` prints.
+
+    Raises RrrError: bad options (exit 2), unfit attempts or table (3), a missing extra (4), no failures (5), stopped.
+    """
     chosen = chosen_failures(options)
     options, failed = chosen.options, chosen.failures
     model, reflector = str(options.model), options.reflector or str(options.model)
     if options.dry_run:
         planned = len(failed) * options.reflections
-        return {
-            "failed_attempts": len(failed), "reflections": planned, "retries": planned * options.retries}
+        return {"failed_attempts": len(failed), "reflections": planned, "retries": planned * options.retries}
     from rrr_cli.store.artifacts import Writer
 
     weights = {"model": weights_of(options, model), "reflector": weights_of(options, reflector)}
@@ -61,19 +64,16 @@ def run(options: Options) -> dict[str, Any]:
         remaining = [f for f in failed if f.attempt_id not in retried]
         if not remaining:
             return summarise(options, failed)
-        loop = reflecting = open_loop(options, chosen.task, model, options.retry_context, options.reflection_tokens)
-        if reflector != model:
-            reflecting = open_loop(
-                options, chosen.task, reflector, options.retry_context, options.reflection_tokens)
-        begun = unfinished(options.run, retried) if reflection_rows.done("attempt_id") - retried else {}
+        retrying, reflecting = open_loops(options, chosen.task, model, reflector)
+        stored = unfinished(options.run, retried) if reflection_rows.done("attempt_id") - retried else {}
         with Work("reflecting", len(failed), len(failed) - len(remaining)) as work:
             for start in range(0, len(remaining), options.part):
                 part = remaining[start : start + options.part]
-                fresh = [f for f in part if f.attempt_id not in begun]
+                fresh = [f for f in part if f.attempt_id not in stored]
                 written = reflecting.reflect(fresh, range(options.reflections))
                 reflection_rows.append([r for rows in written for r in rows])
-                reflections = begun | {f.attempt_id: rows for f, rows in zip(fresh, written, strict=True)}
-                retries = retry(loop, part, reflections, options.retries)
+                reflections = stored | {f.attempt_id: rows for f, rows in zip(fresh, written, strict=True)}
+                retries = retry(retrying, part, reflections, options.retries)
                 if problem_rows:
                     problem_rows.append(copies.problems(part))
                 attempt_rows.append([*copies.attempts(part), *retries])
@@ -81,15 +81,22 @@ def run(options: Options) -> dict[str, Any]:
     return summarise(options, failed)
 
 
+def open_loops(options: Options, task: Task, model: str, reflector: str) -> tuple[Loop, Loop]:
+    """(the loop that retries, the loop that reflects): the same one if one model does both."""
+    names = dict.fromkeys((model, reflector))
+    loops = {n: open_loop(options, task, n, options.retry_context, options.reflection_tokens) for n in names}
+    return loops[model], loops[reflector]
+
+
 def unfinished(run: Path, retried: set[str]) -> dict[str, list[Reflection]]:
     """attempt_id -> its stored reflections, for the attempts without a retry."""
     from rrr_cli.store.artifacts import read
 
-    begun: dict[str, list[Reflection]] = {}
+    stored: dict[str, list[Reflection]] = {}
     for r in read(run, "reflections"):
         if r.attempt_id not in retried:
-            begun.setdefault(r.attempt_id, []).append(r)
-    return begun
+            stored.setdefault(r.attempt_id, []).append(r)
+    return stored
 
 
 def retry(
@@ -101,7 +108,7 @@ def retry(
 
 
 def summarise(options: Options, failed: list[Failure]) -> dict[str, Any]:
-    """Counts over the failed attempts asked for."""
+    """Counts over the given failed attempts."""
     from rrr_cli.store.artifacts import read
 
     ids = {f.attempt_id for f in failed}

@@ -1,9 +1,9 @@
 """`rrr repair`: the reflector of Re-ReST repairs failed attempts (arXiv 2406.01495, section 3.2).
 
-It writes its reasoning and the repaired output in one completion. Reads `problems` and failed `attempts`; writes
-`attempts` (phase repair), whose parent is the failed attempt. The verdict decides: what passes is the paper's D_R. The
-repairs of each reflector, by its name, are a stage of their own, so that an untrained and a trained one can repair the
-same failures in one run. Refuses a reflector that was trained with other feedback.
+The reflector writes its reasoning and the repaired output in one completion. Reads `problems` and failed `attempts`;
+writes `attempts` (phase repair), whose parent is the failed attempt. The repairs that pass are the paper's D_R. Each
+reflector (by its name) is a stage of its own in the store, so that an untrained and a trained one can repair the same
+failures in one run. Refuses a reflector that was trained with other feedback.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ class Options(FailureOptions):
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Repair what is left to repair, and return the summary that `--json` prints."""
+    """Repair the failures without a repair, and return the summary that `--json` prints.
+
+    Raises RrrError: bad options (exit 2), unfit attempts or table (3), a missing extra (4), no failures (5), stopped.
+    """
     chosen = chosen_failures(options)
     options, failed = chosen.options, chosen.failures
     reflector = options.reflector or str(options.model)
@@ -73,18 +76,18 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def check_feedback(reflector: str, feedback: str) -> None:
-    """Raise RrrError (exit 2) for a reflector that train-reflector has trained with other feedback than this."""
+    """Raise RrrError (exit 2) if train-reflector trained this reflector with other feedback."""
     from rrr_cli.training.checkpoints import provenance
 
     trained_with = provenance(Path(reflector)).get("feedback", feedback)
     if trained_with != feedback:
         raise RrrError(
-            f"{reflector} was trained with --feedback {trained_with}, and here it would be shown {feedback}: type "
+            f"{reflector} was trained with --feedback {trained_with}, but would be shown {feedback} here: type "
             f"--feedback {trained_with}", USAGE)
 
 
 def summarise(options: Options, reflector: str, failed: set[str]) -> dict[str, Any]:
-    """Counts over the ids of the failed attempts asked for, of this reflector's repairs."""
+    """Counts of this reflector's repairs of the failed attempts with these ids."""
     from rrr_cli.store.artifacts import read
 
     repairs = passed = 0

@@ -1,9 +1,9 @@
-"""`rrr self-train`: train the agent on what passed; with `--rounds N` mine, repair and train N times (Re-ReST).
+"""`rrr self-train`: train the agent on texts that passed; with `--rounds N` mine, repair and train N times (Re-ReST).
 
-One training is in `agent.py`. Round 1 is the run itself, as it was mined and repaired by hand. Round k works in
-`RUN/round-k`, a run of its own with its own tables: the agent of round k-1 tries the same problems in the same way, the
-same reflector repairs its failures, and the model that was named is trained anew on what passed (as ReST-EM does,
-arXiv 2312.06585). How round 1 was mined and repaired is read from its provenance. Each round resumes where it stopped.
+One training is in `agent.py`. Round 1 is the run itself, mined and repaired by commands of the user. Round k
+works in `RUN/round-k`, a run with its own tables: the agent of round k-1 tries the same problems with the same options,
+the same reflector repairs its failures, and --model is trained from its start on what passed (as ReST-EM does, arXiv
+2312.06585). The options of round 1 are read from its provenance. Each round resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ class Options(AgentOptions):
     """Flags of `rrr self-train`."""
 
     rounds: int = option(
-        1, "Mine, repair and train so many times, each round in a folder of its own.", least=1, identity=False)
+        1, "Mine, repair and train this many times, each round in a folder of its own.", least=1, identity=False)
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Train once, or in rounds; the last round's summary, with all rounds under `rounds`. Raises RrrError as they do.
+    """Train once, or in rounds; returns the last round's summary, with all rounds under `rounds`.
+
+    Raises RrrError: --rounds with options that exclude it (exit 2), a run without mining or repairs (3), and as
+    `train_agent`.
     """
     if options.rounds == 1:
         return train_agent(options)
@@ -55,7 +58,7 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def mine_again(options: Options, run: Path, mined: dict[str, Any], agent: str, number: int) -> None:
-    """Let `agent` try the problems of round 1 in the same way, into `run`."""
+    """Let `agent` try the problems of round 1 with the same options, into `run`."""
     from rrr_cli.store.artifacts import count
 
     again = common(options, run, mined, number) | {"limit": count(options.run, "problems"), "model": agent}
@@ -63,15 +66,15 @@ def mine_again(options: Options, run: Path, mined: dict[str, Any], agent: str, n
 
 
 def common(options: Options, run: Path, before: dict[str, Any], number: int) -> dict[str, Any]:
-    """What a stage of round `number` does otherwise than in round 1."""
+    """The options of a stage in round `number` that differ from round 1."""
     device = {"device": options.device} if "device" in takes(engine_class(before["engine"])) else {}
     seed = options.seed + number - 1
     return {"run": run, "task": options.task, "seed": seed, "overwrite": options.overwrite, **device}
 
 
 def stage_options(run: Path, stage: str, reflector: str | None = None) -> dict[str, Any] | None:
-    """The identity of the stage of that name (or beginning) that wrote the run's attempts: the last of them, or that of
-    `reflector`. None where there is none."""
+    """The stored configuration of the last stage whose name begins with `stage` that wrote the run's attempts; with
+    `reflector`, of that reflector. None if there is none."""
     from rrr_cli.store.artifacts import provenance
 
     configs = [p["config"] for p in provenance(run, "attempts") if p["stage"].startswith(stage)]
@@ -80,7 +83,7 @@ def stage_options(run: Path, stage: str, reflector: str | None = None) -> dict[s
 
 
 def filled(kind: type[T], config: dict[str, Any], changes: dict[str, Any]) -> T:
-    """Options of a stage as a configuration says them, with changes."""
+    """A stage's options from a stored configuration, with changes."""
     names = {f.name for f in fields(kind)}  # type: ignore[arg-type]
     return kind(**{k: v for k, v in config.items() if k in names} | changes)
 

@@ -1,4 +1,6 @@
-"""What mine-failures, reflect, repair and eval set up alike: the engine with its fingerprint, and the loop on it."""
+"""What mine-failures, reflect, repair and eval have in common: the engine with its fingerprint, and the loop.
+
+Writes nothing. Refuses an option that the engine doesn't use."""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from rrr_cli.tasks.base import Task
 def weights_of(options: EngineOptions, model: str) -> str:
     """The fingerprint that `model` will have on this engine, without loading it.
 
-    Raises RrrError: no such engine, or an option that is meant for another (exit 2), no such model (3).
+    Raises RrrError: no such engine, or an option of another engine (exit 2), no such model (3).
     """
     engine_arguments(options)
     fingerprint: str = engine_class(options.engine).fingerprint_of(model, options)
@@ -23,21 +25,21 @@ def weights_of(options: EngineOptions, model: str) -> str:
 
 
 def engine_arguments(options: EngineOptions) -> dict[str, Any]:
-    """The options that the engine's constructor takes. Raises RrrError (exit 2) where another one was given."""
+    """The options that the engine's constructor takes. Raises RrrError (exit 2) if another one was given."""
     known = takes(engine_class(options.engine))
     own = [f.name for f in fields(EngineOptions) if f.name != "engine"]
-    refuse_given(options, [name for name in own if name not in known], f"--engine {options.engine} has no use for it")
+    refuse_given(options, [name for name in own if name not in known], f"--engine {options.engine} doesn't use it")
     return {name: getattr(options, name) for name in own if name in known}
 
 
 def sampling_of(options: SamplingOptions) -> Sampling:
-    """The options of the same names."""
+    """The `Sampling` of the options: its fields have the same names."""
     return Sampling(**{f.name: getattr(options, f.name) for f in fields(Sampling)})
 
 
 def open_loop(
     options: SamplingOptions, task: Task, model: str, retry_context: str = "full", reflection_tokens: int = 512
 ) -> Loop:
-    """Load `model` and give it the task."""
+    """Load `model`, and build the loop of attempt, reflect, retry and repair with it. Raises as `load_engine`."""
     engine = load_engine(options.engine, model, **engine_arguments(options))
     return Loop(task, engine, sampling_of(options), options.seed, retry_context, reflection_tokens)

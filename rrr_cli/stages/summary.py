@@ -1,6 +1,6 @@
-"""What `rrr eval` concludes from the rows of `evaluations`: rates, paired tests, error types, reflections, sentences.
+"""The summary of `rrr eval` from the rows of `evaluations`: rates, paired tests, error types, reflections, sentences.
 
-Reads rows that are in memory; writes nothing.
+Works on rows in memory; reads and writes nothing.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 
 from rrr_cli.records import Evaluation
 
-#: With more than one sample a problem; only what was asked for is there.
+#: Measures with more than one sample a problem; a summary has only those that were asked for.
 VOTES = ("self_consistency", "reflect_all", "oracle")
-#: What each is compared with in the same model. An oracle can't do worse than the first try that it repairs.
+#: What each is compared with for the same model; not the oracle with the first try, which it can't be worse than.
 CONTROLS = {"self_consistency": "first_try", "reflect_all": "self_consistency", "oracle": "blind_second_try"}
 MEASURES = ("first_try", "second_try", "second_try_on_failures", "blind_second_try", "retry_without_reflection")
 
 
 def outcomes(rows: Sequence[Evaluation], measure: str) -> dict[str, bool]:
-    """problem_id -> success by `measure`, over the problems that it counts."""
+    """problem_id -> success by `measure`, for the problems that have one."""
     tries: dict[str, Callable[[Evaluation], bool | None]] = {
         "first_try": lambda r: r.first_success,
         "second_try": lambda r: r.first_success or bool(r.second_success),
@@ -36,7 +36,7 @@ def outcomes(rows: Sequence[Evaluation], measure: str) -> dict[str, bool]:
 
 
 def summarise(rows: Sequence[Evaluation], names: Sequence[str]) -> dict[str, Any]:
-    """Rates with intervals a model, paired tests of every two models, and each second try against its controls."""
+    """Each model's rates with intervals, paired tests of every two models, and each second try against its controls."""
     from rrr_cli.metrics import mcnemar, rate
 
     by_model = {name: [r for r in rows if r.model == name] for name in names}
@@ -61,22 +61,22 @@ def summarise(rows: Sequence[Evaluation], names: Sequence[str]) -> dict[str, Any
         test = mcnemar([x[k] for k in both], [y[k] for k in both])
         comparisons.append({"a": a, "b": b, "measure": label, **asdict(test)})
 
-    asked = [m for m in VOTES if outcomes(rows, m)]
+    votes = [m for m in VOTES if outcomes(rows, m)]
     for a, b in combinations(names, 2):
-        for measure in (*MEASURES, *asked):
+        for measure in (*MEASURES, *votes):
             compare(a, b, measure, outcomes(by_model[a], measure), outcomes(by_model[b], measure))
     for name, of in by_model.items():
         for control in ("blind_second_try", "retry_without_reflection"):
             compare(name, name, f"second_try over {control}", outcomes(of, control), outcomes(of, "second_try"))
     for name, of in by_model.items():
-        for measure in asked:
+        for measure in votes:
             control = CONTROLS[measure]
             compare(name, name, f"{measure} over {control}", outcomes(of, control), outcomes(of, measure))
     return {"models": models, "comparisons": comparisons}
 
 
 def errors(rows: Sequence[Evaluation]) -> dict[str, dict[str, int]]:
-    """{"first": {error_type: n}, "second": {…}}, the most frequent first: why each of the own two tries failed."""
+    """{"first": {error_type: n}, "second": {…}}, the most frequent first: why a model's own two tries failed."""
     counted = {"first": Counter(r.first_error for r in rows), "second": Counter(r.second_error for r in rows)}
     return {
         which: {kind: n for kind, n in sorted(counts.items(), key=lambda c: (-c[1], c[0] or "")) if kind is not None}
@@ -85,7 +85,7 @@ def errors(rows: Sequence[Evaluation]) -> dict[str, dict[str, int]]:
 
 
 def reflections(rows: Sequence[Evaluation]) -> dict[str, Any]:
-    """How many reflections on own failures, their mean length in tokens, and how much they repeat themselves."""
+    """The number of reflections on own failures, their mean length in tokens, and their repetition."""
     from rrr_cli.metrics import repetition
 
     tokens = [r.reflection_tokens for r in rows if r.reflection_tokens is not None]
@@ -96,9 +96,9 @@ def reflections(rows: Sequence[Evaluation]) -> dict[str, Any]:
 
 
 def in_words(result: dict[str, Any]) -> list[str]:
-    """A sentence for each model and control: whether reflecting beat it. 0.05 two-sided, exact McNemar.
+    """A sentence for each model and control: whether reflecting beat it; exact McNemar test at 0.05, two-sided.
 
-    And one for each two models without the first, whose rivals the table shows: how their first tries compare.
+    And one for every two models but the first, on their first tries; the table compares with the first.
     """
     sentences = []
     first = result["models"][0]["name"]

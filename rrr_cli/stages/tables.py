@@ -1,4 +1,6 @@
-"""What `rrr eval` shows a person: rates with intervals, won and lost, and in words whether reflecting helped."""
+"""The tables of `rrr eval` and `rrr forgetting` for people: rates with intervals, won and lost, and sentences.
+
+Prints to a console; reads and writes no files."""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from rrr_cli.text import safe_text
 def evaluation_table(result: dict[str, Any], console: Console) -> None:
     """Print the paper's table to `console` (stderr): a row a model, first and second tries beside their controls.
 
-    Then error types of the two tries, the reflections, levels of difficulty, and in words what reflecting did.
+    Then error types of the two tries, the reflections, levels of difficulty, and sentences on the effect of reflecting.
     """
     first = result["models"][0]
     paired = {(c["b"], c["measure"]): c for c in result["comparisons"] if c["a"] == first["name"] != c["b"]}
@@ -48,7 +50,7 @@ def evaluation_table(result: dict[str, Any], console: Console) -> None:
 
 
 def vote_table(models: Sequence[dict[str, Any]], paired: dict[tuple[str, str], dict[str, Any]]) -> Table:
-    """More than one sample a problem: votes, and what a reflector adds to them, beside the first try."""
+    """Measures with more than one sample a problem: votes, alone and with a reflector, beside the first try."""
     table = Table(title="more samples a problem", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("model")
     measures = ["first_try", *(m for m in VOTES if m in models[0])]
@@ -63,13 +65,13 @@ def vote_table(models: Sequence[dict[str, Any]], paired: dict[tuple[str, str], d
 
 
 def heading(measure: str, first: dict[str, Any]) -> str:
-    """A measure as a column's heading; `first` is the model whose failures every model is given."""
+    """A measure as a column's heading; `first` is the model whose failures all models repair."""
     label = measure.replace("_", " ")
     return f"{label} ({first['n_failures']})" if measure == "second_try_on_failures" else label
 
 
 def error_table(models: Sequence[dict[str, Any]]) -> Table:
-    """Why tries failed: a row an error type, for each model try 1 against try 2."""
+    """Why tries failed: a row an error type, a column a model: count of try 1 → try 2."""
     table = Table(
         title="why tries failed: try 1 → try 2 after reflecting", title_justify="left", box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -92,24 +94,24 @@ def reflection_table(models: Sequence[dict[str, Any]]) -> Table:
     for column in ("reflections", "mean tokens", "repeated 4-grams, %"):
         table.add_column(column, justify="right")
     for model in models:
-        told = model["reflections"]
-        length = "" if told["mean_tokens"] is None else f"{told['mean_tokens']:.1f}"
-        repeated = "" if told["repetition"] is None else f"{100 * told['repetition']:.1f}"
-        table.add_row(name_of(model), str(told["n"]), length, repeated)
+        row = model["reflections"]
+        length = "" if row["mean_tokens"] is None else f"{row['mean_tokens']:.1f}"
+        repeated = "" if row["repetition"] is None else f"{100 * row['repetition']:.1f}"
+        table.add_row(name_of(model), str(row["n"]), length, repeated)
     return table
 
 
 def name_of(model: dict[str, Any]) -> Text:
-    """The model's name as a cell: no markup, nothing that a terminal obeys."""
+    """The model's name as a cell: without markup or control characters."""
     return Text(safe_text(model["name"]))
 
 
 def forgetting_table(result: dict[str, Any], console: Console) -> None:
     """Print `rrr forgetting`'s table to `console` (stderr): a row a benchmark, each model beside the first."""
     first, *others = result["models"]
-    asked = "all items" if result["limit"] is None else f"--limit {result['limit']}: a part of each benchmark"
+    items = "all items" if result["limit"] is None else f"--limit {result['limit']}: a part of each benchmark"
     chat = "chat format" if result["apply_chat_template"] else "plain prompts"
-    console.print(f"lm-eval {result['lm_eval']}, {chat}, {asked}; % with 95 % bootstrap interval, changes in points")
+    console.print(f"lm-eval {result['lm_eval']}, {chat}, {items}; % with 95 % bootstrap interval, changes in points")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("benchmark")
     table.add_column("n", justify="right")
@@ -124,12 +126,12 @@ def forgetting_table(result: dict[str, Any], console: Console) -> None:
             c = paired[name, row["benchmark"]]
             low, high = (100 * c["change"][end] for end in ("low", "high"))
             change = Text(f"{100 * c['change']['value']:+.1f}\n{low:+.1f} to {high:+.1f}", no_wrap=True)
-            told = Text(f"{c['won']}/{c['lost']}\np={c['p']:.2g}", no_wrap=True)
-            cells += [stacked(row["accuracy"][name]), change, told, Text(c["under_one_point"])]
+            test = Text(f"{c['won']}/{c['lost']}\np={c['p']:.2g}", no_wrap=True)
+            cells += [stacked(row["accuracy"][name]), change, test, Text(c["under_one_point"])]
         table.add_row(*cells)
     console.print(table)
     if others:
-        console.print("under 1?: lost less than 1 point, the paper's line; open where the interval doesn't tell")
+        console.print("under 1?: lost less than 1 point, the paper's line; open: the interval includes 1 point")
     for row in result["benchmarks"]:
         for name, cut in row["prompts_cut"].items():
             if cut:
@@ -146,7 +148,7 @@ def percent(rate: dict[str, float] | None) -> str:
 
 
 def stacked(rate: dict[str, float] | None) -> Text:
-    """The same over two lines, so that five measures fit 80 columns: "50.0", "40.0–60.0"."""
+    """The same in two lines, so that five measures fit 80 columns: "50.0", "40.0–60.0"."""
     if rate is None:
         return Text("no failures")
     return Text(f"{100 * rate['value']:.1f}\n{100 * rate['low']:.1f}–{100 * rate['high']:.1f}", no_wrap=True)

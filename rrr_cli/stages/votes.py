@@ -1,7 +1,7 @@
 """Inference with more than one sample, as Re-ReST tries it (arXiv 2406.01495, section 4): columns of `evaluations`.
 
-self-consistency: K samples, the answer that most of them give. reflect-all: each sample goes to the reflector as if it
-had failed, and its repairs vote; no ground truth is used. oracle: only what failed goes to the reflector, which takes
+self-consistency: K samples; the most frequent answer. reflect-all: the reflector repairs every sample as if it had
+failed, and the repairs vote; no ground truth is used. oracle: the reflector repairs only the failed tries, which needs
 ground truth and is an upper bound. Reads and writes nothing.
 """
 
@@ -14,28 +14,28 @@ from typing import Any
 from rrr_cli.records import Attempt, Problem
 from rrr_cli.rollout import Failure, Loop
 
-FEEDBACK = "binary"  # says nothing of the sample: the same words for all of them
+FEEDBACK = "binary"  # the same text for every sample: it says nothing about the sample
 
 
 def vote_columns(
     loop: Loop, repairing: Loop, problems: Sequence[Problem], firsts: dict[str, Attempt], samples: int | None,
     reflect_all: bool, oracle: bool,
 ) -> dict[str, dict[str, Any]]:
-    """problem_id -> the columns; null where an arm wasn't asked for. `samples` is K, the first try included."""
+    """problem_id -> the columns; None for an arm that isn't used. `samples` is K, the first try included."""
     columns: dict[str, dict[str, Any]] = {p.problem_id: dict.fromkeys(
         ("voted", "voted_success", "reflected", "reflected_success", "oracle_success")) for p in problems}
     if samples is not None:
         more_B_N = loop.attempt(problems, range(1, samples), phase="vote")
         tries = {p.problem_id: [firsts[p.problem_id], *more] for p, more in zip(problems, more_B_N, strict=True)}
         for p in problems:
-            won = vote(tries[p.problem_id])
-            columns[p.problem_id] |= {"voted": won.answer, "voted_success": won.success}
+            winner = vote(tries[p.problem_id])
+            columns[p.problem_id] |= {"voted": winner.answer, "voted_success": winner.success}
         if reflect_all:
             flat = [Failure.of(p, a) for p in problems for a in tries[p.problem_id]]
             repaired = iter(repairs(repairing, flat))
             for p in problems:
-                won = vote([next(repaired) for _ in tries[p.problem_id]])
-                columns[p.problem_id] |= {"reflected": won.answer, "reflected_success": won.success}
+                winner = vote([next(repaired) for _ in tries[p.problem_id]])
+                columns[p.problem_id] |= {"reflected": winner.answer, "reflected_success": winner.success}
     if oracle:
         failed = [Failure.of(p, firsts[p.problem_id]) for p in problems if not firsts[p.problem_id].success]
         fixed = {a.problem_id: a.success for a in repairs(repairing, failed)}
@@ -50,9 +50,9 @@ def repairs(loop: Loop, failures: Sequence[Failure]) -> list[Attempt]:
 
 
 def vote(attempts: Sequence[Attempt]) -> Attempt:
-    """The first attempt whose answer, as the verifier parsed it, most attempts share; the earliest of equals.
+    """The first attempt with the most frequent answer, as the verifier parsed it; on a tie, the earliest.
 
-    Attempts without an answer have no vote; where none has one, the first attempt wins.
+    Attempts without an answer have no vote; if none has an answer, the first attempt wins.
     """
     counts = Counter(a.answer for a in attempts if a.answer is not None)
     return max(attempts, key=lambda a: counts[a.answer] if a.answer is not None else -1)

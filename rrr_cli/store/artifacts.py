@@ -1,8 +1,8 @@
 """A run's tables on disk: `runs/NAME/<table>/part-00000.parquet`. The only writer of Parquet, and the reader.
 
-The parts are the truth. Beside them lie `provenance-STAGE.json` (a copy of what each part's footer says, for people)
-and `.lock`. Several stages may write one table; configuration is kept and compared for each stage.
-Refuses another configuration on a stage's rows, a second writer, and any part that isn't whole (see `parts.py`).
+The parts are the truth. Beside them are `provenance-STAGE.json` (a copy of the parts' footers, for people) and `.lock`.
+Several stages may write one table; each has its own configuration, which is stored and compared.
+Refuses another configuration for a stage's rows, a second writer, and a damaged part (see `parts.py`).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from rrr_cli.store.parts import TEMP_MARK, Part, encode, fsync, write_atomically
 from rrr_cli.store.schema import arrow_schema
 
 ROWS_PER_BATCH = 1024
-Where = Mapping[str, Any]  # column -> the value that it has to have, or a list of such values
+Where = Mapping[str, Any]  # column -> its value, or a list of allowed values
 
 
 class Writer:
-    """Appends rows to one table for one stage; holds the table's lock from `with` to the end of it."""
+    """Appends rows to one table for one stage; locks the table while its `with` block runs."""
 
     def __init__(
         self, run: Path, table: str, stage: str, config: dict[str, Any], inputs: dict[str, str] | None = None,
@@ -39,8 +39,8 @@ class Writer:
     ) -> None:
         """`config`: the resolved options that define the rows, flat. `inputs`: name -> fingerprint of what was read.
 
-        Raises RrrError (exit 3) on entering: other options or inputs than the stage's rows in the table were made
-        with, a second writer, or a part that isn't whole. `overwrite` first removes this stage's parts, no others.
+        Raises RrrError (exit 3) on entering: the stage's rows in the table have other options or inputs, a second
+        writer, or a damaged part. `overwrite` first removes this stage's parts and no others.
         """
         self._run, self._table, self._stage, self._overwrite = run, table, stage, overwrite
         self._folder = run / table
@@ -55,16 +55,16 @@ class Writer:
             raise RrrError(f"{self._folder} can't be written: {error.strerror}; name another --run") from error
         try:
             self._take_lock()
-            for stale in self._folder.glob(f"*{TEMP_MARK}*"):  # of a writer that died: nobody else holds the lock
+            for stale in self._folder.glob(f"*{TEMP_MARK}*"):  # of a writer that died: this process has the lock
                 stale.unlink()
             for part in parts(self._run, self._table):
                 if not (self._overwrite and part.provenance["stage"] == self._stage):
                     origin.require_current(self._folder, part.provenance)
-                    break  # the others were let in by this same check
+                    break  # the other parts passed this check when they were written
             for part in parts(self._run, self._table, self._stage):
                 if not self._overwrite:
                     origin.require_same(self._folder, part.provenance, self._provenance)
-                    break  # the others were let in by this same check
+                    break  # the other parts passed this check when they were written
                 part.path.unlink()
             fsync(self._folder)
             write_atomically(
@@ -84,17 +84,17 @@ class Writer:
 
     def done(self, column: str) -> set[str]:
         """The distinct values of a text column among this stage's rows; a rerun skips them."""
-        found: set[str] = set()
+        values: set[str] = set()
         for part in parts(self._run, self._table, self._stage):
             for batch in _batches(part, self._schema, None, [column]):
-                found.update(batch.column(0).unique().to_pylist())
-        return found
+                values.update(batch.column(0).unique().to_pylist())
+        return values
 
     def append(self, rows: Sequence[Any]) -> Path | None:
-        """Write `rows`, records of this table, as one part; it is on disk, whole, when this returns.
+        """Write `rows`, records of this table, as one part; it is complete on disk when this returns.
 
-        Returns its path, or None for no rows. Raises RrrError: a foreign record, a value of another type or a null
-        where the schema has none (exit 1); disk full (exit 3).
+        Returns its path, or None for no rows. Raises RrrError: a record of another table, a value of another type or
+        a null in a column without nulls (exit 1); disk full (exit 3).
         """
         if not rows:
             return None
@@ -126,8 +126,8 @@ def read(
 ) -> Iterator[Any]:
     """Stream the rows of a table in the order they were written, one verified part in memory at a time.
 
-    Yields records; with `columns`, dicts of those columns. `where` says what columns have to be: a value, or one of a
-    list. A table that isn't there yet has no rows. Raises RrrError (exit 3): a part that isn't whole.
+    Yields records; with `columns`, dicts of those columns. `where` maps a column to its value, or to a list of
+    allowed values. A table that doesn't exist has no rows. Raises RrrError (exit 3): a damaged part.
     """
     schema, record = arrow_schema(table), TABLES[table]
     turns = [field.name for field in schema if pa.types.is_list(field.type)]
@@ -141,7 +141,7 @@ def read(
 
 
 def count(run: Path, table: str) -> int:
-    """How many rows the table has; 0 where it isn't there."""
+    """How many rows the table has; 0 if it doesn't exist."""
     return sum(part.rows for part in parts(run, table))
 
 
@@ -153,14 +153,14 @@ def exists(run: Path, table: str) -> bool:
 def fingerprint(run: Path, table: str, stage: str | None = None) -> str:
     """A hash of the table's content, or of one stage's rows in it: 16 hex digits.
 
-    A stage that reads a table and also writes to it names the stage whose rows it reads, or its own rows would change
-    its input.
+    A stage that both reads and writes a table gives the `stage` whose rows it reads: without it, its own rows would
+    change the fingerprint of its input.
     """
     return content_id(table, [part.digest for part in parts(run, table, stage)])
 
 
 def provenance(run: Path, table: str) -> list[dict[str, Any]]:
-    """What wrote the table: one entry a stage, as its first part says it, with all its `rows` and `parts` counted."""
+    """What wrote the table: for each stage the provenance of its first part, with its counts of `rows` and `parts`."""
     stages: dict[str, dict[str, Any]] = {}
     for part in parts(run, table):
         entry = stages.setdefault(part.provenance["stage"], {**part.provenance, "rows": 0, "parts": 0})
@@ -175,7 +175,7 @@ def part_paths(run: Path, table: str) -> list[Path]:
 
 
 def parts(run: Path, table: str, stage: str | None = None) -> Iterator[Part]:
-    """The table's parts, or one stage's, verified one by one; a caller keeps none, as each holds its file's bytes."""
+    """The table's parts, or one stage's, verified one by one. Don't keep them: each has its whole file in memory."""
     for path in part_paths(run, table):
         part = Part(path, table)
         if stage is None or part.provenance["stage"] == stage:
@@ -185,9 +185,9 @@ def parts(run: Path, table: str, stage: str | None = None) -> Iterator[Part]:
 def _batches(
     part: Part, schema: pa.Schema, where: Where | None, columns: list[str] | None
 ) -> Iterator[pa.RecordBatch]:
-    """Not by pyarrow.dataset: its scanner's threads can abort the interpreter at its end (apache/arrow#34314)."""
-    wanted = columns or schema.names
-    needed = pa.schema([schema.field(name) for name in dict.fromkeys([*wanted, *(where or ())])])
+    """Filtered batches. Not by pyarrow.dataset: its threads can abort the interpreter at exit (apache/arrow#34314)."""
+    selected = columns or schema.names
+    needed = pa.schema([schema.field(name) for name in dict.fromkeys([*selected, *(where or ())])])
     for stored in part.batches([name for name in needed.names if name in part.columns], ROWS_PER_BATCH):
         batch = pa.RecordBatch.from_arrays([
             stored.column(field.name) if field.name in part.columns else pa.nulls(stored.num_rows, field.type)
@@ -196,7 +196,7 @@ def _batches(
         for name, value in (where or {}).items():
             values = pa.array(value if isinstance(value, list) else [value], needed.field(name).type)
             batch = batch.filter(pc.is_in(batch.column(name), values))
-        yield batch.select(wanted)
+        yield batch.select(selected)
 
 
 def _to_arrow(rows: Sequence[Any], table: str, schema: pa.Schema) -> pa.Table:
@@ -218,7 +218,7 @@ def _to_arrow(rows: Sequence[Any], table: str, schema: pa.Schema) -> pa.Table:
 
 
 def _plain(value: Any) -> Any:
-    """A value as Arrow takes it. Model text may hold lone surrogates, which are no UTF-8: they become U+FFFD."""
+    """A value as Arrow takes it. Model text may hold lone surrogates, which UTF-8 can't encode: they become U+FFFD."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list | tuple):
@@ -228,5 +228,5 @@ def _plain(value: Any) -> Any:
 
 def _plain_turn(turn: Message) -> dict[str, str]:
     if not isinstance(turn.role, str) or not isinstance(turn.content, str):
-        raise TypeError(f"a turn has a role and a content, both text, and this is {turn!r}")
+        raise TypeError(f"a turn has a role and a content, both text; this is {turn!r}")
     return {"role": _plain(turn.role), "content": _plain(turn.content)}

@@ -1,8 +1,8 @@
-"""One part file: whole, or refused. A part is Parquet whose footer holds its provenance and a digest of the whole file.
+"""One part file: complete, or refused. A part is Parquet; its footer has its provenance and a digest of the file.
 
 Page checksums cover the pages only, so the footer also carries `rrr.sha256`: the SHA-256 of the file with that value
-replaced by zeros. Any changed bit anywhere in the file is found when the part is opened. A part is one batch of a
-stage, so it is read whole; a table is never.
+replaced by zeros. A changed bit anywhere in the file is detected when the part is opened. A part is one batch of a
+stage and is read into memory as a whole; a table never is.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Part:
     """A verified part: `path`, `provenance`, `digest` (hex), `rows`, and `data`, the file's bytes."""
 
     def __init__(self, path: Path, table: str) -> None:
-        """Read and verify `path`. Raises RrrError (exit 3): gone, foreign, damaged, or of another schema version."""
+        """Read and verify `path`. Raises RrrError (exit 3): removed, not rrr's, damaged, or of another version."""
         self.path = path
         try:
             raw = path.read_bytes()
@@ -48,7 +48,7 @@ class Part:
         except KeyError as error:
             raise RrrError(f"{path} is Parquet, but not a part that rrr wrote; move it out of the table") from error
         except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
-            raise RrrError(f"{path} is truncated, damaged or no Parquet file; {_CURE}") from error
+            raise RrrError(f"{path} is truncated, damaged or not Parquet; {_CURE}") from error
         if not intact:
             raise RrrError(f"{path} is damaged: its content doesn't match its checksum; {_CURE}")
         if self.provenance["schema_version"] not in READABLE_VERSIONS:
@@ -70,30 +70,30 @@ class Part:
 
     def batches(self, columns: list[str], size: int) -> Iterator[pa.RecordBatch]:
         """These columns, at most `size` rows at a time, read in this thread."""
-        found: Iterator[pa.RecordBatch] = self._file.iter_batches(size, columns=columns, use_threads=False)
-        return found
+        batches: Iterator[pa.RecordBatch] = self._file.iter_batches(size, columns=columns, use_threads=False)
+        return batches
 
 
-def _readable(found: pa.Schema, wanted: pa.Schema) -> bool:
-    """Whether a part has the table's columns, or had them before some were added or made nullable: those read as null.
+def _readable(stored: pa.Schema, current: pa.Schema) -> bool:
+    """Whether a part's columns fit the table's: a nullable one may be missing (it reads as null), or not nullable yet.
 
-    Any other change of a table is another SCHEMA_VERSION.
+    Any other change of a table needs a new SCHEMA_VERSION.
     """
     def fits(field: pa.Field) -> bool:
-        if field.name not in found.names:
+        if field.name not in stored.names:
             return bool(field.nullable)
-        old = found.field(field.name)
+        old = stored.field(field.name)
         return bool(old.type == field.type and (field.nullable or not old.nullable))
 
-    return set(found.names) <= set(wanted.names) and all(map(fits, wanted))
+    return set(stored.names) <= set(current.names) and all(map(fits, current))
 
 
-_CURE = "delete it and type the stage's command again: it makes the missing rows anew"
+_CURE = "delete it and type the stage's command again, which writes the missing rows"
 
 
 def encode(table: pa.Table, provenance: dict[str, Any]) -> bytes:
     """The bytes of a part that holds `table`."""
-    placeholder = secrets.token_hex(DIGEST_LENGTH // 2)  # random, so it stands in the file exactly once
+    placeholder = secrets.token_hex(DIGEST_LENGTH // 2)  # random, so that it is in the file exactly once
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink, table.schema, compression="zstd", compression_level=3, write_page_checksum=True
@@ -106,7 +106,7 @@ def encode(table: pa.Table, provenance: dict[str, Any]) -> bytes:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Put `data` at `path`: whole or not at all, and there after a power cut.
+    """Put `data` at `path`: complete or not at all, and safe from a power cut once this returns.
 
     Raises RrrError (exit 3): disk full, with the bytes needed and free.
     """
@@ -131,7 +131,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Make a file's bytes, or a folder's entries (a rename, a removal), last through a power cut."""
+    """Flush a file, or a folder's entries (a rename, a removal), to the disk, so that they survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -140,7 +140,7 @@ def fsync(path: Path) -> None:
 
 
 def _digest(raw: bytes, value: bytes) -> str:
-    """SHA-256 of `raw` with the one occurrence of `value` replaced by zeros; "" where there isn't exactly one."""
+    """SHA-256 of `raw` with the one occurrence of `value` replaced by zeros; "" if there is none."""
     start = raw.rfind(value)
     if len(value) != DIGEST_LENGTH or start < 0:
         return ""

@@ -1,4 +1,4 @@
-"""Where a part came from: the JSON in every part's footer and in the table's sidecar, and the check that two agree.
+"""Where a part came from: the JSON in every part's footer and in the table's sidecar, and the check that two match.
 
 Reads installed package versions, the git revision of the current folder, and argv. Writes nothing.
 """
@@ -22,28 +22,28 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "vllm", "datasets", "acceler
 def make(
     table: str, stage: str, config: dict[str, Any], inputs: dict[str, str], seed: int | None
 ) -> dict[str, Any]:
-    """The provenance of what is written from now on; JSON-able, so that it compares equal to what is read back."""
-    made = {
+    """The provenance of the parts written from now on, passed through JSON so that it equals what is read back."""
+    provenance = {
         "table": table, "stage": stage, "config": config, "inputs": inputs, "seed": seed,
         "schema_version": SCHEMA_VERSION, "rrr": _version("rrr_cli"),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {name: installed for name in PACKAGES if (installed := _version(name))},
         "git": _git_revision(), "argv": sys.argv, "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    same: dict[str, Any] = json.loads(json.dumps(made, default=str))
-    return same
+    plain: dict[str, Any] = json.loads(json.dumps(provenance, default=str))
+    return plain
 
 
 def require_current(folder: Path, old: dict[str, Any]) -> None:
-    """Raise RrrError (exit 3) where a table was begun by an rrr whose rows have another kind of identity."""
+    """Raise RrrError (exit 3) if an older rrr wrote the table, whose provenance doesn't say all that rows depend on."""
     if old["schema_version"] != SCHEMA_VERSION:
         raise RrrError(
             f"{folder} was written by an older rrr ({old['rrr']}, schema version {old['schema_version']}) that didn't "
-            "keep all that its rows depend on: sql, show and report read it, and no stage adds to it. Name another "
-            "--run; a stage that starts from its failures takes --input")
+            "record all that its rows depend on: sql, show and report can read it, but no stage can add to it. Name "
+            "another --run; a stage that starts from its failures can read them with --input")
 
 
 def require_same(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Raise RrrError (exit 3) where `new` would mix rows of another identity or input into the table."""
+    """Raise RrrError (exit 3) if `new` would add rows of another identity or input to the table."""
     was = {"seed": old["seed"], **old["config"]}
     now = {"seed": new["seed"], **new["config"]}
     changed = [
@@ -57,7 +57,7 @@ def require_same(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None
     ]
     if changed:
         raise RrrError(
-            f"{folder} already holds rows that {old['stage']} wrote with other options: {'; '.join(changed)}. "
+            f"{folder} already has rows that {old['stage']} wrote with other options: {'; '.join(changed)}. "
             f"Type the same options to resume, --overwrite to replace those rows, or --run NAME for another run"
         )
 
@@ -82,7 +82,7 @@ def _version(package: str) -> str | None:
 
 def _git_revision() -> str | None:
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() if found.returncode == 0 else None
+    return git.stdout.strip() if git.returncode == 0 else None

@@ -1,8 +1,8 @@
 """The process that runs one query for `rrr sql`: a JSON request on stdin, an Arrow stream on stdout.
 
-It is a process of its own because DuckDB can't always be interrupted: the parent kills it. Reads the runs' parts, each
+A separate process, because DuckDB can't always be interrupted: the parent kills it. Reads the runs' parts, each
 verified as it is read. Writes nothing: DuckDB's access to files, extensions, Python and settings is switched off, and
-one reading statement is all that it takes. An error goes to stderr as one line, with the exit code of its kind.
+only one reading statement is accepted. An error goes to stderr as one line, with its exit code.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rrr_cli.store.schema import arrow_schema
 ROWS_PER_BATCH = 1024
 READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
 EXPLAIN = re.compile(r"explain\s*(analyze\b)?\s*(\([^)]*\))?", re.IGNORECASE)
-DAMAGED: list[RrrError] = []  # what a scan refused to read: DuckDB passes on an error's words, not its kind
+DAMAGED: list[RrrError] = []  # errors of a scan: DuckDB passes on an error's message, but not its type
 COMMENT = re.compile(r"--[^\n]*(\n|$)|/\*.*?\*/", re.DOTALL)
 
 
@@ -53,7 +53,7 @@ def main() -> int:
         if DAMAGED:
             print(DAMAGED[0], file=sys.stderr)
             return DAMAGED[0].exit_code
-        hint = '; what there is: rrr sql "SHOW TABLES"' if isinstance(error, duckdb.CatalogException) else ""
+        hint = '; to list the tables: rrr sql "SHOW TABLES"' if isinstance(error, duckdb.CatalogException) else ""
         print(" ".join(str(error).split()) + hint, file=sys.stderr)
         return USAGE
     return 0
@@ -73,7 +73,7 @@ def connect(runs: list[Path]) -> duckdb.DuckDBPyConnection:
 
 
 def answer(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatchReader:
-    """What `sql` returns. Raises RrrError (exit 2): more than one statement, or one that doesn't only read."""
+    """The result of `sql`. Raises RrrError (exit 2): more than one statement, or one that doesn't only read."""
     require_reading(connection, sql)
     return connection.sql(sql).to_arrow_reader(ROWS_PER_BATCH)
 
@@ -82,18 +82,18 @@ def require_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Raise RrrError (exit 2) unless `sql` is one statement that only reads.
 
     SELECT covers WITH, FROM, VALUES, DESCRIBE, SUMMARIZE and SHOW; a PIVOT is MULTI, but so is a CREATE TABLE around
-    one, and EXPLAIN ANALYZE runs what it explains, whatever that is: both are looked into.
+    one, and EXPLAIN ANALYZE runs the statement that it explains: both are checked inside.
     """
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
-        raise RrrError(f"rrr sql runs one statement at a time, and this is {len(statements)}", USAGE)
+        raise RrrError(f"rrr sql runs one statement at a time; this is {len(statements)}", USAGE)
     kind, bare = statements[0].type, COMMENT.sub(" ", sql).strip()
     if kind == duckdb.StatementType.EXPLAIN and (start := EXPLAIN.match(bare)):
         return require_reading(connection, bare[start.end():])
     first = bare.lstrip("( \n\t").split(None, 1)[0].upper()
     if kind not in READING[:1] and not (kind == duckdb.StatementType.MULTI and first in ("PIVOT", "FROM", "SELECT")):
         raise RrrError(
-            f"rrr sql only reads, and this is {kind.name}: type SELECT, WITH, FROM, PIVOT, DESCRIBE, SUMMARIZE, SHOW "
+            f"rrr sql only reads; this is {kind.name}: type SELECT, WITH, FROM, PIVOT, DESCRIBE, SUMMARIZE, SHOW "
             f"or EXPLAIN; to keep a result: rrr sql --format csv … > FILE", USAGE,
         )
 
@@ -101,7 +101,7 @@ def require_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
 class _Table(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no annotations for it
     """A table's parts in every run, with the run's name as first column. Each scan reads and verifies them one by one.
 
-    A data set of Arrow's own keeps 65 kB of metadata a part: 190 MB over the parts of 3 million attempts.
+    Arrow's own dataset keeps 65 kB of metadata a part: 190 MB for 3 million attempts.
     """
 
     def __init__(self, runs: list[Path], table: str) -> None:
@@ -110,10 +110,10 @@ class _Table(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no anno
         self.runs, self.table = names(runs), table
 
     def scanner(self, columns: list[str] | None = None, filter: pc.Expression | None = None) -> ds.Scanner:
-        """What DuckDB calls: `columns` in order, and the rows that pass `filter`."""
-        wanted = self.schema.names if columns is None else columns
+        """Called by DuckDB: `columns` in order, and the rows that pass `filter`."""
+        selected = self.schema.names if columns is None else columns
         return ds.Scanner.from_batches(
-            self._batches(wanted, filter), schema=pa.schema([self.schema.field(name) for name in wanted])
+            self._batches(selected, filter), schema=pa.schema([self.schema.field(name) for name in selected])
         )
 
     def _batches(self, columns: list[str], filter: pc.Expression | None) -> Iterator[pa.RecordBatch]:
@@ -132,13 +132,13 @@ class _Table(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no anno
 
 
 def names(runs: list[Path]) -> dict[str, Path]:
-    """Run name -> folder: the folder's own name, or its path as given where two runs' folders are called the same."""
+    """Run name -> folder: the folder's name, or its path as given where two folders have the same name."""
     short = [run.resolve().name for run in runs]
     return {name if short.count(name) == 1 else str(run): run for name, run in zip(short, runs, strict=True)}
 
 
 def _limit_memory() -> None:
-    """Half of the machine's memory at most: a query that asks for more fails, rather than the machine."""
+    """At most half of the machine's memory: a query that needs more fails, and the machine doesn't."""
     half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     limit = half if most == resource.RLIM_INFINITY else min(half, most)
@@ -146,7 +146,7 @@ def _limit_memory() -> None:
 
 
 def _end_with_parent() -> None:
-    """The parent holds our stdin open as long as it lives and waits for us."""
+    """The parent keeps our stdin open while it waits for us: its end means that the parent is gone."""
     sys.stdin.read()
     os._exit(1)
 
@@ -154,4 +154,4 @@ def _end_with_parent() -> None:
 if __name__ == "__main__":
     code = main()
     sys.stderr.flush()
-    os._exit(code)  # not through the interpreter's end: DuckDB's threads and the watching thread may be at work
+    os._exit(code)  # skips the interpreter's shutdown: DuckDB's threads and `_end_with_parent` may still run

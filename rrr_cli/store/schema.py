@@ -46,7 +46,7 @@ def describe(table: str) -> list[Column]:
     return columns
 
 
-@cache  # DuckDB's threads ask for it too, and CPython 3.11's parser, which `describe` uses, isn't safe in several
+@cache  # DuckDB's threads call it too, and CPython 3.11's parser, which `describe` uses, isn't thread-safe
 def arrow_schema(table: str) -> pa.Schema:
     """The Arrow schema of `table`; a column is nullable only where its annotation says `| None`."""
     import pyarrow as pa

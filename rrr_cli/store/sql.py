@@ -1,7 +1,7 @@
 """`rrr sql`: one reading query over one or several runs, printed as a table, CSV, JSON lines or Markdown.
 
-The query runs in `query_child.py`, a process that is killed at Ctrl-C and at the time limit. Refuses a run that isn't
-there (exit 3) and whatever isn't one reading statement (exit 2).
+The query runs in `query_child.py`, a process that is killed at Ctrl-C and at the time limit. Refuses a run that doesn't
+exist (exit 3) and anything but one reading statement (exit 2).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rrr_cli.records import TABLES
 from rrr_cli.store.artifacts import exists
 from rrr_cli.text import UNSAFE, safe_text
 
-TABLE_ROWS = 200  # more than that is for csv or jsonl, not for eyes
+TABLE_ROWS = 200  # nobody reads more; csv and jsonl print all
 CELL = 300  # characters of a value in a table
 Row = tuple[Any, ...]
 
@@ -41,12 +41,12 @@ def query(runs: list[Path], sql: str, format: str, out: TextIO, timeout: float |
     unknown format, or longer than `timeout` seconds (exit 2).
     """
     if format not in FORMATS:
-        raise RrrError(f"--format {format}: choose one of {', '.join(FORMATS)}", USAGE)
+        raise RrrError(f"--format {format}: it must be one of {', '.join(FORMATS)}", USAGE)
     for run in runs:
         require_run(run)
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "rrr_cli.store.query_child"],
-        start_new_session=True,  # so that Ctrl-C reaches us alone
+        start_new_session=True,  # so that Ctrl-C reaches only this process
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
     timer = threading.Timer(threading.TIMEOUT_MAX if timeout is None else timeout, child.kill)
@@ -55,7 +55,7 @@ def query(runs: list[Path], sql: str, format: str, out: TextIO, timeout: float |
     try:
         assert child.stdin is not None
         child.stdin.write(json.dumps({"runs": [str(run) for run in runs], "sql": sql}).encode() + b"\n")
-        child.stdin.flush()  # and left open: its end tells the child that we are gone
+        child.stdin.flush()  # left open: when it ends, the child knows that this process is gone
         stream = pa.ipc.open_stream(child.stdout)
         printed = FORMATS[format](stream.schema.names, _rows(stream, child), out)
         out.flush()
@@ -69,13 +69,13 @@ def query(runs: list[Path], sql: str, format: str, out: TextIO, timeout: float |
 
 
 def require_run(run: Path) -> None:
-    """Raise RrrError (exit 3) where `run` is no folder with a table in it."""
+    """Raise RrrError (exit 3) if `run` isn't a folder with a table in it."""
     if any(exists(run, table) for table in TABLES):
         return
     siblings = [path for path in run.parent.glob("*") if any(exists(path, table) for table in TABLES)]
     there = ", ".join(sorted(str(path) for path in siblings)) or "none"
-    found = "holds no tables" if run.is_dir() else "isn't there"
-    raise RrrError(f"the run {run} {found} (runs beside it: {there}); to make it: rrr mine-failures --run {run}")
+    problem = "has no tables" if run.is_dir() else "doesn't exist"
+    raise RrrError(f"the run {run} {problem} (runs beside it: {there}); to create it: rrr mine-failures --run {run}")
 
 
 def _rows(stream: Any, child: subprocess.Popen[bytes]) -> Iterator[Row]:
@@ -86,18 +86,18 @@ def _rows(stream: Any, child: subprocess.Popen[bytes]) -> Iterator[Row]:
 
 
 def _failure(child: subprocess.Popen[bytes], timeout: float | None) -> RrrError:
-    """Why the child ended without a whole result, from its exit code and its one line on stderr."""
+    """Why the child ended without a complete result, from its exit code and the line on its stderr."""
     assert child.stderr is not None
-    code, said = child.wait(), child.stderr.read().decode(errors="replace").strip()
+    code, message = child.wait(), child.stderr.read().decode(errors="replace").strip()
     if code == -9 and timeout is not None:
-        return RrrError(f"the query was stopped after {timeout:g} s; ask for less, or raise --timeout", USAGE)
+        return RrrError(f"the query was stopped after {timeout:g} s; select less, or raise --timeout", USAGE)
     if code < 0:
         return RrrError(f"the query's process was ended by signal {-code}: out of memory, or a fault in DuckDB", USAGE)
-    return RrrError(safe_text(said.splitlines()[-1] if said else "the query failed"), code)
+    return RrrError(safe_text(message.splitlines()[-1] if message else "the query failed"), code)
 
 
 def _print_table(names: list[str], rows: Iterator[Row], out: TextIO) -> int:
-    # Wide enough for every column where nobody looks: a pipe or a file has no width to fit.
+    # A pipe or a file has no width to fit: no column is cut there.
     console = Console(file=out, width=None if out.isatty() else 10_000, highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
     shown = list(islice(rows, TABLE_ROWS))
@@ -119,8 +119,8 @@ def _print_csv(names: list[str], rows: Iterator[Row], out: TextIO) -> int:
 
 
 def _print_jsonl(names: list[str], rows: Iterator[Row], out: TextIO) -> int:
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise RrrError(f"two columns are called {min(twice)}; give one another name: … AS name", USAGE)
+    if duplicates := {name for name in names if names.count(name) > 1}:
+        raise RrrError(f"two columns are named {min(duplicates)}; give one another name: … AS name", USAGE)
     return _each(rows, lambda row: out.write(_json(dict(zip(names, row, strict=True))) + "\n"))
 
 
@@ -146,26 +146,26 @@ def _each(rows: Iterator[Row], print_row: Callable[[Row], object]) -> int:
 
 
 def _cell(value: Any, whole: bool = False) -> str:
-    """A value for people: safe to print, and cut where it is long, unless it is wanted whole (an EXPLAIN, say)."""
+    """A value for people: safe to print, and cut where it is long unless `whole` (an EXPLAIN, say)."""
     text = safe_text(value if isinstance(value, str) else f"{value:.4g}" if isinstance(value, float) else _shown(value))
     return text if whole or len(text) <= CELL else text[: CELL - 1] + "…"
 
 
 def _shown(value: Any) -> str:
-    """A value that isn't text, as text: null is empty, what is nested is JSON."""
+    """A value that isn't text, as text: null is empty, a nested value is JSON."""
     if value is None:
         return ""
     return _json(value) if isinstance(value, bool | dict | list) else str(value)
 
 
 def _json(value: Any) -> str:
-    """JSON that equals the data and is safe to print: what a terminal might obey stands as an escape."""
+    """JSON that equals the data and is safe to print: characters that a terminal might obey are escaped."""
     text = json.dumps(_finite(value), ensure_ascii=False, default=str)
-    return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _finite(value: Any) -> Any:
-    """`value` with what JSON has no number for (NaN, infinity) as null, and whole decimals (HUGEINT) as integers."""
+    """`value` with NaN and infinity, which JSON doesn't have, as null, and whole decimals (HUGEINT) as integers."""
     if isinstance(value, dict):
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""What every engine promises. vLLM's turn comes with `make test-vllm`, where it is installed."""
+"""What every engine promises. vLLM is tested by `make test-vllm`, where it is installed."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def texts(completions_B_N: list[list[Completion]]) -> list[list[str]]:
     return [[c.text for c in row] for row in completions_B_N]
 
 
-def test_one_completion_a_seed_in_the_order_of_prompts_and_seeds(engine: Engine) -> None:
+def test_one_completion_a_seed_in_order(engine: Engine) -> None:
     both = engine.generate(PROMPTS, SAMPLING)
     assert [len(row) for row in both] == [3, 1, 5]
     seeds_reversed = [Prompt(p.messages, p.seeds[::-1]) for p in PROMPTS[::-1]]
     assert [row[::-1] for row in engine.generate(seeds_reversed, SAMPLING)[::-1]] == both
 
 
-def test_a_seed_gives_the_same_text_again_and_with_other_neighbours(engine: Engine) -> None:
+def test_a_seeds_text_ignores_the_batch(engine: Engine) -> None:
     together = engine.generate(PROMPTS, SAMPLING)
     assert engine.generate(PROMPTS, SAMPLING) == together
     alone = [[engine.generate([prompt_of(p, s)], SAMPLING)[0][0] for s in p.seeds] for p in PROMPTS]
@@ -79,7 +79,7 @@ def prompt_of(p: Prompt, seed: int) -> Prompt:
     return Prompt(p.messages, (seed,))
 
 
-def test_other_seeds_give_other_texts_and_equal_seeds_equal_ones(engine: Engine) -> None:
+def test_seeds_decide_the_texts(engine: Engine) -> None:
     (row,) = engine.generate([prompt("numbers 1 2", *range(12), 0)], SAMPLING)
     assert len({c.text for c in row}) > 6
     assert row[0] == row[12]
@@ -95,14 +95,14 @@ def test_max_tokens_is_honoured_and_counted(engine: Engine) -> None:
     assert any(c.finish_reason == "length" for row in engine.generate(PROMPTS, Sampling(max_tokens=1)) for c in row)
 
 
-def test_the_end_of_turn_is_counted_and_not_shown(engine: Engine) -> None:
+def test_the_end_of_turn_is_counted(engine: Engine) -> None:
     (row,) = engine.generate([prompt("numbers 1 2", *range(24))], Sampling(max_tokens=120))
     assert {c.finish_reason for c in row} <= {"stop", "length"}
     stopped = [c for c in row if c.finish_reason == "stop"]
     assert stopped, "no sample came to its end in 120 tokens"
     for c in stopped:
         assert not any(special in c.text for special in ("<s>", "</s>", "<pad>"))
-        # the words are the tokens, but special ones, and punctuation that the tokenizer draws to the word before it
+        # words are tokens, except for special tokens and punctuation, which the tokenizer joins to the word before it
         assert len(c.text.split()) < c.tokens
 
 
@@ -116,12 +116,12 @@ def test_temperature_0_ignores_the_seed(engine: Engine) -> None:
     assert row[0] == row[1] == row[2]
 
 
-def test_nothing_asked_nothing_said(engine: Engine) -> None:
+def test_no_prompt_or_seed_gives_no_completion(engine: Engine) -> None:
     assert engine.generate([], SAMPLING) == []
     assert engine.generate([prompt("numbers")], SAMPLING) == [[]]
 
 
-def test_a_small_top_p_leaves_only_the_likeliest_reply(engine: Engine) -> None:
+def test_a_small_top_p_is_greedy(engine: Engine) -> None:
     if engine.model.endswith("script.json"):
         pytest.skip("rules have no probabilities")
     (row,) = engine.generate([prompt("numbers 5 6", 1, 2)], Sampling(temperature=1.0, top_p=1e-6, max_tokens=16))
@@ -129,7 +129,7 @@ def test_a_small_top_p_leaves_only_the_likeliest_reply(engine: Engine) -> None:
     assert row == greedy
 
 
-def test_a_prompt_that_fills_the_window_counts_and_one_that_nearly_does_gets_what_is_left(engine: Engine) -> None:
+def test_a_full_window_gives_an_empty_completion(engine: Engine) -> None:
     if engine.name == "scripted":
         pytest.skip("rules have no window")
     prompts = [prompt("yes " * 300, 1, 2), prompt("yes " * 240, 1, 2, 3)]
@@ -139,7 +139,7 @@ def test_a_prompt_that_fills_the_window_counts_and_one_that_nearly_does_gets_wha
     assert all(c.tokens >= 1 and c.prompt_tokens + c.tokens <= 256 for c in close)
 
 
-def test_it_names_itself_its_model_and_its_weights(engine: Engine) -> None:
+def test_an_engine_has_name_model_and_fingerprint(engine: Engine) -> None:
     assert engine.name in {"scripted", "transformers", "vllm", "openai"}
     assert Path(engine.model).exists()
     assert len(engine.fingerprint) == 16
@@ -148,7 +148,7 @@ def test_it_names_itself_its_model_and_its_weights(engine: Engine) -> None:
 @pytest.mark.vllm
 @needs_vllm
 @pytest.mark.parametrize("folder", ["random_model", "random_adapter"])
-def test_vllm_writes_greedily_what_transformers_writes(folder: str, request: pytest.FixtureRequest) -> None:
+def test_vllm_and_transformers_agree_when_greedy(folder: str, request: pytest.FixtureRequest) -> None:
     model, greedy = str(request.getfixturevalue(folder)), Sampling(temperature=0.0, max_tokens=24)
     expected = load_engine("transformers", model).generate(PROMPTS, greedy)
     assert load_engine("vllm", model, batch_size=16).generate(PROMPTS, greedy) == expected

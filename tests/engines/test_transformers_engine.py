@@ -28,14 +28,14 @@ def engine(random_model: Path) -> TransformersEngine:
     return TransformersEngine(str(random_model))
 
 
-def test_the_text_is_that_of_a_plain_loop_without_cache_or_batch(engine: TransformersEngine) -> None:
+def test_sampling_equals_a_loop_without_cache(engine: TransformersEngine) -> None:
     import numpy as np
     import torch
 
     from rrr_cli.engines.decoding import sample
     from rrr_cli.engines.render import render
 
-    sampling = Sampling(temperature=0.8, top_p=0.9, max_tokens=66)  # longer than one stretch between rebuilds
+    sampling = Sampling(temperature=0.8, top_p=0.9, max_tokens=66)  # more tokens than between two rebuilds
     ids_B = [*(render(engine.tokenizer, p.messages) for p in PROMPTS), [5]]  # the last is one token: nothing to prefill
     seeds_B = [*(p.seeds for p in PROMPTS), (99,)]
     got = sample(engine.lm, ids_B, seeds_B, sampling, engine.eos_ids, batch_size=6)
@@ -47,8 +47,8 @@ def test_the_text_is_that_of_a_plain_loop_without_cache_or_batch(engine: Transfo
                 logits = engine.lm(torch.tensor([ids])).logits[0, -1].double()
             probs = (logits / 0.8).softmax(-1)
             ranked, order = probs.sort(descending=True)
-            kept = int((ranked.cumsum(0) < 0.9).sum()) + 1  # the smallest set that holds 90 %
-            nucleus = torch.zeros_like(probs).index_copy(0, order[:kept], ranked[:kept])
+            nucleus_size = int((ranked.cumsum(0) < 0.9).sum()) + 1  # the smallest set that holds 90 %
+            nucleus = torch.zeros_like(probs).index_copy(0, order[:nucleus_size], ranked[:nucleus_size])
             cdf = nucleus.cumsum(0) / nucleus.sum()
             ids.append(int((cdf <= uniform).sum()))
             if ids[-1] in engine.eos_ids:
@@ -65,7 +65,7 @@ def test_batch_size_and_order_change_no_text(engine: TransformersEngine, random_
     assert other.generate(PROMPTS[::-1], sampling)[::-1] == expected
 
 
-def test_samples_follow_the_models_distribution() -> None:
+def test_samples_follow_the_distribution() -> None:
     import torch
 
     from rrr_cli.engines.decoding import pick
@@ -77,7 +77,7 @@ def test_samples_follow_the_models_distribution() -> None:
     assert counts[1] == 0
 
 
-def test_each_prompt_is_prefilled_once_for_all_its_samples(engine: TransformersEngine) -> None:
+def test_a_prompt_is_prefilled_once(engine: TransformersEngine) -> None:
     fed: list[int] = []  # tokens of each forward over more than one position
 
     def watch(module: object, args: object, kwargs: dict[str, Any]) -> None:
@@ -93,7 +93,7 @@ def test_each_prompt_is_prefilled_once_for_all_its_samples(engine: TransformersE
     assert fed == [row[0].prompt_tokens - 1]
 
 
-def test_a_prompt_that_fills_the_context_gets_empty_completions_and_its_neighbours_text(
+def test_a_prompt_without_room_leaves_neighbours_alone(
     engine: TransformersEngine,
 ) -> None:
     long = Prompt((Message("user", "1 " * 300),), (0, 1))
@@ -104,7 +104,7 @@ def test_a_prompt_that_fills_the_context_gets_empty_completions_and_its_neighbou
     assert [served] == alone
 
 
-def test_sampling_itself_refuses_such_a_prompt_with_both_lengths(engine: TransformersEngine) -> None:
+def test_sample_refuses_a_prompt_without_room(engine: TransformersEngine) -> None:
     from rrr_cli.engines.decoding import sample
 
     with pytest.raises(RrrError, match=r"300 tokens long.*1 to 255") as caught:
@@ -142,14 +142,14 @@ def test_a_merged_adapter_computes_what_peft_computes(random_model: Path, random
     from rrr_cli.engines.transformers import load_model
 
     merged = load_model(resolve(str(random_adapter)), "float32")
-    apart = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(random_model), random_adapter).eval()
+    unmerged = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(random_model), random_adapter).eval()
     ids = torch.tensor([[1, 5, 9, 14]])
-    assert torch.allclose(merged(ids).logits, apart(ids).logits, atol=1e-3)
-    with apart.disable_adapter():
-        assert not torch.allclose(merged(ids).logits, apart(ids).logits, atol=0.1)
+    assert torch.allclose(merged(ids).logits, unmerged(ids).logits, atol=1e-3)
+    with unmerged.disable_adapter():
+        assert not torch.allclose(merged(ids).logits, unmerged(ids).logits, atol=0.1)
 
 
-def test_the_fingerprint_sees_weights_template_and_nothing_else(random_model: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_follows_weights_and_template(random_model: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(random_model, copy)
     for name in ("README.md", "rrr.json", "provenance.json"):
@@ -166,7 +166,7 @@ def test_the_fingerprint_sees_weights_template_and_nothing_else(random_model: Pa
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "no/such/folder", "nobody/no-such-model-at-all", "README.md"])
-def test_an_unknown_model_is_one_line_that_names_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_model_is_named_in_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(RrrError) as caught:
         resolve(name)
@@ -188,7 +188,7 @@ def test_an_adapter_without_a_base_is_refused(tmp_path: Path) -> None:
         resolve(str(tmp_path))
 
 
-def test_a_missing_extra_is_exit_4_and_the_line_to_type(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_says_what_to_install(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for engine, extra in (("transformers", "train"), ("vllm", "vllm")):
         with pytest.raises(RrrError, match=rf"pip install 'rrr_cli\[{extra}\]'") as caught:
@@ -196,7 +196,7 @@ def test_a_missing_extra_is_exit_4_and_the_line_to_type(random_model: Path, monk
         assert caught.value.exit_code == NO_BACKEND
 
 
-def test_an_unknown_dtype_or_engine_is_a_usage_error(random_model: Path) -> None:
+def test_an_unknown_dtype_or_engine_is_refused(random_model: Path) -> None:
     for engine, dtype in (("transformers", "float8"), ("llama", "auto")):
         with pytest.raises(RrrError) as caught:
             load_engine(engine, str(random_model), dtype=dtype)
@@ -216,7 +216,7 @@ def test_a_tokenizer_without_a_template_gets_plain_turns(random_model: Path) -> 
     assert tokenizer.decode(render(tokenizer, [Message("user", "1 2")])) == "<unk> 1 2 <unk>"
 
 
-def test_a_template_that_refuses_a_chat_is_an_error_for_the_user(random_model: Path) -> None:
+def test_a_template_that_refuses_is_an_error(random_model: Path) -> None:
     from transformers import AutoTokenizer
 
     from rrr_cli.engines.render import render
@@ -227,7 +227,7 @@ def test_a_template_that_refuses_a_chat_is_an_error_for_the_user(random_model: P
         render(tokenizer, [Message("system", "1")])
 
 
-def test_code_that_comes_with_a_model_is_never_run(random_model: Path, tmp_path: Path) -> None:
+def test_a_models_own_code_never_runs(random_model: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(random_model, copy)
     config = json.loads((copy / "config.json").read_text())

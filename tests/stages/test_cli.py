@@ -1,4 +1,4 @@
-"""Every command's help, and the example in it, as a newcomer in an empty folder types them."""
+"""Every command's help, and the example in it, typed by a newcomer in an empty folder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def example_of(rrr, command: str) -> list[str]:
     result = rrr(command, "--help")
     assert result.code == 0
     flat = " ".join(re.sub(r"[│╭╮╰╯─]", " ", result.out).split())
-    found = re.search(r"Example: rrr (.+?)(?= (?:Arguments|Options|Sampling|Run) )", flat)
-    assert found, flat
-    return shlex.split(found[1])
+    match = re.search(r"Example: rrr (.+?)(?= (?:Arguments|Options|Sampling|Run) )", flat)
+    assert match, flat
+    return shlex.split(match[1])
 
 
-def test_the_examples_in_the_help_run_one_after_the_other_in_an_empty_folder(rrr, tmp_path, monkeypatch):
+def test_the_examples_in_the_help_run(rrr, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for command in ("mine-failures", "reflect", "grpo", "eval", "sql", "schema", "report"):
         arguments = example_of(rrr, command)
@@ -39,7 +39,7 @@ def test_the_examples_in_the_help_run_one_after_the_other_in_an_empty_folder(rrr
     assert "Using the numbers" in shown.out
 
 
-def test_the_policy_that_grpo_wrote_can_be_evaluated_and_its_tables_queried(rrr, tmp_path, monkeypatch):
+def test_grpos_policy_can_be_evaluated(rrr, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     short = ["--max-tokens", 48]
     assert rrr("mine-failures", "--limit", 40, *short).code == 0
@@ -53,7 +53,7 @@ def test_the_policy_that_grpo_wrote_can_be_evaluated_and_its_tables_queried(rrr,
     assert json.loads(rrr("sql", "--format", "jsonl", query).out) == {"n": 16, "trained": True}
 
 
-def test_unknown_commands_options_tasks_and_models_are_one_clear_line(rrr, tmp_path, monkeypatch):
+def test_unknown_names_are_one_line(rrr, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert rrr("mine").code == 2
     assert rrr("eval", "--modle", "x").code == 2

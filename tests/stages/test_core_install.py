@@ -1,4 +1,4 @@
-"""The core install, without torch: help and SQL work, and what needs an extra says which one."""
+"""The core install, without torch: help and SQL work, and a command that needs an extra names it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture(scope="module")
 def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of a venv that holds the package with its core dependencies alone."""
+    """The bin folder of a venv that holds the package with its core dependencies only."""
     venv = tmp_path_factory.mktemp("core") / "venv"
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     install = [venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -45,7 +45,7 @@ def test_help_and_sql_work_on_the_core_install(core, tmp_path):
     assert run(core, tmp_path, "schema", "attempts").returncode == 0
 
 
-def test_a_missing_extra_is_exit_4_with_the_line_to_type(core, tmp_path):
+def test_a_missing_extra_says_what_to_type(core, tmp_path):
     for arguments in (["mine-failures", "--limit", "1"], ["eval", "--limit", "1"],
                       ["mine-failures", "--limit", "1", "--engine", "vllm", "--overwrite"]):
         result = run(core, tmp_path, *arguments)
@@ -55,5 +55,5 @@ def test_a_missing_extra_is_exit_4_with_the_line_to_type(core, tmp_path):
 
 
 def test_the_embedded_model_is_in_the_installed_package(core):
-    found = list((core.parent / "lib").glob("python*/site-packages/rrr_cli/models/tiny/*.safetensors"))
-    assert len(found) == 1
+    weights = list((core.parent / "lib").glob("python*/site-packages/rrr_cli/models/tiny/*.safetensors"))
+    assert len(weights) == 1

@@ -30,7 +30,7 @@ def small(script: str, run: Path, model: str) -> subprocess.CompletedProcess[str
 @pytest.mark.parametrize(("script", "model"), [
     ("paper_countdown.sh", "tiny"), ("paper_function_calling.sh", "tiny-tools"),
 ])
-def test_a_papers_script_ends_in_the_json_of_eval(tmp_path: Path, script: str, model: str):
+def test_a_papers_script_ends_with_eval_json(tmp_path: Path, script: str, model: str):
     done = small(script, tmp_path / "run", model)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
@@ -41,7 +41,7 @@ def test_a_papers_script_ends_in_the_json_of_eval(tmp_path: Path, script: str, m
 @pytest.mark.parametrize(("script", "model", "tokens"), [
     ("rerest_countdown.sh", "tiny", 64), ("rerest_household.sh", "tiny-household", 16),
 ])
-def test_re_rest_ends_in_the_json_of_eval_with_every_baseline(tmp_path: Path, script: str, model: str, tokens: int):
+def test_re_rest_ends_with_every_baseline(tmp_path: Path, script: str, model: str, tokens: int):
     settings = {"MODEL": model, "RUN": str(tmp_path / "run"), "LIMIT": "40", "TEST": "16",
                 "TRAIN": "--epochs 1 --batch 32", "SAMPLING": f"--max-tokens {tokens}",
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -1,6 +1,6 @@
 """`rrr forgetting` through the command line, over generated rows with the columns of the real files.
 
-The models have random weights: what is held is who is asked what, what is written, reused, refused and concluded.
+The models have random weights: tested are which items a model is asked, and what is written, reused and refused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rrr_cli.store.artifacts import part_paths, read
 
 MMLU = [
     {"question_id": i, "question": f"numbers {i}", "options": [str(i), "yes", "no"], "answer": "ABC"[i % 3],
-     "answer_index": i % 3, "category": category, "src": "made"}
+     "answer_index": i % 3, "category": category, "src": "synthetic"}
     for i, category in enumerate(["law", *(subject.replace("_", " ") for subject in SUBJECTS)])
 ]
 FILES = {
@@ -72,7 +72,7 @@ def rows_of(run: Path) -> list[Forgetting]:
     return list(read(run, "forgetting"))
 
 
-def test_every_model_is_asked_the_same_items_of_four_benchmarks(rrr, base, random_adapter, tmp_path):
+def test_every_model_is_asked_the_same_items(rrr, base, random_adapter, tmp_path):
     result = rrr(*base, "--model", f"trained={random_adapter}", "--json")
     assert result.code == 0, result.err
     summary, rows = json.loads(result.out), rows_of(tmp_path / "run")
@@ -80,37 +80,37 @@ def test_every_model_is_asked_the_same_items_of_four_benchmarks(rrr, base, rando
     for name, count in COUNTS.items():
         asked = {m: [r.item_id for r in rows if r.benchmark == name and r.model == m] for m in ("base", "trained")}
         assert asked["base"] == asked["trained"]
-        assert len(set(asked["base"])) == count  # the row whose answer contradicts itself is none of them
+        assert len(set(asked["base"])) == count  # the row whose answer contradicts itself is left out
     assert len({r.forgetting_id for r in rows}) == len(rows) == 2 * sum(COUNTS.values())
     assert {r.task for r in rows if r.benchmark == "mmlu_pro"} == {f"mmlu_pro_{s}" for s in SUBJECTS}
     assert {b["benchmark"]: b["shots"] for b in summary["benchmarks"]} == {
         "mmlu_pro": 0, "gsm8k": 5, "hellaswag": 0, "math": 4}
     assert all((r.text is None) == (r.benchmark == "hellaswag") for r in rows)
-    assert {r.prompt_cut for r in rows if r.benchmark == "math"} == {True}  # 256 tokens don't hold the worked examples
+    assert {r.prompt_cut for r in rows if r.benchmark == "math"} == {True}  # the examples exceed 256 tokens
     assert {r.prompt_cut for r in rows if r.benchmark == "gsm8k"} == {False}
     assert "lost their beginning" in result.err
     written = {m: [r.text for r in rows if r.model == m] for m in ("base", "trained")}
     assert written["base"] != written["trained"]  # the adapter was applied
 
 
-def test_the_summary_is_what_the_rows_say(rrr, base, random_adapter, tmp_path):
+def test_the_summary_follows_the_rows(rrr, base, random_adapter, tmp_path):
     result = rrr(*base, "--model", f"trained={random_adapter}", "--benchmark", "hellaswag", "--json")
     rows = rows_of(tmp_path / "run")
     a, b = ([bool(r.score) for r in rows if r.model == m] for m in ("base", "trained"))
     summary = json.loads(result.out)
     assert summary["benchmarks"][0]["accuracy"]["base"]["value"] == pytest.approx(sum(a) / len(a))
-    told = summary["comparisons"][0]
-    assert told["change"]["value"] == pytest.approx((sum(b) - sum(a)) / len(a))
-    assert told["change"]["low"] <= told["change"]["value"] <= told["change"]["high"]
-    assert (told["won"], told["lost"], told["p"]) == tuple(vars(mcnemar(a, b)).values())
-    told = rrr("sql", "--run", tmp_path / "run", "--format", "csv",
-               "select count(*) from forgotten where knew = 'base'").out.split()
-    assert int(told[1]) == sum(x and not y for x, y in zip(a, b, strict=True))
+    compared = summary["comparisons"][0]
+    assert compared["change"]["value"] == pytest.approx((sum(b) - sum(a)) / len(a))
+    assert compared["change"]["low"] <= compared["change"]["value"] <= compared["change"]["high"]
+    assert (compared["won"], compared["lost"], compared["p"]) == tuple(vars(mcnemar(a, b)).values())
+    csv = rrr("sql", "--run", tmp_path / "run", "--format", "csv",
+              "select count(*) from forgotten where knew = 'base'").out.split()
+    assert int(csv[1]) == sum(x and not y for x, y in zip(a, b, strict=True))
 
 
 @pytest.fixture(scope="module")
 def knowing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two models of one make with other weights, which rank HellaSwag's endings differently."""
+    """Two models of one architecture with other weights, which rank HellaSwag's endings differently."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -128,7 +128,7 @@ def knowing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
-def test_max_drop_is_a_gate_that_names_the_benchmark(rrr, base, random_model, knowing, tmp_path, data):
+def test_max_drop_names_the_benchmark(rrr, base, random_model, knowing, tmp_path, data):
     models = {"one": random_model, **knowing}
     flags = [f for n, p in models.items() for f in ("--model", f"{n}={p}")]
     run = tmp_path / "scores"
@@ -144,15 +144,15 @@ def test_max_drop_is_a_gate_that_names_the_benchmark(rrr, base, random_model, kn
                      "--max-drop", points)
         return result.code, result.err
 
-    code, said = gated(drop - 1, best, worst)
+    code, message = gated(drop - 1, best, worst)
     assert code == 5
-    assert f"hellaswag by {drop:.1f} ({worst}, n = 8)" in said
+    assert f"hellaswag by {drop:.1f} ({worst}, n = 8)" in message
     assert gated(drop, best, worst)[0] == 0
     assert gated(0, worst, best)[0] == 0
     assert rrr(*base, "--max-drop", 1).code == 2  # nothing to compare with
 
 
-def test_a_rerun_writes_nothing_and_a_new_model_leaves_the_base_as_it_is(rrr, base, random_adapter, tmp_path):
+def test_a_rerun_writes_only_missing_parts(rrr, base, random_adapter, tmp_path):
     run = tmp_path / "run"
     flags = [*base, "--benchmark", "hellaswag", "--benchmark", "gsm8k"]
     assert rrr(*flags).code == 0
@@ -166,14 +166,14 @@ def test_a_rerun_writes_nothing_and_a_new_model_leaves_the_base_as_it_is(rrr, ba
     assert before.items() <= after.items()
 
 
-def test_one_model_under_two_names_gets_the_same_prompts_and_so_the_same_answers(rrr, base, random_model, tmp_path):
+def test_one_model_under_two_names_answers_equally(rrr, base, random_model, tmp_path):
     assert rrr(*base, "--model", f"again={random_model}", "--benchmark", "gsm8k", "--benchmark", "math").code == 0
     rows = rows_of(tmp_path / "run")
     once, again = ([(r.item_id, r.text, r.score) for r in rows if r.model == m] for m in ("base", "again"))
     assert once == again
 
 
-def test_a_benchmark_that_a_kill_lost_is_made_again_as_it_was(rrr, base, tmp_path):
+def test_a_lost_part_is_rewritten_equal(rrr, base, tmp_path):
     flags = [*base, "--benchmark", "gsm8k", "--benchmark", "hellaswag"]
     assert rrr(*flags).code == 0
     whole = rows_of(tmp_path / "run")
@@ -185,7 +185,7 @@ def test_a_benchmark_that_a_kill_lost_is_made_again_as_it_was(rrr, base, tmp_pat
         assert sorted(rows_of(tmp_path / "run"), key=key) == sorted(whole, key=key)
 
 
-def test_other_weights_under_a_name_other_data_and_another_limit_are_refused(
+def test_other_weights_data_or_limit_are_refused(
     rrr, base, random_model, random_adapter, data, tmp_path
 ):
     flags = [*base, "--benchmark", "gsm8k"]
@@ -206,7 +206,7 @@ def test_other_weights_under_a_name_other_data_and_another_limit_are_refused(
     assert rrr(*base, "--benchmark", "gsm8k", "--overwrite").code == 0
 
 
-def test_a_limit_takes_the_first_items_with_the_same_examples_and_is_shown_with_the_numbers(rrr, base, data, tmp_path):
+def test_a_limit_selects_the_first_items(rrr, base, data, tmp_path):
     assert rrr(*base, "--benchmark", "gsm8k", "--benchmark", "mmlu_pro").code == 0
     whole = {r.item_id: (r.text, r.score) for r in rows_of(tmp_path / "run")}
     short = tmp_path / "short"
@@ -221,7 +221,7 @@ def test_a_limit_takes_the_first_items_with_the_same_examples_and_is_shown_with_
 
 
 @pytest.mark.parametrize("limit", [1, 5, 14, 40, 300])
-def test_a_higher_limit_keeps_the_items_of_a_lower_one(limit):
+def test_a_higher_limit_keeps_a_lower_ones_items(limit):
     sizes = [7, 30, 2, *([20] * (len(SUBJECTS) - 3))]
     lower, higher = spread(limit, sizes), spread(limit + 1, sizes)
     assert all(x <= y for x, y in zip(lower, higher, strict=True))
@@ -229,18 +229,18 @@ def test_a_higher_limit_keeps_the_items_of_a_lower_one(limit):
     assert spread(None, sizes) == sizes
 
 
-def test_rows_that_are_not_the_benchmarks_are_one_clear_line(rrr, base, data):
-    for name, row, said in (
-        ("hellaswag_val", {"ctx": "a", "endings": ["b", "c"]}, "line 9: label isn't there"),
+def test_bad_local_rows_are_one_line(rrr, base, data):
+    for name, row, message in (
+        ("hellaswag_val", {"ctx": "a", "endings": ["b", "c"]}, "line 9: label is missing"),
         ("hellaswag_val", {"ctx": "a", "label": 0, "endings": ["b"], "activity_label": "Jump"}, "activity's label"),
         ("gsm8k_train", {"question": "1", "answer": 2}, "answer is int"),
         ("mmlu_pro_test", {**MMLU[0], "answer_index": 12}, "answer_index 12"),
-        ("math500", [], "wanted an object, found list"),
+        ("math500", [], "it must be an object, and is list"),
     ):
         write(data, name, [*FILES[name], row])
         result = rrr(*base)
         assert result.code == 3, (name, row)
-        assert said in result.err
+        assert message in result.err
         assert len(result.err.strip().splitlines()) == 1
         write(data, name, FILES[name])
     write(data, "mmlu_pro_test", MMLU[:-1])  # no psychology
@@ -250,17 +250,17 @@ def test_rows_that_are_not_the_benchmarks_are_one_clear_line(rrr, base, data):
     (data / "math500.jsonl.gz").unlink()
     missing = rrr(*base, "--benchmark", "math")
     assert missing.code == 3
-    assert "holds no math500.jsonl.gz" in missing.err
+    assert "has no math500.jsonl.gz" in missing.err
     shutil.copy(data / "gsm8k_test.jsonl.gz", data / "math500.jsonl.gz")
-    assert "problem isn't there" in rrr(*base, "--benchmark", "math").err
+    assert "problem is missing" in rrr(*base, "--benchmark", "math").err
 
 
-def test_answers_that_a_models_context_cannot_hold_and_a_missing_chat_template_are_refused(
+def test_short_contexts_and_missing_templates_are_refused(
     rrr, base, random_model, data, tmp_path
 ):
     refused = rrr("forgetting", *base[1:-2], "--benchmark", "mmlu_pro")  # 2048 tokens by lm-eval's task
     assert refused.code == 3
-    assert "holds 256 tokens" in refused.err
+    assert "a context of 256 tokens" in refused.err
     assert "--max-tokens" in refused.err
     plain = tmp_path / "plain"
     shutil.copytree(random_model, plain)
@@ -275,30 +275,30 @@ def test_answers_that_a_models_context_cannot_hold_and_a_missing_chat_template_a
     assert "chat format" in result.err
 
 
-def test_what_to_type_is_said_where_models_or_benchmarks_are_missing(rrr, tmp_path):
-    for flags, said in (
+def test_missing_models_or_benchmarks_say_what_to_type(rrr, tmp_path):
+    for flags, message in (
         ([], "--model base=MODEL --model trained=MODEL"), (["--model", "tiny"], "NAME=MODEL"),
         (["--model", "base=tiny", "--benchmark", "chess"], "mmlu_pro, gsm8k, hellaswag, math"),
     ):
         result = rrr("forgetting", "--run", tmp_path / "none", *flags)
         assert result.code == 2
-        assert said in result.err
+        assert message in result.err
     dry = rrr("forgetting", "--model", "base=tiny", "--benchmark", "hellaswag", "--limit", 100, "--dry-run")
     assert dry.code == 0
     assert json.loads(dry.out) == {"benchmarks": ["hellaswag"], "limit": 100, "models": {"base": "tiny"}}
 
 
-def test_bare_it_compares_the_model_that_was_mined_with_the_runs_policy(rrr, random_model, tmp_path):
+def test_without_models_it_compares_base_and_policy(rrr, random_model, tmp_path):
     run = tmp_path / "run"
     assert rrr("mine-failures", "--run", run, "--model", random_model, "--limit", 2, "--max-tokens", 4).code == 0
-    assert rrr("forgetting", "--run", run, "--dry-run").code == 2  # nothing was trained yet
+    assert rrr("forgetting", "--run", run, "--dry-run").code == 2  # no trained model yet
     shutil.copytree(random_model, run / "models" / "policy")
     dry = rrr("forgetting", "--run", run, "--dry-run")
     assert dry.code == 0, dry.err
     assert json.loads(dry.out)["models"] == {"base": str(random_model), "trained": str(run / "models" / "policy")}
 
 
-def test_without_lm_eval_it_says_which_extra_to_install(rrr, base, monkeypatch):
+def test_without_lm_eval_says_what_to_install(rrr, base, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "lm_eval" else find(name))
     result = rrr(*base)
@@ -309,13 +309,13 @@ def test_without_lm_eval_it_says_which_extra_to_install(rrr, base, monkeypatch):
 def row(benchmark: str, model: str, i: int, score: float) -> Forgetting:
     return Forgetting(
         f"{benchmark}{model}{i}", benchmark, benchmark, str(i), i, model, model, model, "acc", score, None, False, 0,
-        False, None, "made", "f")
+        False, None, "synthetic", "f")
 
 
 @pytest.mark.parametrize(("right", "expected"), [(1000, "yes"), (900, "no"), (992, "open")])
-def test_the_papers_line_is_told_only_where_the_interval_tells(right, expected):
+def test_under_one_point_follows_the_interval(right, expected):
     rows = [row("gsm8k", "base", i, 1.0) for i in range(1000)]
     rows += [row("gsm8k", "trained", i, float(i < right)) for i in range(1000)]
-    told = summarise(rows, ["gsm8k"], ["base", "trained"])["comparisons"][0]
-    assert told["change"]["value"] == pytest.approx(right / 1000 - 1)
-    assert told["under_one_point"] == expected
+    compared = summarise(rows, ["gsm8k"], ["base", "trained"])["comparisons"][0]
+    assert compared["change"]["value"] == pytest.approx(right / 1000 - 1)
+    assert compared["under_one_point"] == expected

@@ -1,4 +1,4 @@
-"""What rows depend on: where it is edited, the same command is refused and names it; all else is left alone."""
+"""What rows depend on: after an edit of it, the same command is refused and names it; other runs aren't affected."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def script(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sorting(tmp_path: Path, script: Path) -> list[object]:
-    """The options of a run of a task in one file of the user's."""
+    """The options of a run of a task in the user's own file."""
     shutil.copy(SORTING, tmp_path / "sorting.py")
     return ["--task", f"{tmp_path}/sorting.py:Sorting", "--run", tmp_path / "run", "--engine", "scripted",
             "--model", script]
@@ -80,7 +80,7 @@ def test_an_edited_task_file_is_refused(rrr, sorting, tmp_path, old, new, named)
         assert ran.err.count("\n") == 1
 
 
-def test_one_tasks_wording_leaves_other_runs_alone(rrr, tmp_path, script, monkeypatch):
+def test_one_tasks_wording_affects_no_other_run(rrr, tmp_path, script, monkeypatch):
     command = ["mine-failures", "--run", tmp_path / "run", "--engine", "scripted", "--model", script, "--samples", 1]
     assert rrr(*command, "--limit", 2).code == 0
     monkeypatch.setattr(Layout, "words", {**Layout.words, "reflect": "Think."})
@@ -93,7 +93,7 @@ def test_one_tasks_wording_leaves_other_runs_alone(rrr, tmp_path, script, monkey
     assert 'words of the task: reflect was "Think.", now "Think harder."' in ran.err
 
 
-def test_an_engine_in_one_file_runs_and_its_edit_is_refused(rrr, tmp_path):
+def test_an_edited_engine_file_is_refused(rrr, tmp_path):
     (tmp_path / "parrot.py").write_text(ENGINE)
     command = ["mine-failures", "--engine", f"{tmp_path}/parrot.py:Parrot", "--run", tmp_path / "run", "--samples", 1]
     assert rrr(*command, "--limit", 2).code == 0
@@ -104,7 +104,7 @@ def test_an_engine_in_one_file_runs_and_its_edit_is_refused(rrr, tmp_path):
     assert "source of the engine was" in ran.err
 
 
-def test_an_engine_of_an_installed_package_is_known_by_name(rrr, tmp_path, monkeypatch):
+def test_an_installed_engine_is_known_by_name(rrr, tmp_path, monkeypatch):
     package = tmp_path / "site"
     (package / "parrot-1.0.dist-info").mkdir(parents=True)
     (package / "parrot.py").write_text(ENGINE)
@@ -119,12 +119,12 @@ def test_an_engine_of_an_installed_package_is_known_by_name(rrr, tmp_path, monke
     sys.modules.pop("parrot", None)
 
 
-def test_an_option_that_an_engine_has_no_use_for_is_refused(rrr, tmp_path):
+def test_an_option_of_another_engine_is_refused(rrr, tmp_path):
     (tmp_path / "parrot.py").write_text(ENGINE)
     ran = rrr("mine-failures", "--engine", f"{tmp_path}/parrot.py:Parrot", "--base-url", "http://localhost/v1",
               "--run", tmp_path / "run")
     assert ran.code == 2
-    assert "has no use for it" in ran.err
+    assert "doesn't use it" in ran.err
 
 
 @pytest.mark.parametrize("arguments", [
@@ -132,7 +132,7 @@ def test_an_option_that_an_engine_has_no_use_for_is_refused(rrr, tmp_path):
     ["grpo", "--vllm-memory", "0.5"], ["grpo", "--vllm-url", "http://localhost"],
     ["self-train", "--beta", "0.2"], ["self-train", "--texts", "own", "--repairs-by", "tiny"],
 ], ids=" ".join)
-def test_a_flag_that_means_nothing_is_refused(rrr, tmp_path, arguments):
+def test_a_flag_without_effect_is_refused(rrr, tmp_path, arguments):
     pytest.importorskip("trl")
     ran = rrr(*arguments, "--run", tmp_path / "run")
     assert ran.code == 2
@@ -147,7 +147,7 @@ def test_reflect_mode_repair_says_its_new_name(rrr, sorting, tmp_path):
     assert json.loads(ran.out)["repairs"] == 8
 
 
-def test_every_field_of_sampling_is_an_option_and_is_sent(monkeypatch):
+def test_every_sampling_field_is_an_option(monkeypatch):
     assert {f.name for f in fields(Sampling)} <= {f.name for f in fields(SamplingOptions)}
     options = SamplingOptions(temperature=0.5, top_p=0.25, max_tokens=7)
     assert sampling_of(options) == Sampling(0.5, 0.25, 7)
@@ -155,18 +155,18 @@ def test_every_field_of_sampling_is_an_option_and_is_sent(monkeypatch):
     assert asdict(sampling_of(options)).items() <= request.items()
 
 
-def test_a_stage_declares_for_each_option_whether_rows_depend_on_it():
+def test_each_option_declares_its_identity():
     pytest.importorskip("trl")
-    where_and_how_fast = {
+    no_identity = {
         "run", "limit", "overwrite", "dry_run", "input", "part", "batch_size", "device", "concurrency", "api_key_env",
         "preset", "save_every", "resume", "micro_batch", "shared_prefix", "gradient_checkpointing", "vllm_memory",
         "vllm_url", "rounds", "fail_under", "max_drop", "benchmark", "data_dir",
     }
-    limited = {"grpo", "train-reflector", "self-train", "forgetting"}  # where a limit changes what is learnt or asked
+    limited = {"grpo", "train-reflector", "self-train", "forgetting"}  # a limit changes their training or items
     for name in STAGES:
         free = {f.name for f in fields(load(name).options) if not f.metadata["identity"]}
         several = {"model"} if name in ("eval", "forgetting") else set()  # models are added to a table one by one
-        assert free <= where_and_how_fast | several
+        assert free <= no_identity | several
         assert ("limit" in free) == (name not in limited)
 
 
@@ -179,7 +179,7 @@ def test_the_command_line_knows_no_stage_by_name():
         assert f"stages.{module}" not in source
 
 
-def test_choices_stand_in_the_help_and_are_checked(rrr):
+def test_choices_are_in_the_help_and_checked(rrr):
     shown = rrr("repair", "--help").out
     assert "binary|verifier|gold" in shown.replace("\n", "").replace(" ", "").replace("│", "")
     ran = rrr("repair", "--feedback", "loud")

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 
-def test_a_kill_at_any_moment_loses_doubles_and_tears_nothing(tmp_path):
+def test_a_kill_loses_and_doubles_no_row(tmp_path):
     script = Path(__file__).parent.parent.parent / "tools" / "torture" / "kill.py"
     stages = "mine-failures,reflect,repair,eval"
     command = [sys.executable, script, "--times", "2", "--stages", stages, "--work", tmp_path / "work"]

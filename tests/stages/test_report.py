@@ -1,4 +1,4 @@
-"""rrr report: its numbers are those of rrr eval, its page asks for nothing, obeys nothing, and comes out the same."""
+"""rrr report: the numbers of rrr eval, on a page that loads nothing, runs nothing, and is the same every time."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Page(HTMLParser):
 
 
 def row(record: type, **values: Any) -> Any:
-    """A record with what a test doesn't care about filled in by its type."""
+    """A record; the fields that a test doesn't give are filled in by type."""
     plain: dict[str, Any] = {"str": "x", "int": 1, "float": 1.0, "bool": False, "list[Message]": []}
     return record(**{f.name: plain.get(str(f.type)) for f in fields(record)} | values)
 
@@ -80,7 +80,7 @@ def evaluations(names: tuple[str, ...], n: int = 60, extra: str = "") -> list[Ev
     """Rows as `rrr eval` writes them: every model at the same problems, at the first model's failures, and its own."""
     draw, rows, failed = random.Random(1), [], {}
 
-    def said() -> str:
+    def text() -> str:
         return " ".join(draw.choice(WORDS) for _ in range(draw.randrange(12))) + extra
 
     for skill, name in enumerate(names, 2):
@@ -88,17 +88,17 @@ def evaluations(names: tuple[str, ...], n: int = 60, extra: str = "") -> list[Ev
             problem, passed = content_id("p", i), draw.random() < 0.15 * skill
             values: dict[str, Any] = {
                 "evaluation_id": content_id(name, i), "problem_id": problem, "task": "sums", "model": name,
-                "difficulty": ("easy", "hard")[i % 2] + extra, "first": said(), "first_success": passed,
+                "difficulty": ("easy", "hard")[i % 2] + extra, "first": text(), "first_success": passed,
                 "first_error": None if passed else draw.choice(["no_answer", "wrong_value"]) + extra, "seed": 7,
             }
             failed.setdefault(problem, None if passed else values["first"])
             for arm in ("second", "blind", "plain") if not passed else ():
-                values |= {arm: said(), f"{arm}_success": draw.random() < 0.2 * skill}
+                values |= {arm: text(), f"{arm}_success": draw.random() < 0.2 * skill}
             if not passed:
-                values |= {"reflection": said(), "reflection_tokens": draw.randrange(40), "leaks_reference": False}
+                values |= {"reflection": text(), "reflection_tokens": draw.randrange(40), "leaks_reference": False}
                 values["second_error"] = None if values["second_success"] else "wrong_value" + extra
             if failed[problem] is not None:
-                values |= {"shared_attempt": failed[problem], "shared_reflection": said(), "shared_retry": said(),
+                values |= {"shared_attempt": failed[problem], "shared_reflection": text(), "shared_retry": text(),
                            "shared_success": draw.random() < 0.2 * skill}
             rows.append(row(Evaluation, **values))
     return rows
@@ -145,37 +145,37 @@ def report(rrr: Any, *arguments: object) -> tuple[dict[str, Any], str]:
     return figures, Path(figures["report"]).read_text()
 
 
-def test_the_numbers_are_those_of_rrr_eval(rrr, tmp_path, random_model):
+def test_the_report_has_the_numbers_of_eval(rrr, tmp_path, random_model):
     run = tmp_path / "run"
     flags = ["--run", run, "--task", PARITY, "--max-tokens", 8, "--reflection-tokens", 10, "--temperature", 0.9]
     result = rrr("eval", *flags, "--model", f"base={random_model}", "--model", f"again={random_model}", "--json")
     assert result.code == 0, result.err
     figures, _ = report(rrr, run, "-o", tmp_path / "r.html")
-    told = figures["runs"][0]
-    assert rounded({key: told[key] for key in ("models", "comparisons")}) == rounded(json.loads(result.out))
+    reported = figures["runs"][0]
+    assert rounded({key: reported[key] for key in ("models", "comparisons")}) == rounded(json.loads(result.out))
 
 
-def test_the_numbers_of_several_models_and_levels_are_those_of_their_rows_and_stand_on_the_page(rrr, run, tmp_path):
+def test_the_page_shows_every_models_numbers(rrr, run, tmp_path):
     names = ("base", "trained", "bigger")
-    wanted = summarise(evaluations(names), names)
+    expected = summarise(evaluations(names), names)
     figures, text = report(rrr, run, "-o", tmp_path / "r.html")
-    told = figures["runs"][0]
-    assert rounded({key: told[key] for key in ("models", "comparisons")}) == rounded(wanted)
-    assert wanted["models"][0]["by_difficulty"].keys() == {"easy", "hard"}
+    reported = figures["runs"][0]
+    assert rounded({key: reported[key] for key in ("models", "comparisons")}) == rounded(expected)
+    assert expected["models"][0]["by_difficulty"].keys() == {"easy", "hard"}
     shown = Page(text).shown
-    for model in wanted["models"]:
+    for model in expected["models"]:
         for measure in ("first_try", "second_try", "blind_second_try"):
             rate = {key: f"{100 * value:.1f}" for key, value in model[measure].items()}
             assert f"{rate['value']}{rate['low']}–{rate['high']}" in shown
-    change = next(c for c in told["verdicts"][0]["changes"] if c["measure"] == "second_try")
-    gain = wanted["models"][1]["second_try"]["value"] - wanted["models"][0]["second_try"]["value"]
+    change = next(c for c in reported["verdicts"][0]["changes"] if c["measure"] == "second_try")
+    gain = expected["models"][1]["second_try"]["value"] - expected["models"][0]["second_try"]["value"]
     assert change["difference"]["value"] == pytest.approx(gain)
     assert change["difference"]["low"] < gain < change["difference"]["high"]
-    assert told["verdicts"][0]["sentence"] in shown
+    assert reported["verdicts"][0]["sentence"] in shown
     assert f"won {change['won']}, lost {change['lost']}, p = {change['p']:.2g}" in shown
 
 
-def test_every_statement_on_the_page_runs_in_rrr_sql_and_gives_the_numbers(rrr, run, tmp_path):
+def test_the_pages_sql_gives_its_numbers(rrr, run, tmp_path):
     figures, text = report(rrr, run, "-o", tmp_path / "r.html")
     statements = list(dict.fromkeys(Page(text).sql))
     assert len(statements) >= 8
@@ -195,7 +195,7 @@ def test_every_statement_on_the_page_runs_in_rrr_sql_and_gives_the_numbers(rrr, 
 
 
 @pytest.mark.parametrize("which", ["run", "hostile"])
-def test_the_page_can_request_nothing_and_run_nothing(rrr, request, tmp_path, which):
+def test_the_page_loads_and_runs_nothing(rrr, request, tmp_path, which):
     _, text = report(rrr, request.getfixturevalue(which), "-o", tmp_path / "r.html")
     page = Page(text)
     policy = next(a for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")["content"]
@@ -218,7 +218,7 @@ def test_the_page_can_request_nothing_and_run_nothing(rrr, request, tmp_path, wh
     assert "@import" not in page.styles
 
 
-def test_hostile_text_is_on_the_page_as_text_alone(rrr, hostile, tmp_path):
+def test_hostile_text_is_shown_as_text(rrr, hostile, tmp_path):
     figures, text = report(rrr, hostile, "-o", tmp_path / "r.html")
     assert not UNSAFE.search(text)
     assert "<script" not in text
@@ -231,7 +231,7 @@ def test_hostile_text_is_on_the_page_as_text_alone(rrr, hostile, tmp_path):
     assert figures["runs"][0]["models"][0]["name"] == "base" + " ".join(HOSTILE)  # data is data
 
 
-def test_the_same_run_gives_the_same_bytes_in_another_process(rrr, run, tmp_path):
+def test_the_same_run_gives_the_same_bytes(rrr, run, tmp_path):
     _, text = report(rrr, run, "-o", tmp_path / "a.html")
     settings = tmp_path / "matplotlibrc"
     settings.write_text("font.size: 30\naxes.facecolor: black\n")
@@ -241,7 +241,7 @@ def test_the_same_run_gives_the_same_bytes_in_another_process(rrr, run, tmp_path
     assert (tmp_path / "b.html").read_text() == text
 
 
-def test_a_run_with_only_attempts_has_a_report_that_says_what_is_missing(rrr, tmp_path):
+def test_a_report_says_what_is_missing(rrr, tmp_path):
     run = tmp_path / "run"
     store(run, "attempts", "mine-failures", [
         row(Attempt, attempt_id=f"a{i}", problem_id=f"p{i // 2}", phase="first", task="sums", difficulty="easy",
@@ -249,10 +249,10 @@ def test_a_run_with_only_attempts_has_a_report_that_says_what_is_missing(rrr, tm
         for i in range(10)])
     figures, text = report(rrr, run, "-o", tmp_path / "r.html")
     shown = " ".join(Page(text).shown.split())
-    assert "No verdict: this run holds no evaluations." in shown
+    assert "No verdict: this run has no evaluations." in shown
     assert "sums easy, x x 5 5 10 5" in shown
     assert "wrong_value 5" in shown
-    assert any(why.startswith("Learning curves: the table steps isn't there; rrr grpo") for why in
+    assert any(why.startswith("Learning curves: the table steps doesn't exist; rrr grpo") for why in
                figures["runs"][0]["left_out"])
     assert figures["runs"][0]["models"] == []
     assert not [tag for tag, _ in Page(text).tags if tag == "svg"]
@@ -261,7 +261,7 @@ def test_a_run_with_only_attempts_has_a_report_that_says_what_is_missing(rrr, tm
 @pytest.mark.parametrize(("objective", "marked"), [
     ("reflection", ["I forgot"]), ("answer", ["2 plus 2"]), ("reflection+answer", ["I forgot", "2 plus 2"]),
 ])
-def test_the_stories_of_a_training_highlight_what_it_trained(rrr, tmp_path, objective, marked):
+def test_examples_highlight_the_trained_texts(rrr, tmp_path, objective, marked):
     run, answers = tmp_path / "run", objective == "answer"
     store(run, "problems", "mine-failures", [row(Problem, problem_id="p", prompt=[Message("user", "what is 4")])])
     store(run, "attempts", "mine-failures", [row(
@@ -276,7 +276,7 @@ def test_the_stories_of_a_training_highlight_what_it_trained(rrr, tmp_path, obje
     assert "what is 4" in page.shown
 
 
-def test_the_stories_of_an_evaluation_show_the_problem_of_a_built_in_task(rrr, tmp_path):
+def test_examples_show_a_built_in_tasks_problem(rrr, tmp_path):
     from rrr_cli.tasks import load_task
 
     problems = list(load_task("countdown").problems("test"))[:30]
@@ -286,28 +286,28 @@ def test_the_stories_of_an_evaluation_show_the_problem_of_a_built_in_task(rrr, t
     ]
     store(tmp_path / "run", "evaluations", "eval", rows, task="countdown", level="easy", data=None)
     page = Page(report(rrr, tmp_path / "run", "-o", tmp_path / "r.html")[1])
-    told = [p for p in problems if p.problem_id in page.shown]
-    assert told
-    assert all(p.prompt[-1].content in page.shown for p in told)
+    listed = [p for p in problems if p.problem_id in page.shown]
+    assert listed
+    assert all(p.prompt[-1].content in page.shown for p in listed)
 
 
-def test_warnings_tell_of_the_seed_the_limit_leaks_truncation_and_unequal_problems(rrr, tmp_path, monkeypatch):
+def test_warnings_name_seed_limit_leaks_and_truncation(rrr, tmp_path, monkeypatch):
     run = tmp_path / "run"
     rows = [row(Evaluation, **asdict(r) | {"leaks_reference": r.reflection is not None and r.problem_id < "8"})
             for r in evaluations(("base", "trained"))]
     monkeypatch.setattr(sys, "argv", ["rrr", "eval", "--limit=60"])
     limit = max(r.reflection_tokens or 0 for r in rows)
     store(run, "evaluations", "eval", rows[:-3], reflection_tokens=limit)
-    told = "\n".join(report(rrr, run, "-o", tmp_path / "r.html")[0]["runs"][0]["warnings"])
+    warnings = "\n".join(report(rrr, run, "-o", tmp_path / "r.html")[0]["runs"][0]["warnings"])
     leaks = sum(bool(r.leaks_reference) for r in rows if r.model == "base")
-    assert "1 seed: eval with seed 0" in told
-    assert "limit: eval took the first problems only" in told
-    assert f"leaks: {leaks} of " in told
-    assert f"are {limit} tokens long, the limit" in told
-    assert "unequal numbers of problems (base 60, trained 57)" in told
+    assert "1 seed: eval with seed 0" in warnings
+    assert "limit: eval used the first problems only" in warnings
+    assert f"leaks: {leaks} of " in warnings
+    assert f"are {limit} tokens long, the limit" in warnings
+    assert "unequal numbers of problems (base 60, trained 57)" in warnings
 
 
-def test_forgetting_is_told_as_rrr_forgetting_tells_it(rrr, tmp_path):
+def test_forgetting_has_the_numbers_of_its_command(rrr, tmp_path):
     draw = random.Random(2)
     rows = [
         row(Forgetting, forgetting_id=f"{m}{b}{i}", benchmark=b, item_id=f"{b}{i}", model=m,
@@ -315,30 +315,30 @@ def test_forgetting_is_told_as_rrr_forgetting_tells_it(rrr, tmp_path):
         for b in ("gsm8k", "math") for m, r in (("base", 0.6), ("trained", 0.5)) for i in range(40)
     ]
     store(tmp_path / "run", "forgetting", "forgetting", rows)
-    wanted = forgetting_summary(rows, ["gsm8k", "math"], ["base", "trained"])
+    expected = forgetting_summary(rows, ["gsm8k", "math"], ["base", "trained"])
     figures, text = report(rrr, tmp_path / "run", "-o", tmp_path / "r.html")
     assert "truncation: 3 of 40 (7.5 %) prompts of math" in " ".join(figures["runs"][0]["warnings"])
     shown = Page(text).shown
-    for c in wanted["comparisons"]:
+    for c in expected["comparisons"]:
         assert f"{c['won']}/{c['lost']}p = {c['p']:.2g}" in shown
         assert f"{100 * c['change']['value']:+.1f}".replace("-", "−") in shown
-    for benchmark in wanted["benchmarks"]:
+    for benchmark in expected["benchmarks"]:
         assert f"{100 * benchmark['accuracy']['base']['value']:.1f}" in shown
 
 
-def test_several_runs_have_a_section_each_and_their_verdicts_side_by_side(rrr, run, tmp_path):
+def test_several_runs_share_one_page(rrr, run, tmp_path):
     other = tmp_path / "other"
     store(other, "evaluations", "eval", evaluations(("base", "trained"), 30))
     figures, text = report(rrr, run, other, run, "-o", tmp_path / "r.html")
-    assert [told["run"] for told in figures["runs"]] == ["run", "other"]
+    assert [entry["run"] for entry in figures["runs"]] == ["run", "other"]
     page = Page(text)
     assert [a["id"] for tag, a in page.tags if tag == "article"] == ["run-1", "run-2"]
     assert "2 runs" in page.shown
-    for told in figures["runs"]:
-        assert page.shown.count(told["verdicts"][0]["sentence"]) == 1
+    for entry in figures["runs"]:
+        assert page.shown.count(entry["verdicts"][0]["sentence"]) == 1
 
 
-def test_what_is_no_run_and_what_cannot_be_written_is_exit_3_and_a_missing_extra_4(rrr, run, tmp_path, monkeypatch):
+def test_bad_runs_outputs_and_extras_are_refused(rrr, run, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "nowhere"):
         refused = rrr("report", folder, "-o", tmp_path / "r.html")
@@ -352,7 +352,7 @@ def test_what_is_no_run_and_what_cannot_be_written_is_exit_3_and_a_missing_extra
     assert "pip install 'rrr_cli[report]'" in missing.err
 
 
-def test_a_damaged_part_is_exit_3_by_name_and_leaves_the_old_report(rrr, run, tmp_path):
+def test_a_damaged_part_leaves_the_old_report(rrr, run, tmp_path):
     output = tmp_path / "r.html"
     output.write_text("the old one")
     part = part_paths(run, "steps")[0]

@@ -1,6 +1,6 @@
 """mine-failures, reflect and eval through the command line: what is written, resumed, refused and printed.
 
-The model has random weights and the task is passed by half of what it says, so that every branch is taken.
+The model has random weights and half of its texts pass the task, so that every branch runs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def mined(rrr, base, random_model, tmp_path) -> Path:
     return tmp_path / "run"
 
 
-def test_mining_keeps_every_attempt_and_prints_the_run_on_stdout(rrr, base, random_model, tmp_path):
+def test_mining_keeps_every_attempt(rrr, base, random_model, tmp_path):
     result = rrr("mine-failures", *base, "--model", random_model, "--samples", 3, "--stop-at-failure", 0)
     assert result.code == 0
     assert result.out.strip() == str(tmp_path / "run")
@@ -49,7 +49,7 @@ def test_mining_keeps_every_attempt_and_prints_the_run_on_stdout(rrr, base, rand
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-def test_stopping_at_a_failure_takes_a_prefix_of_the_same_samples_and_finds_the_same_failures(
+def test_stop_at_failure_samples_a_prefix(
     rrr, base, random_model, tmp_path, stop
 ):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -69,7 +69,7 @@ def test_stopping_at_a_failure_takes_a_prefix_of_the_same_samples_and_finds_the_
     assert len(table(stopped, "attempts")) < len(by_key)
 
 
-def test_the_batch_size_and_the_limit_change_no_sample(rrr, base, random_model, tmp_path):
+def test_batch_size_and_limit_change_no_sample(rrr, base, random_model, tmp_path):
     texts = []
     for run, flags in (("a", ["--batch-size", 3]), ("b", ["--batch-size", 64, "--limit", 20, "--part", 7])):
         arguments = ["--run", tmp_path / run, *base[2:], "--model", random_model, "--samples", 2, *flags]
@@ -79,7 +79,7 @@ def test_the_batch_size_and_the_limit_change_no_sample(rrr, base, random_model, 
     assert texts[1].items() <= texts[0].items()
 
 
-def test_a_rerun_writes_nothing_and_a_higher_limit_goes_on(rrr, base, random_model, tmp_path):
+def test_a_higher_limit_resumes(rrr, base, random_model, tmp_path):
     run = tmp_path / "run"
     arguments = [*base, "--model", random_model, "--samples", 2]
     rrr("mine-failures", *arguments, "--limit", 10)
@@ -92,7 +92,7 @@ def test_a_rerun_writes_nothing_and_a_higher_limit_goes_on(rrr, base, random_mod
     assert all(p.read_bytes() == content for p, content in before.items())
 
 
-def test_another_configuration_is_refused_by_name_until_overwritten(rrr, base, random_model, mined):
+def test_another_configuration_needs_overwrite(rrr, base, random_model, mined):
     refused = rrr("mine-failures", *base, "--model", random_model, "--samples", 4, "--temperature", 0.5)
     assert refused.code == 3
     assert "temperature was 1.0, now 0.5" in refused.err
@@ -103,7 +103,7 @@ def test_another_configuration_is_refused_by_name_until_overwritten(rrr, base, r
     assert {a["temperature"] for a in table(mined, "attempts")} == {0.5}
 
 
-def test_reflect_writes_k_reflections_and_their_retries_for_each_failure(rrr, base, random_model, mined):
+def test_reflect_writes_reflections_and_retries(rrr, base, random_model, mined):
     arguments = [*base, "--model", random_model, "--reflections", 2, "--retries", 3, "--reflection-tokens", 10]
     result = rrr("reflect", *arguments, "--json")
     assert result.code == 0, result.err
@@ -120,7 +120,7 @@ def test_reflect_writes_k_reflections_and_their_retries_for_each_failure(rrr, ba
     assert len(table(mined, "reflections")) == len(reflections)  # a rerun writes nothing
 
 
-def test_reflections_without_retries_are_taken_up_again_after_a_kill(rrr, base, random_model, mined):
+def test_a_kill_between_reflections_and_retries_resumes(rrr, base, random_model, mined):
     arguments = [*base, "--model", random_model, "--reflection-tokens", 10]
     assert rrr("reflect", *arguments).code == 0
     whole = {a["attempt_id"] for a in table(mined, "attempts")}
@@ -131,7 +131,7 @@ def test_reflections_without_retries_are_taken_up_again_after_a_kill(rrr, base, 
     assert table(mined, "reflections") == reflections
 
 
-def test_the_retry_context_decides_whether_the_retry_sees_the_failed_attempt(rrr, base, random_model, mined, tmp_path):
+def test_retry_context_shortens_the_prompt(rrr, base, random_model, mined, tmp_path):
     lengths = {}
     for context in ("full", "reflection"):
         run = tmp_path / context
@@ -142,7 +142,7 @@ def test_the_retry_context_decides_whether_the_retry_sees_the_failed_attempt(rrr
     assert rrr("reflect", *base, "--retry-context", "none").code == 2
 
 
-def test_reflect_says_what_to_type_when_there_is_nothing_to_reflect_on(rrr, base):
+def test_reflect_without_attempts_says_what_to_type(rrr, base):
     result = rrr("reflect", *base)
     assert result.code == 3
     assert "rrr mine-failures --run" in result.err
@@ -156,7 +156,7 @@ def evaluated(rrr, base, random_model, tmp_path) -> tuple[dict[str, object], Pat
     return json.loads(result.out), tmp_path / "run"
 
 
-def test_eval_prints_the_documented_json_and_its_rates_are_those_of_the_rows(evaluated):
+def test_eval_json_follows_the_rows(evaluated):
     result, run = evaluated
     rows = [r for r in table(run, "evaluations") if r["model"] == "base"]
     assert [m["name"] for m in result["models"]] == ["base", "again"]
@@ -175,20 +175,20 @@ def test_eval_prints_the_documented_json_and_its_rates_are_those_of_the_rows(eva
     assert {r["temperature"] for r in rows} == {0.9}
 
 
-def test_eval_counts_the_errors_of_both_tries_and_the_length_and_repetition_of_reflections(evaluated):
+def test_eval_counts_errors_and_reflections(evaluated):
     result, run = evaluated
     for model in result["models"]:
         rows = [r for r in table(run, "evaluations") if r["model"] == model["name"]]
         failed = [r for r in rows if not r["first_success"]]
         assert model["errors"]["first"] == {"odd": len(failed)}
         assert model["errors"]["second"] == Counter(r["second_error"] for r in failed if not r["second_success"])
-        told = model["reflections"]
-        assert told["n"] == len(failed)
-        assert told["mean_tokens"] == pytest.approx(sum(r["reflection_tokens"] for r in failed) / len(failed))
-        assert 0 <= told["repetition"] < 1
+        counted = model["reflections"]
+        assert counted["n"] == len(failed)
+        assert counted["mean_tokens"] == pytest.approx(sum(r["reflection_tokens"] for r in failed) / len(failed))
+        assert 0 <= counted["repetition"] < 1
 
 
-def test_eval_prints_the_papers_table_with_error_types_reflections_and_one_seed(rrr, base, random_model, tmp_path):
+def test_eval_prints_the_papers_table(rrr, base, random_model, tmp_path):
     result = rrr("eval", *base, "--model", f"base={random_model}", "--model", f"again={random_model}", "--limit", 6)
     assert result.code == 0, result.err
     assert "6 held-out problems, temperature 1, 1 seed (0)" in " ".join(result.err.split())
@@ -202,7 +202,7 @@ def test_eval_prints_the_papers_table_with_error_types_reflections_and_one_seed(
     assert any(line[:2] == ["base", str(first.count(False))] and len(line) == 4 for line in lines)
 
 
-def test_eval_puts_every_model_before_the_same_failed_attempts(evaluated):
+def test_eval_models_share_the_failed_attempts(evaluated):
     _, run = evaluated
     rows = table(run, "evaluations")
     by_model = {m: {r["problem_id"]: r for r in rows if r["model"] == m} for m in ("base", "again")}
@@ -216,18 +216,18 @@ def test_eval_puts_every_model_before_the_same_failed_attempts(evaluated):
     assert [r["first"] for r in by_model["base"].values()] == [r["first"] for r in by_model["again"].values()]
 
 
-def test_eval_only_ever_sees_the_test_split_and_says_in_words_what_reflecting_did(rrr, base, random_model, tmp_path):
+def test_eval_uses_the_test_split_and_prints_sentences(rrr, base, random_model, tmp_path):
     arguments = [*base, "--model", f"base={random_model}", "--reflection-tokens", 10]
     result = rrr("eval", *arguments)
     assert result.code == 0
     rows = table(tmp_path / "run", "evaluations")
     assert {r["problem_id"] for r in rows} == {p.problem_id for p in Parity().problems("test")}
-    said = " ".join(result.err.split())
-    assert "a second try after a reflection does NOT beat a blind resample" in said
-    assert "a second try after a reflection does NOT beat a retry without a reflection" in said
+    printed = " ".join(result.err.split())
+    assert "a second try after a reflection does NOT beat a blind resample" in printed
+    assert "a second try after a reflection does NOT beat a retry without a reflection" in printed
 
 
-def test_eval_resumes_and_a_gate_exits_5_after_printing(rrr, evaluated, base, random_model):
+def test_fail_under_exits_5_after_printing(rrr, evaluated, base, random_model):
     arguments = [*base, "--model", f"base={random_model}", "--model", f"again={random_model}", "--temperature", 0.9]
     gated = rrr("eval", *arguments, "--reflection-tokens", 10, "--json", "--fail-under", "second_try=1.0")
     assert json.loads(gated.out) == evaluated[0]
@@ -236,7 +236,7 @@ def test_eval_resumes_and_a_gate_exits_5_after_printing(rrr, evaluated, base, ra
 
 
 @pytest.mark.parametrize("models", [["tiny"], ["=tiny"], ["a=tiny", "a=tiny"]])
-def test_eval_refuses_models_without_a_name_of_their_own(rrr, base, models):
+def test_eval_refuses_models_without_unique_names(rrr, base, models):
     flags = [flag for model in models for flag in ("--model", model)]
     assert rrr("eval", *base, *flags).code == 2
 
@@ -249,7 +249,7 @@ def test_a_dry_run_writes_nothing(rrr, base, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_toml_file_gives_what_the_command_line_does_not(rrr, base, random_model, tmp_path):
+def test_the_command_line_wins_over_toml(rrr, base, random_model, tmp_path):
     config = tmp_path / "rrr.toml"
     config.write_text('[mine-failures]\nsamples = 2\nlimit = 5\nstop-at-failure = 0\n[eval]\nlimit = 3\n')
     arguments = [*base, "--model", random_model, "--config", config]
@@ -265,7 +265,7 @@ def test_a_toml_file_gives_what_the_command_line_does_not(rrr, base, random_mode
     ("[mine-failures\n", 3, "TOML"),
     (None, 3, "No such file"),
 ])
-def test_a_bad_toml_file_is_refused_by_what_is_wrong_in_it(rrr, base, tmp_path, text, code, named):
+def test_a_bad_toml_file_is_refused(rrr, base, tmp_path, text, code, named):
     config = tmp_path / "rrr.toml"
     if text is not None:
         config.write_text(text)
@@ -286,4 +286,4 @@ def test_no_failures_is_exit_5_with_advice(rrr, tmp_path, random_model):
     result = rrr("mine-failures", *arguments, "--limit", 3, "--samples", 2)
     assert result.code == 5
     assert "no failures" in result.err
-    assert exists(tmp_path / "run", "attempts")  # what was sampled is kept
+    assert exists(tmp_path / "run", "attempts")  # the samples are kept

@@ -1,4 +1,4 @@
-"""What `artifacts.py` promises: whole parts or none, one writer, one configuration, nothing wrong read back."""
+"""What `artifacts.py` promises: complete parts or none, one writer, one configuration, no damaged row read."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write(run: Path, rows: list[Problem], stage: str = "mine-failures", **option
     return path
 
 
-def test_what_was_written_is_read_back_in_order_over_parts_and_stages(tmp_path: Path) -> None:
+def test_rows_are_read_back_in_order(tmp_path: Path) -> None:
     write(tmp_path, [problem(0), problem(1)])
     write(tmp_path, [problem(2)], stage="other", config={"k": 1})
     assert list(read(tmp_path, "problems")) == [problem(0), problem(1), problem(2)]
@@ -54,7 +54,7 @@ def test_what_was_written_is_read_back_in_order_over_parts_and_stages(tmp_path: 
     ]
 
 
-def test_a_table_that_is_not_there_has_no_rows(tmp_path: Path) -> None:
+def test_a_missing_table_has_no_rows(tmp_path: Path) -> None:
     assert list(read(tmp_path, "attempts")) == []
     assert not exists(tmp_path, "attempts")
     with Writer(tmp_path, "attempts", "mine-failures", {}) as writer:
@@ -64,13 +64,13 @@ def test_a_table_that_is_not_there_has_no_rows(tmp_path: Path) -> None:
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(codec=None), max_size=40))  # lone surrogates included
-def test_any_text_is_written_and_only_lone_surrogates_change(tmp_path: Path, text: str) -> None:
+def test_any_text_survives_but_lone_surrogates(tmp_path: Path, text: str) -> None:
     write(tmp_path, [problem(0, text)], overwrite=True)
     expected = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     assert next(read(tmp_path, "problems")).prompt[0].content == expected
 
 
-def test_every_table_has_a_schema_whose_nulls_follow_the_annotations() -> None:
+def test_schemas_follow_the_annotations() -> None:
     for table in TABLES:
         assert all(column.comment for column in describe(table))
         assert [c.nullable for c in describe(table)] == [f.nullable for f in arrow_schema(table)]
@@ -81,50 +81,50 @@ def test_every_table_has_a_schema_whose_nulls_follow_the_annotations() -> None:
     assert caught.value.exit_code == USAGE
 
 
-def test_a_schema_is_made_once_so_that_threads_that_read_never_parse_python() -> None:
+def test_a_schema_is_built_once() -> None:
     assert all(arrow_schema(table) is arrow_schema(table) for table in TABLES)
 
 
-@pytest.mark.parametrize(("row", "found"), [
+@pytest.mark.parametrize(("row", "message"), [
     (Reflection("r", "a", "p", "m", 0, "t", 1, "stop", 0, 1.0, False), "holds Problem records, not Reflection"),
     ({"problem_id": "p"}, "not dict"),
     (replace(problem(0), reference=None), "problems.reference is never null"),  # type: ignore[arg-type]
     (replace(problem(0), reference=3), "problems.reference is string"),  # type: ignore[arg-type]
     (replace(problem(0), prompt=[Message("user", None)]), "problems.prompt"),  # type: ignore[arg-type]
 ])
-def test_a_row_that_is_not_the_tables_is_refused_by_name(tmp_path: Path, row: Any, found: str) -> None:
+def test_a_row_of_another_type_is_refused(tmp_path: Path, row: Any, message: str) -> None:
     with Writer(tmp_path, "problems", "mine-failures", {}) as writer:
-        with pytest.raises(RrrError, match=found) as caught:
+        with pytest.raises(RrrError, match=message) as caught:
             writer.append([problem(1), row])
         assert caught.value.exit_code == BUG
     assert not exists(tmp_path, "problems")
 
 
-def test_resume_sees_this_stages_rows_only(tmp_path: Path) -> None:
+def test_done_lists_this_stages_rows_only(tmp_path: Path) -> None:
     write(tmp_path, [problem(0)])
     write(tmp_path, [problem(1)], stage="other")
     with Writer(tmp_path, "problems", "other", {"temperature": 1.0}, {"data": "aa"}) as writer:
         assert writer.done("problem_id") == {"p1"}
 
 
-@pytest.mark.parametrize(("changed", "said"), [
+@pytest.mark.parametrize(("changed", "message"), [
     ({"config": {"temperature": 0.5}}, "temperature was 1.0, now 0.5"),
     ({"config": {"temperature": 1.0, "top_p": 0.9}}, "top_p was not set, now 0.9"),
     ({"seed": 7}, "seed was null, now 7"),
     ({"inputs": {"data": "bb"}}, 'input data has changed since .was "aa", now "bb"'),
 ])
-def test_other_options_or_inputs_are_refused_by_name_and_nothing_changes(
-    tmp_path: Path, changed: dict[str, Any], said: str
+def test_other_options_or_inputs_are_refused(
+    tmp_path: Path, changed: dict[str, Any], message: str
 ) -> None:
     write(tmp_path, [problem(0)])
     before = fingerprint(tmp_path, "problems")
-    with pytest.raises(RrrError, match=f"{said}.*--overwrite.*--run"):
+    with pytest.raises(RrrError, match=f"{message}.*--overwrite.*--run"):
         write(tmp_path, [problem(1)], **changed)
     assert fingerprint(tmp_path, "problems") == before
     write(tmp_path, [problem(2)], stage="other", **changed)  # another stage has options of its own
 
 
-def test_overwrite_replaces_this_stages_rows_and_leaves_the_others(tmp_path: Path) -> None:
+def test_overwrite_leaves_other_stages_rows(tmp_path: Path) -> None:
     write(tmp_path, [problem(0)])
     write(tmp_path, [problem(1)], stage="other")
     write(tmp_path, [problem(2)], config={"temperature": 0.5}, overwrite=True)
@@ -133,7 +133,7 @@ def test_overwrite_replaces_this_stages_rows_and_leaves_the_others(tmp_path: Pat
     assert sidecar["config"] == {"temperature": 0.5}
 
 
-def test_a_fingerprint_follows_content_and_can_be_of_one_stage(tmp_path: Path) -> None:
+def test_a_fingerprint_follows_the_content(tmp_path: Path) -> None:
     write(tmp_path, [problem(0)])
     table, stage = fingerprint(tmp_path, "problems"), fingerprint(tmp_path, "problems", "mine-failures")
     write(tmp_path, [problem(1)], stage="other")
@@ -141,13 +141,13 @@ def test_a_fingerprint_follows_content_and_can_be_of_one_stage(tmp_path: Path) -
     assert fingerprint(tmp_path, "problems", "mine-failures") == stage
 
 
-def test_a_part_says_where_it_came_from_and_has_page_checksums(tmp_path: Path) -> None:
+def test_a_part_has_provenance_and_page_checksums(tmp_path: Path) -> None:
     path = write(tmp_path, [problem(0)], seed=3)
-    said = json.loads(pq.read_metadata(path).metadata[b"rrr"])
-    assert (said["stage"], said["seed"], said["inputs"]) == ("mine-failures", 3, {"data": "aa"})
-    assert said["packages"]["pyarrow"] == pa.__version__
-    assert said["argv"] == sys.argv
-    assert {"rrr", "git", "time", "schema_version"} <= said.keys()
+    stored = json.loads(pq.read_metadata(path).metadata[b"rrr"])
+    assert (stored["stage"], stored["seed"], stored["inputs"]) == ("mine-failures", 3, {"data": "aa"})
+    assert stored["packages"]["pyarrow"] == pa.__version__
+    assert stored["argv"] == sys.argv
+    assert {"rrr", "git", "time", "schema_version"} <= stored.keys()
     data = bytearray(path.read_bytes())
     chunk = pq.read_metadata(path).row_group(0).column(0)
     data[chunk.dictionary_page_offset + chunk.total_compressed_size - 1] ^= 1  # the end of the first column's page
@@ -156,17 +156,17 @@ def test_a_part_says_where_it_came_from_and_has_page_checksums(tmp_path: Path) -
         pq.read_table(path, page_checksum_verification=True)
 
 
-def test_a_second_writer_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:
+def test_a_second_writer_is_refused_by_pid(tmp_path: Path) -> None:
     with (
         Writer(tmp_path, "problems", "mine-failures", {}),
         pytest.raises(RrrError, match=f"being written by pid {os.getpid()} on "),
         Writer(tmp_path, "problems", "other", {}),
     ):
         pass
-    write(tmp_path, [problem(0)])  # and not after the first one has ended
+    write(tmp_path, [problem(0)])  # allowed once the first one has ended
 
 
-def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+def test_a_writer_removes_a_killed_ones_files(tmp_path: Path) -> None:
     write(tmp_path, [problem(0)])
     left = tmp_path / "problems" / "part-00001.parquet.tmp-1"
     left.write_bytes(b"half")
@@ -176,7 +176,7 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     assert count(tmp_path, "problems") == 2
 
 
-def test_a_full_disk_leaves_no_file_and_says_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -187,7 +187,7 @@ def test_a_full_disk_leaves_no_file_and_says_the_bytes(tmp_path: Path, monkeypat
     assert not list((tmp_path / "problems").glob("part-*"))
 
 
-def test_a_damaged_foreign_or_newer_part_is_refused_by_file_name(
+def test_a_bad_part_is_refused_by_file_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path, [problem(0)])
@@ -200,9 +200,9 @@ def test_a_damaged_foreign_or_newer_part_is_refused_by_file_name(
 
     for cut in (0, 3, len(good) // 2, len(good) - 1):
         path.write_bytes(good[:cut])
-        refused("is truncated, damaged or no Parquet file; delete it")
+        refused("is truncated, damaged or not Parquet; delete it")
     path.write_bytes(b"GIF89a")
-    refused("is truncated, damaged or no Parquet file")
+    refused("is truncated, damaged or not Parquet")
     pq.write_table(pa.table({"x": [1]}), path)
     refused("is Parquet, but not a part that rrr wrote")
     with Writer(tmp_path, "reflections", "reflect", {}) as writer:
@@ -215,7 +215,7 @@ def test_a_damaged_foreign_or_newer_part_is_refused_by_file_name(
     refused("has schema version 2 and this rrr reads 0")
 
 
-def test_an_older_run_is_read_and_not_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_run_is_read_but_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as older:
         older.setattr(provenance_module, "SCHEMA_VERSION", 1)
         write(tmp_path, [problem(0)])
@@ -229,7 +229,7 @@ def test_an_older_run_is_read_and_not_continued(tmp_path: Path, monkeypatch: pyt
     assert count(tmp_path, "problems") == 1
 
 
-def test_no_flipped_bit_is_read_back_wrong() -> None:
+def test_flipped_bits_are_detected() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "torture" / "bitflips.py"), "--flips", "200"],
         capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -254,7 +254,7 @@ with Writer(Path(sys.argv[1]), "problems", "mine-failures", {}) as writer:
 """
 
 
-def test_sigkill_loses_doubles_and_damages_nothing(tmp_path: Path) -> None:
+def test_sigkill_loses_and_doubles_no_row(tmp_path: Path) -> None:
     reported: set[str] = set()
     for wait in (0.0, 0.01, 0.03, 0.1):
         child = subprocess.Popen(

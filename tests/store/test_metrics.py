@@ -1,4 +1,4 @@
-"""Rates, intervals, paired tests and repetition against numbers worked out elsewhere."""
+"""Rates, intervals, paired tests and repetition against numbers from other sources."""
 
 import math
 
@@ -9,7 +9,7 @@ pytest.importorskip("scipy")
 from rrr_cli.metrics import difference, mcnemar, paired, rate, repetition
 
 
-def test_a_rate_is_the_share_and_its_interval_covers_it():
+def test_a_rate_and_its_interval():
     r = rate([True] * 30 + [False] * 70)
     assert r is not None
     assert r.value == pytest.approx(0.3)
@@ -17,7 +17,7 @@ def test_a_rate_is_the_share_and_its_interval_covers_it():
     assert (r.low, r.high) == (pytest.approx(0.21, abs=0.015), pytest.approx(0.39, abs=0.015))
 
 
-def test_a_rate_of_nothing_is_none_and_of_all_failures_is_not_certain():
+def test_rates_of_no_problems_and_all_failures():
     assert rate([]) is None
     r = rate([False] * 100)
     assert r is not None
@@ -25,17 +25,17 @@ def test_a_rate_of_nothing_is_none_and_of_all_failures_is_not_certain():
     assert r.high == pytest.approx(1 - 0.025 ** (1 / 100))  # the exact binomial bound
 
 
-def test_a_rate_is_the_same_twice():
+def test_a_rate_is_deterministic():
     values = [i % 3 == 0 for i in range(200)]
     assert rate(values, seed=1) == rate(values, seed=1)
 
 
-def test_the_order_of_the_problems_changes_no_interval():
+def test_problem_order_changes_no_interval():
     values = [i % 3 == 0 for i in range(200)]
     assert rate(values) == rate(sorted(values)) == rate(values[::-1])
 
 
-def test_a_difference_is_that_of_the_rates_and_its_interval_that_of_a_paired_mean():
+def test_a_difference_and_its_interval():
     d = difference(won=30, lost=10, n=200)
     assert d.value == pytest.approx(0.1)
     # Normal approximation: 0.1 ± 1.96 * sqrt((0.2 - 0.1 ** 2) / 200)
@@ -50,19 +50,19 @@ def test_a_difference_is_that_of_the_rates_and_its_interval_that_of_a_paired_mea
     (50, 0, 1 - 2 * (1 - 0.025 ** (1 / 50)), 1.0),
     (0, 50, -1.0, -1 + 2 * (1 - 0.025 ** (1 / 50))),
 ])
-def test_a_difference_that_no_resample_varies_is_not_certain(won, lost, low, high):
+def test_constant_differences_have_an_interval(won, lost, low, high):
     d = difference(won, lost, 50)
     assert (d.value, d.low, d.high) == pytest.approx(((won - lost) / 50, low, high))
 
 
-def test_repetition_is_the_share_of_4_grams_that_came_before():
+def test_repetition_is_the_share_of_repeated_4_grams():
     assert repetition(["a b c d e f"]) == 0.0
     assert repetition(["a b a b a b a"]) == 0.5  # abab baba abab baba: two of four
     assert repetition(["a b c d", "x  x\nx x\tx"]) == 0.25  # the mean of 0 and 1/2
     assert repetition(["a b c", ""]) is None
 
 
-def test_mcnemar_is_the_exact_binomial_test_on_the_discordant_pairs():
+def test_mcnemar_is_the_exact_binomial_test():
     a = [False] * 9 + [True] * 1 + [True] * 5 + [False] * 5
     b = [True] * 9 + [False] * 1 + [True] * 5 + [False] * 5
     result = mcnemar(a, b)
@@ -71,7 +71,7 @@ def test_mcnemar_is_the_exact_binomial_test_on_the_discordant_pairs():
     assert result.p == pytest.approx(2 * sum(math.comb(10, k) for k in (0, 1)) / 2**10)
 
 
-def test_mcnemar_of_equal_outcomes_is_one_and_of_unequal_lengths_an_error():
+def test_mcnemar_of_equal_and_unequal_inputs():
     assert mcnemar([True, False], [True, False]).p == 1.0
     with pytest.raises(ValueError, match=r"shorter|longer"):
         mcnemar([True], [True, False])

@@ -1,4 +1,4 @@
-"""What `rrr sql` and `rrr show` promise: right answers over runs, and no way to change or reach anything."""
+"""What `rrr sql` and `rrr show` promise: right answers over runs, and no query that writes or reaches outside."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def reflection(id: str, attempt_id: str, tokens: int, leaks: bool = False) -> Re
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """prob-1: 6 tries, 2 passed; reflections on one failure, the second of which led to a retry that passed."""
+    """prob-1: 6 tries, 2 passed; reflections on one failure, the retry after the second one passed."""
     run = tmp_path_factory.mktemp("runs") / "first"
     with Writer(run, "problems", "mine-failures", {}) as writer:
         writer.append([
@@ -95,13 +95,13 @@ def command(run: Path, sql: str, format: str = "jsonl") -> str:
     return out.getvalue()
 
 
-def test_failures_are_the_first_tries_that_failed_with_their_problem(run: Path) -> None:
+def test_failures_are_failed_first_tries(run: Path) -> None:
     rows = ask(run, "SELECT run, attempt_id, problem, failed_text FROM failures ORDER BY attempt_id")
     assert [row["attempt_id"] for row in rows] == ["try-1-0", "try-1-1", "try-1-3", "try-1-5"]
     assert rows[0] == {"run": "first", "attempt_id": "try-1-0", "problem": "use 1", "failed_text": HOSTILE_TEXT}
 
 
-def test_repairs_join_problem_failure_reflection_and_retry(run: Path) -> None:
+def test_repairs_join_failure_reflection_and_retry(run: Path) -> None:
     rows = ask(run, "SELECT attempt_id, reflection, retry_id, success, leaks_reference FROM repairs ORDER BY retry_id")
     assert [tuple(row.values()) for row in rows] == [
         ("try-1-1", "thought refl-a", "again-a", False, False),
@@ -110,7 +110,7 @@ def test_repairs_join_problem_failure_reflection_and_retry(run: Path) -> None:
     ]
 
 
-def test_pass_at_k_is_the_unbiased_estimate_for_each_k_up_to_n(run: Path) -> None:
+def test_pass_at_k_is_the_unbiased_estimate(run: Path) -> None:
     rows = ask(run, "FROM pass_at ORDER BY problem_id, k")
     assert [(r["problem_id"], r["n"], r["passes"], r["k"]) for r in rows] == [
         ("prob-1", 6, 2, 1), ("prob-1", 6, 2, 2), ("prob-1", 6, 2, 4), ("prob-2", 1, 1, 1)
@@ -121,7 +121,7 @@ def test_pass_at_k_is_the_unbiased_estimate_for_each_k_up_to_n(run: Path) -> Non
         assert row["pass_rate"] == pytest.approx(passes / n)
 
 
-def test_views_of_lengths_and_of_training(run: Path, trained: Path) -> None:
+def test_views_of_reflections_and_training(run: Path, trained: Path) -> None:
     assert ask(run, "SELECT * EXCLUDE run FROM reflection_lengths") == [{
         "reflector": "tiny", "n": 2, "mean_tokens": 20.0, "median_tokens": 20.0, "p90_tokens": 28.0, "truncated": 0.0,
         "leaking": 0.5,
@@ -131,7 +131,7 @@ def test_views_of_lengths_and_of_training(run: Path, trained: Path) -> None:
                        "leaking": 0.0}]
 
 
-def test_several_runs_answer_at_once_and_a_missing_table_is_empty(run: Path, trained: Path) -> None:
+def test_one_query_covers_several_runs(run: Path, trained: Path) -> None:
     rows = ask([run, trained], "SELECT run, count(*) AS n FROM attempts GROUP BY run UNION ALL "
                "SELECT run, count(*) FROM steps GROUP BY run ORDER BY run")
     assert rows == [{"run": "first", "n": 10}, {"run": "second", "n": 1}]
@@ -139,7 +139,7 @@ def test_several_runs_answer_at_once_and_a_missing_table_is_empty(run: Path, tra
     assert len(ask(trained, "DESCRIBE attempts")) == 23
 
 
-def test_two_runs_with_the_same_ids_never_join_across(run: Path, tmp_path: Path) -> None:
+def test_joins_stay_inside_a_run(run: Path, tmp_path: Path) -> None:
     (tmp_path / "copy").symlink_to(run)  # the same content under another path
     rows = ask([run, tmp_path / "copy"], "SELECT run, count(*) AS n FROM repairs GROUP BY run")
     assert sorted(row["n"] for row in rows) == [3, 3]
@@ -154,7 +154,7 @@ def test_the_examples_query_runs(run: Path) -> None:
         ask(run, recipe)
 
 
-def test_csv_and_jsonl_keep_the_data_and_people_get_safe_text(run: Path) -> None:
+def test_formats_keep_data_and_print_safely(run: Path) -> None:
     columns = "transcript[1].content AS text, seed, error_type, transcript"
     sql = f"SELECT {columns} FROM attempts WHERE attempt_id = 'try-1-2'"
     shown = {format: command(run, sql, format) for format in ("csv", "jsonl", "table", "markdown")}
@@ -192,7 +192,7 @@ def test_reading_statements_are_answered(run: Path, sql: str) -> None:
     answer(connect([run]), sql).read_all()
 
 
-# {out} is a path that must not come to be; {part} is an artifact.
+# {out} is a path that must not be created; {part} is an existing part.
 HOSTILE = r"""
 COPY attempts TO '{out}'
 COPY (SELECT 1) TO '{part}'
@@ -272,7 +272,7 @@ def test_there_are_at_least_sixty_hostile_statements() -> None:
 
 
 @pytest.mark.parametrize("sql", HOSTILE)
-def test_a_hostile_statement_is_refused_and_changes_nothing(run: Path, tmp_path: Path, sql: str) -> None:
+def test_a_hostile_statement_changes_nothing(run: Path, tmp_path: Path, sql: str) -> None:
     before = hashes(run)
     with pytest.raises((RrrError, duckdb.Error)):
         answer(connect([run]), fill(sql, run, tmp_path)).read_all()
@@ -284,7 +284,7 @@ def test_a_hostile_statement_is_refused_and_changes_nothing(run: Path, tmp_path:
     "COPY attempts TO '{out}'", "FROM read_text('/etc/passwd')", "SELECT 1; DROP VIEW failures",
     "FROM enable_logging(storage='file', storage_path='{out}')",  # a SELECT to DuckDB, so its own lock must hold
 ])
-def test_the_command_refuses_hostile_statements_in_one_line(run: Path, tmp_path: Path, sql: str) -> None:
+def test_the_command_refuses_in_one_line(run: Path, tmp_path: Path, sql: str) -> None:
     before, out = hashes(run), io.StringIO()
     with pytest.raises(RrrError) as caught:
         query([run], fill(sql, run, tmp_path), "jsonl", out)
@@ -303,26 +303,26 @@ def hashes(run: Path) -> dict[str, str]:
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in run.parent.rglob("*") if p.is_file()}
 
 
-def test_a_query_that_never_ends_is_stopped_at_the_time_limit(run: Path) -> None:
+def test_a_slow_query_stops_at_the_timeout(run: Path) -> None:
     start = time.monotonic()
     with pytest.raises(RrrError, match="stopped after 2 s"):
         query([run], "SELECT max(length(repeat('x', 4000000000) || range)) FROM range(1000)", "csv", io.StringIO(), 2)
     assert time.monotonic() - start < 10
 
 
-@pytest.mark.parametrize(("sql", "said"), [
+@pytest.mark.parametrize(("sql", "message"), [
     ("SELEC 1", "syntax error"), ("FROM missing", "SHOW TABLES"), ("", "this is 0"),
     ("SELECT error('late') FROM attempts", "late"), ("SELECT 1 AS a, 2 AS a", "two columns"),
 ])
-def test_a_mistake_in_the_sql_is_one_line(run: Path, sql: str, said: str) -> None:
-    with pytest.raises(RrrError, match=said) as caught:
+def test_a_mistake_in_the_sql_is_one_line(run: Path, sql: str, message: str) -> None:
+    with pytest.raises(RrrError, match=message) as caught:
         query([run], sql, "jsonl", io.StringIO())
     assert caught.value.exit_code == USAGE
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_run_and_a_damaged_part_are_named(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(RrrError, match=r"nope isn't there .*first.*rrr mine-failures --run") as caught:
+def test_missing_runs_and_damaged_parts_are_named(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RrrError, match=r"nope doesn't exist .*first.*rrr mine-failures --run") as caught:
         query([run.parent / "nope"], "SELECT 1", "csv", io.StringIO())
     assert caught.value.exit_code == BAD_INPUT
     (tmp_path / "problems").mkdir()
@@ -336,11 +336,11 @@ def test_a_missing_run_and_a_damaged_part_are_named(run: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("id", ["prob-1", "try-1-1", "refl-b", "again-b"])
-def test_show_tells_the_story_from_any_of_its_ids(run: Path, id: str) -> None:
-    told = story(run, id)
-    assert told["problem"]["problem_id"] == "prob-1"
-    assert told["attempt"]["attempt_id"] == "try-1-1"
-    pairs = [(t["reflection"]["reflection_id"], t["retry"]["attempt_id"]) for t in told["tries"]]
+def test_show_works_from_any_id_of_a_story(run: Path, id: str) -> None:
+    shown = story(run, id)
+    assert shown["problem"]["problem_id"] == "prob-1"
+    assert shown["attempt"]["attempt_id"] == "try-1-1"
+    pairs = [(t["reflection"]["reflection_id"], t["retry"]["attempt_id"]) for t in shown["tries"]]
     assert pairs[-1] == ("refl-b", "again-b")
     assert len(pairs) == (2 if id in ("prob-1", "try-1-1") else 1)
     out = io.StringIO()
@@ -351,13 +351,13 @@ def test_show_tells_the_story_from_any_of_its_ids(run: Path, id: str) -> None:
     assert order == sorted(order)
 
 
-@pytest.mark.parametrize(("id", "said"), [
+@pytest.mark.parametrize(("id", "message"), [
     ("again-c", None), ("try-1", "begins 6 ids: attempt try-1-0, attempt try-1-1"), ("try", "too short"),
     ("zzzz", "begins no problem, attempt or reflection"), ("try-2", None),
 ])
-def test_show_takes_a_unique_beginning_and_names_the_others(run: Path, id: str, said: str | None) -> None:
-    if said is None:
+def test_show_accepts_a_unique_prefix(run: Path, id: str, message: str | None) -> None:
+    if message is None:
         assert story(run, id)["attempt"]
     else:
-        with pytest.raises(RrrError, match=said):
+        with pytest.raises(RrrError, match=message):
             story(run, id)

@@ -359,14 +359,14 @@ def test_options_that_cannot_be_are_refused(tmp_path: Path, random_model: Path, 
 
 def test_unfit_failures_are_refused_before_the_first_step(tmp_path: Path, random_model: Path) -> None:
     empty, few, test = (tmp_path / name for name in ("empty", "few", "test"))
-    with pytest.raises(RrrError, match=r"holds no attempts\. Type: rrr mine-failures"):
+    with pytest.raises(RrrError, match=r"has no attempts\. Type: rrr mine-failures"):
         grpo.run(options(empty, random_model))
     mine(few)
     with pytest.raises(RrrError, match=r"has 40 failed problems, and a step needs 64 .*: mine more"):
         grpo.run(options(few, random_model, batch=256))
     with pytest.raises(RrrError, match="the model's window holds 256: lower --reflection-tokens"):
         grpo.run(options(few, random_model, max_tokens=300))
-    with pytest.raises(RrrError, match=r"holds attempts at parity, not countdown\. Type: --task parity"):
+    with pytest.raises(RrrError, match=r"has attempts at parity, not countdown\. Type: --task parity"):
         grpo.run(options(few, random_model, task="countdown"))
     mine(test, split="test")
     with pytest.raises(RrrError, match="is of the test split, and training on it would spoil the test"):

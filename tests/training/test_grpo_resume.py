@@ -86,7 +86,7 @@ def test_a_first_sigterm_finishes_the_step_and_checkpoints(tmp_path: Path, rando
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate()
     assert process.returncode != 0
-    assert "Run the same command to go on" in stderr
+    assert "Type the same command to resume" in stderr
     newest = max((tmp_path / "models" / "policy-checkpoints").glob("step-*"))
     assert checkpoints.step_of(newest) == max(row.step for row in artifacts.read(tmp_path, "steps"))
     grpo.run(options(tmp_path, random_model, steps=6))
