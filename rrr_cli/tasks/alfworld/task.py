@@ -43,7 +43,7 @@ TAKEN = re.compile(r"You pick up the (\w+ \d+) from")
 
 
 class Alfworld(Household):
-    """The task. It makes up no games, so it needs `data` and has no levels.
+    """The task. It generates no games, so it needs `data` and has no levels.
 
     Raises RrrError: no data, a level, an unknown kind of file (exit 2); no such data (3); alfworld isn't installed (4).
     """
@@ -52,8 +52,10 @@ class Alfworld(Household):
     levels = ()
 
     def __init__(self, level: str | None = None, data: str | None = None) -> None:
-        if data is None or level is not None:
-            raise RrrError("alfworld makes up no games and has no --level: give --data, a folder of alfworld-download, "
+        if level is not None:
+            raise RrrError(f"--level {level}: alfworld has no --level; its games are those of --data", USAGE)
+        if data is None:
+            raise RrrError("alfworld generates no games: give --data, a folder of alfworld-download, "
                            f"a {GAME} or an initial_state.pddl", USAGE)
         require("alfworld", "alfworld", "textworld", "fast_downward")
         self.root = Path(data)

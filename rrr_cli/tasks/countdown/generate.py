@@ -1,17 +1,21 @@
 """Generated Countdown problems. Level `easy`: every solvable problem of 3 numbers 1 to 10 and a target 1 to 100.
 
 Level `paper`: 3 or 4 numbers 1 to 99 and a target 10 to 100, as many as in the data of RRR (arXiv 2505.24726, section
-4.2). A problem's key says which split it belongs to. Reads and writes nothing.
+4.2). A problem's key says which split it belongs to. Left out is the problem that the prompt's own example solves (with
+TinyZero's, 1 from 1, 2 and 3): who copies the example must not pass. Reads and writes nothing.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import combinations_with_replacement
 from random import Random
 
 from rrr_cli.records import Problem
-from rrr_cli.tasks.countdown.problem import TEST_SHARE, make_problem, problem_key
+from rrr_cli.tasks.countdown.arithmetic import evaluate, parse
+from rrr_cli.tasks.countdown.problem import TEST_SHARE, WORDS, make_problem, problem_key
 from rrr_cli.tasks.countdown.solver import solutions, values
 from rrr_cli.tasks.splits import split_of
 
@@ -26,27 +30,27 @@ def problems(level: str, split: str) -> Iterator[Problem]:
 
 def _easy_problems(split: str) -> Iterator[Problem]:
     """Every solvable problem of 3 numbers 1..10 and a target 1..100, by key, which is as good as shuffled."""
-    found: dict[str, tuple[list[int], int, str]] = {}
+    solvable: dict[str, tuple[list[int], int, str]] = {}
     for numbers in combinations_with_replacement(range(1, 11), 3):
         for (value, denominator), expressions in values(numbers).items():
             if denominator == 1 and 1 <= value <= 100:
-                found[problem_key(numbers, value)] = (list(numbers), value, expressions[0][0])
-    for key in sorted(found):
+                solvable[problem_key(numbers, value)] = (list(numbers), value, expressions[0][0])
+    for key in sorted(solvable.keys() - {_example_key()}):
         if split_of(key, TEST_SHARES["easy"]) == split:
-            nums, target, reference = found[key]
+            nums, target, reference = solvable[key]
             Random(f"countdown/easy/{key}").shuffle(nums)
             yield make_problem(nums, target, split, "easy", reference)
 
 
 def _paper_problems(split: str) -> Iterator[Problem]:
-    """Problem i depends on the split and i alone, but that a problem met before is left out."""
+    """Problem i depends on the split and i alone, except that a problem that was drawn before is left out."""
     seen: set[str] = set()
     index = 0
     while len(seen) < LIMITS[split]:
         numbers, target, reference = _draw(Random(f"countdown/paper/{split}/{index}"), split)
         index += 1
         key = problem_key(numbers, target)
-        if key not in seen:
+        if key not in seen and key != _example_key():
             seen.add(key)
             yield make_problem(numbers, target, split, "paper", reference)
 
@@ -61,3 +65,10 @@ def _draw(random: Random, split: str) -> tuple[list[int], int, str]:
             reference = next(solutions(numbers, target), None)
             if reference is not None:
                 return numbers, target, reference
+
+
+@cache
+def _example_key() -> str:
+    """The key of the problem that the example in the prompt solves."""
+    postfix = parse(re.findall("<answer>(.*?)</answer>", WORDS["prompt"])[-1])
+    return problem_key([item for item in postfix if isinstance(item, int)], int(evaluate(postfix)))

@@ -15,14 +15,14 @@ problems ask about different halves of the nouns: no program is right twice in a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any
 
 from rrr_cli.records import Problem, content_id
 from rrr_cli.tasks.nouns import plural, with_article
 from rrr_cli.tasks.splits import split_of
-from rrr_cli.tasks.visual_programs.interpreter import run
+from rrr_cli.tasks.visual_programs.interpreter import prepared
 from rrr_cli.tasks.visual_programs.language import ANY, Call, Expression, Quoted, Wrong, parse, write
 from rrr_cli.tasks.visual_programs.problem import make_problem
 from rrr_cli.tasks.visual_programs.scene_graphs import Lexicon, Scene, fold, read_scene
@@ -185,11 +185,12 @@ def pictures_for(random: Random, expression: str, level: str) -> list[tuple[Scen
     """Scenes with the reference's answers, as the module says; none where they can't be had."""
     program = parse(f"answer = {expression}")
     right = program[-1][1]
+    answer_on = _answering(right)
     focus = list(_quoted(right))
     pool: list[tuple[Scene, str]] = []
     for tried in range(TRIES):
         scene = read_scene(draw_graph(random, focus, level), LEXICON, "a made-up scene")
-        answer = _answer(right, scene)
+        answer = answer_on(scene)
         if answer is not None:
             pool.append((scene, answer))
         if len(pool) == POOL or tried == 9 + 6 * len(pool):  # enough, or hardly any to be had
@@ -197,7 +198,8 @@ def pictures_for(random: Random, expression: str, level: str) -> list[tuple[Scen
     if len({answer for _, answer in pool}) < 2:
         return []
     wrong = list({write(m): m for m in mutants(right)}.values())
-    wrong_on = [{k for k, m in enumerate(wrong) if _answer(m, scene) != answer} for scene, answer in pool]
+    answering = [_answering(mutant) for mutant in wrong]
+    wrong_on = [{k for k, mutant in enumerate(answering) if mutant(scene) != answer} for scene, answer in pool]
     taken: list[int] = []
     left = set(range(len(wrong)))
     while len(taken) < PICTURES:
@@ -235,12 +237,12 @@ def draw_graph(random: Random, focus: list[str], level: str) -> dict[str, Any]:
     """A scene in GQA's form, more often than not of the words in `focus`."""
     nouns = EASY_NOUNS if level == "easy" else NOUNS
     wanted = [noun for word in focus for noun in (KINDS.get(word, ()) or (word,)) if noun in NOUNS]
+    choices = [(words, [word for word in words if word in focus]) for words in ATTRIBUTES.values()]
     objects: dict[str, dict[str, Any]] = {}
     for i in range(random.randint(3, 6)):
-        attributes = []
-        for words in ATTRIBUTES.values():
-            told = [word for word in words if word in focus]
-            attributes.append(random.choice(told if told and random.random() < 0.5 else words))
+        attributes = [
+            random.choice(asked if asked and random.random() < 0.5 else words) for words, asked in choices
+        ]
         objects[str(i)] = {
             "name": random.choice(wanted if wanted and random.random() < 0.7 else nouns),
             "x": int(70 * random.random()), "y": int(70 * random.random()), "w": 10 + int(20 * random.random()),
@@ -253,19 +255,20 @@ def draw_graph(random: Random, focus: list[str], level: str) -> dict[str, Any]:
 
 def _relate(random: Random, objects: dict[str, dict[str, Any]], focus: list[str]) -> None:
     """Sides from the boxes; at most one other relation between two things, drawn."""
-    told = [relation for relation in RELATIONS if relation not in SIDES and fold(relation) in focus]
+    asked = [relation for relation in RELATIONS if relation not in SIDES and fold(relation) in focus]
+    centres = {key: thing["x"] + thing["w"] / 2 for key, thing in objects.items()}
     for key, subject in objects.items():
-        for other, thing in objects.items():
-            apart = subject["x"] + subject["w"] / 2 - thing["x"] - thing["w"] / 2
+        for other, centre in centres.items():
+            apart = centres[key] - centre
             if abs(apart) > 5 and key != other:
                 subject["relations"].append({"name": SIDES[apart > 0], "object": other})
             if key < other and random.random() < 0.6:
-                name = random.choice(told if told and random.random() < 0.7 else RELATIONS[2:])
+                name = random.choice(asked if asked and random.random() < 0.7 else RELATIONS[2:])
                 pair = (key, other) if random.random() < 0.5 else (other, key)
                 objects[pair[0]]["relations"].append({"name": name, "object": pair[1]})
-        for doing, things in DOING.items():
+        for doing, things in DOING.items() if subject["name"] in KINDS["person"] else ():
             reach = [other for other, thing in objects.items() if thing["name"] in things and other != key]
-            if subject["name"] in KINDS["person"] and reach and random.random() < 0.8:
+            if reach and random.random() < 0.8:
                 subject["relations"].append({"name": doing, "object": random.choice(reach)})
 
 
@@ -277,8 +280,14 @@ def _quoted(expression: Expression) -> Iterator[str]:
             yield from _quoted(argument)
 
 
-def _answer(expression: Expression, scene: Scene) -> str | None:
-    try:
-        return run((("answer", expression),), scene)
-    except Wrong:
-        return None
+def _answering(expression: Expression) -> Callable[[Scene], str | None]:
+    """The expression's answer on a scene; None where it stops."""
+    program = prepared((("answer", expression),))
+
+    def answer_on(scene: Scene) -> str | None:
+        try:
+            return program(scene)
+        except Wrong:
+            return None
+
+    return answer_on
