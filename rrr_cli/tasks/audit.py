@@ -1,8 +1,8 @@
 """A verifier audits itself: each reference passes; nothing, the prompt's own words and another row's reference don't.
 
 Reads a task's problems, both splits; writes nothing. A row whose reference is empty ("do nothing" is right) isn't tried
-with nothing and with the prompt, and another row's reference is one that differs. Problems are read and judged some at
-a time, so that a task of any size fits in memory. A method of the task that raises stops the audit, in one line.
+with nothing and with the prompt, and another row's reference is one that differs. Problems are read and judged in
+parts, so that a task of any size fits in memory. A method of the task that raises stops the audit, in one line.
 """
 
 from __future__ import annotations

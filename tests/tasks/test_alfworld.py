@@ -166,7 +166,7 @@ def test_our_simulator_tells_what_the_engine_tells_but_for_what_is_known(tmp_pat
                 c.startswith("examine") and c[8:] not in (house.at, house.held))]
             verb = draw.choice(sorted({c.split()[0] for c in possible}))
             commands.append(draw.choice([c for c in possible if c.split()[0] == verb]))
-            told = task.engine(problem, commands).told[len(commands) - 1]
+            told = task.engine(problem, commands).answers[len(commands) - 1]
             assert (in_any_order(house.act(commands[-1])), house.done()) == (in_any_order(told[0]), told[1]), commands
             if told[1]:
                 break
@@ -298,7 +298,7 @@ def test_where_our_simulator_sees_no_way_the_walkthrough_is_the_reference(tmp_pa
     (json.dumps({"pddl_problem": pddl().replace("(:domain alfred)", ")")}).encode(), "the engine can't play it"),
     (json.dumps({"pddl_problem": pddl().replace("agent1 - agent", "")}).encode(), "the engine can't play it"),
     (json.dumps({"pddl_problem": pddl().replace("(receptacleAtLocation Safe_bar__plus_01 loc_5)", "")}).encode(),
-     "tells another room"),
+     "the engine's room isn't the prompt's"),
 ])
 def test_a_bad_game_is_refused_in_one_line_that_names_its_file(rrr, tmp_path: Path, content: bytes, said: str):
     pytest.importorskip("alfworld")

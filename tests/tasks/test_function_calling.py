@@ -22,7 +22,7 @@ from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.function_calling import FunctionCalling, make_problem
 from rrr_cli.tasks.function_calling.data import HUB_NAME
 from rrr_cli.tasks.function_calling.generate import NUMBER_WORDS
-from rrr_cli.tasks.function_calling.match import Wanted
+from rrr_cli.tasks.function_calling.match import Expected
 from rrr_cli.tasks.function_calling.parse import Call, read_calls, write_calls
 from rrr_cli.tasks.function_calling.schemas import tool_schema, type_schema
 from rrr_cli.tasks.function_calling.strict_json import MAX_BYTES, MAX_DEPTH, Refused, parse, same
@@ -42,11 +42,11 @@ TOOLS = [
 ]
 
 
-def problem_of(*wanted: Call | Wanted) -> Problem:
+def problem_of(*wanted: Call | Expected) -> Problem:
     return make_problem([Message("user", "do it")], TOOLS, wanted, "train", "test")  # type: ignore[arg-type]
 
 
-def verdict_of(text: str, *wanted: Call | Wanted):
+def verdict_of(text: str, *wanted: Call | Expected):
     return FunctionCalling().verify(problem_of(*wanted), [Message("assistant", text)])
 
 
@@ -222,7 +222,7 @@ def test_a_whole_number_is_right_where_the_schema_says_number():
     assert verdict_of('{"name": "area", "arguments": {"side": 2}}', Call("area", {"side": 2.0})).success
 
 
-ACCEPTED = Wanted("weather", {"city": ["New York, NY", "NYC"], "days": [3, ""]})
+ACCEPTED = Expected("weather", {"city": ["New York, NY", "NYC"], "days": [3, ""]})
 
 
 @pytest.mark.parametrize(
@@ -250,12 +250,12 @@ def test_bfcl_gold_is_judged_by_accepted_values(arguments: dict[str, Any], error
 )
 def test_bfcls_lists_and_objects_of_accepted_values(accepted: list[Any], value: Any, right: bool):
     arguments = {} if value is None else {"sides": value}
-    verdict = verdict_of(write_calls([Call("area", arguments)]), Wanted("area", {"sides": accepted}))
+    verdict = verdict_of(write_calls([Call("area", arguments)]), Expected("area", {"sides": accepted}))
     assert verdict.success is right
 
 
 def test_calls_are_paired_where_a_pairing_exists():
-    wide, narrow = Wanted("area", {"side": [1, 2]}), Wanted("area", {"side": [1]})
+    wide, narrow = Expected("area", {"side": [1, 2]}), Expected("area", {"side": [1]})
     calls = [Call("area", {"side": 1}), Call("area", {"side": 2})]
     for order in ([wide, narrow], [narrow, wide]):
         assert verdict_of(write_calls(calls), *order).success

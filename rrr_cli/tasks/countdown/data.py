@@ -70,10 +70,10 @@ def _reference(row: dict[str, Any], nums: list[int], target: int, place: str) ->
     """The row's own solution, once it has passed the verifier, or one that the solver finds."""
     given = row.get("solution")
     if given is None:
-        found = next(solutions(nums, target), None)
-        if found is None:
+        solution = next(solutions(nums, target), None)
+        if solution is None:
             raise RrrError(f"{place}, column target: {nums} can't reach {target}; leave the row out", BAD_INPUT)
-        return found
+        return solution
     verdict = judge(f"<answer>{given}</answer>", nums, target)
     if verdict.answer is None or not verdict.success:
         raise RrrError(f"{place}, column solution: {shown(given)} is not right. {verdict.feedback}", BAD_INPUT)

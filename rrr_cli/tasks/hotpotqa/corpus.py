@@ -1,8 +1,8 @@
 """The pages that HotpotQA's actions read, in memory: Search finds one by its title or by BM25, Lookup reads on in it.
 
-Nothing is read from disk or written here. The index (bm25s, pure numpy; extra `qa`) is built at a corpus's first
-search by words, once, and a search is remembered with its result: replaying a transcript costs next to nothing. A
-corpus of millions of pages would need an index on disk; that isn't done here.
+Nothing is read from disk or written here. The index (bm25s, pure numpy; extra `qa`) is built at a corpus's first search
+by words, once, and a search is remembered with its result: replaying a transcript costs next to nothing. A corpus of
+millions of pages would need an index on disk; that isn't done here.
 """
 
 from __future__ import annotations

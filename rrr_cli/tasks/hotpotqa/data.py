@@ -100,11 +100,11 @@ def problems(data: str, split: str) -> Iterator[Problem]:
 
 
 def _file_in(folder: Path, name: str) -> str:
-    found = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
-    if len(found) != 1:
-        what = f"{' and '.join(path.name for path in found)}; keep one" if found else f"no {name}.jsonl"
+    files = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
+    if len(files) != 1:
+        what = f"{' and '.join(path.name for path in files)}; keep one" if files else f"no {name}.jsonl"
         raise RrrError(f"--data {folder}: it holds {what} (the endings are {', '.join(SUFFIXES)})", BAD_INPUT)
-    return str(found[0])
+    return str(files[0])
 
 
 def _context_pages(questions: str) -> Iterator[Page]:

@@ -70,7 +70,7 @@ class HotpotQA:
     def observe(self, problem: Problem, transcript: Sequence[Message]) -> Message | None:
         """What the last action shows; None after Finish and after the last turn.
 
-        Raises RrrError (exit 3): the problem was made with other pages than this task has.
+        Raises RrrError (exit 3): the problem belongs to other pages than this task's.
         """
         corpus = self.corpus()
         if json.loads(problem.metadata)["corpus"] != corpus.fingerprint:

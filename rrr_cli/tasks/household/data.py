@@ -3,8 +3,8 @@
 A file (.jsonl, .jsonl.gz, .json, .parquet) holds a game a row, as `simulator.py` describes it: `goal` with `kind`
 (place, light, clean, heat, cool, two), `object` and `target`, both types; and if you like its `text`; `receptacles`, a
 list of `name` ("cabinet 3"), `openable` (true: it starts closed) and `contents` (["apple 1"]). Optional: `accepts`
-({"fridge": ["apple"]}: what may be put where) and `split` (train or test); without it what the player is told at the
-start decides, one in 5 is for test. A game that occurs twice is given once.
+({"fridge": ["apple"]}: what may be put where) and `split` (train or test); without it what the player sees at the start
+decides, one in 5 is for test. A game that occurs twice is given once.
 
 A scene is ALFWorld's `initial_state.pddl` (or .pddl.gz), or a folder where such files lie, however deep. Scenes under
 valid_seen, valid_unseen, test_seen or test_unseen are for test, all others for train. A thing in two receptacles is in
@@ -77,8 +77,8 @@ def plan_of(game: dict[str, Any], place: str) -> list[str]:
     return commands
 
 
-def _wrong(place: str, column: str, found: Any, wanted: str) -> RrrError:
-    return RrrError(f"{place}, column {column}: found {shown(found)}, wanted {wanted}", BAD_INPUT)
+def _wrong(place: str, column: str, value: Any, expected: str) -> RrrError:
+    return RrrError(f"{place}, column {column}: found {shown(value)}, wanted {expected}", BAD_INPUT)
 
 
 # A file of games -----------------------------------------------------------------------------------------------------
@@ -116,12 +116,12 @@ def _worded(kind: str, thing: str, target: str, text: str | None = None) -> dict
 
 def _receptacles(row: dict[str, Any], place: str) -> list[dict[str, Any]]:
     rows = row.get("receptacles")
-    wanted = "a list of objects with name, openable and contents"
+    expected = "a list of objects with name, openable and contents"
     if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) for r in rows):
-        raise _wrong(place, "receptacles", rows, wanted)
+        raise _wrong(place, "receptacles", rows, expected)
     for r in rows:
         if not _is_list([r.get("name")], NAME) or not isinstance(r.get("openable"), bool):
-            raise _wrong(place, "receptacles", r, f'{wanted}; a name such as "cabinet 3", openable true or false')
+            raise _wrong(place, "receptacles", r, f'{expected}; a name such as "cabinet 3", openable true or false')
         if not _is_list(r.get("contents"), NAME):
             raise _wrong(place, f"receptacles.{r['name']}.contents", r.get("contents"), 'a list such as ["apple 1"]')
     names = [name for r in rows for name in (r["name"], *r["contents"])]

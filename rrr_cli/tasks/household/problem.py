@@ -44,7 +44,7 @@ def game_key(game: dict[str, Any]) -> str:
 
 
 def split_key(game: dict[str, Any]) -> str:
-    """What a player is told of a game at the start, however the goal is worded: games that share it share a split."""
+    """What a player sees of a game at the start, however the goal is worded: games that share it share a split."""
     goal = game["goal"]
     return content_id("household", goal["kind"], goal["object"], goal["target"],
                       sorted(r["name"] for r in game["receptacles"]))

@@ -66,8 +66,8 @@ def problems(data: str, split: str) -> Iterator[Problem]:
 def _requirements(row: dict[str, Any], where: str) -> list[Requirement]:
     skill, objects, relation = row.get("skill"), row.get("objects"), row.get("relation")
     if skill not in ("object", "count", *RELATIONS):
-        wanted = "object, count, spatial or scale"
-        raise RrrError(f"{where}, column skill: found {shown(skill)}, wanted {wanted}", BAD_INPUT)
+        expected = "object, count, spatial or scale"
+        raise RrrError(f"{where}, column skill: found {shown(skill)}, wanted {expected}", BAD_INPUT)
     nouns = [" ".join(str(name).lower().split()) for name in objects] if isinstance(objects, list) else []
     if not nouns or not all(OBJECT_NAME.fullmatch(noun) for noun in nouns):
         raise RrrError(f"{where}, column objects: found {shown(objects)}, wanted a list of names, in a to z", BAD_INPUT)
@@ -76,8 +76,8 @@ def _requirements(row: dict[str, Any], where: str) -> list[Requirement]:
         if len(nouns) != 2 or len(distinct) != 2:
             raise RrrError(f"{where}, column objects: found {shown(objects)}, wanted two different names", BAD_INPUT)
         if relation not in RELATIONS[skill]:
-            wanted = ", ".join(RELATIONS[skill])
-            raise RrrError(f"{where}, column relation: found {shown(relation)}, wanted {wanted}", BAD_INPUT)
+            expected = ", ".join(RELATIONS[skill])
+            raise RrrError(f"{where}, column relation: found {shown(relation)}, wanted {expected}", BAD_INPUT)
         return [*(Requirement("object", noun) for noun in nouns), Requirement(relation, nouns[0], 1, nouns[1])]
     if len(distinct) > 3 or max(nouns.count(noun) for noun in distinct) > MOST:
         message = f"wanted at most 3 different names and {MOST} of each"

@@ -1,14 +1,14 @@
 """MBPP's problems (arXiv 2108.07732): a local .parquet, .jsonl, .jsonl.gz or .json (a list) file, or the hub's.
 
-A row has `text` (or, in the sanitized set, `prompt`), `code`, and `test_list`, asserts that the prompt shows and the
-verdict is made of. `test_imports` run before the code, `test_setup_code` after it (two of MBPP's build objects of
+A row has `text` (or, in the sanitized set, `prompt`), `code`, and `test_list`, asserts that the prompt shows and that
+decide the verdict. `test_imports` run before the code, `test_setup_code` after it (two of MBPP's build objects of
 classes that the code defines). `challenge_test_list` is left aside, as in the paper's pass rates. Other columns are
 ignored.
 
 Splits: a column `split` says train or test; rows of its validation and prompt belong to neither. Without it MBPP's own
 numbers do: `task_id` 601 to 974 is train, 11 to 510 test; 1 to 10 (the paper's prompt) and 511 to 600 (validation) are
-left out. A row with no such number falls by the hash of its text and tests, one in five into test.
-A problem that occurs twice is given once. A bad row stops the reading with the file, row and column.
+left out. A row with no such number falls by the hash of its text and tests, one in five into test. A problem that
+occurs twice is given once. A bad row stops the reading with the file, row and column.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def problems(data: str, split: str) -> Iterator[Problem]:
 def _text(row: dict[str, Any], column: str, place: str) -> str:
     value = row.get(column)
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_CODE:
-        meant = f"wanted text of at most {MAX_CODE:,} characters"
-        raise RrrError(f"{place}, column {column}: found {shown(value)}, {meant}", BAD_INPUT)
+        expected = f"wanted text of at most {MAX_CODE:,} characters"
+        raise RrrError(f"{place}, column {column}: found {shown(value)}, {expected}", BAD_INPUT)
     return value
 
 

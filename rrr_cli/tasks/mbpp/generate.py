@@ -1,9 +1,9 @@
-"""Small programming problems, made: the task's levels without a data set. For demonstrations; MBPP is harder.
+"""Generated programming problems, small ones: the task's levels without a data set. For demonstrations; MBPP is harder.
 
 `easy`: a function of two arithmetic steps. `hard`: choose, change and combine the items of a list, the words of a text
 or the digits of a number. Tests are computed from the reference; three are shown and nine more decide as well, so that
-the answers of the tests that are shown can't be learnt in place of the function. What a function gives on 40 inputs
-says which split it belongs to, so that no function stands in both in other words.
+the shown answers can't be learnt in place of the function. What a function gives on 40 inputs says which split it
+belongs to, so that no function stands in both in other words.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ VOCABULARY = (
 
 
 def problems(level: str, split: str) -> Iterator[Problem]:
-    """Problem i depends on the level, the split and i alone, but that a problem met before is left out."""
+    """Problem i depends on the level, the split and i alone; one that was drawn before is left out."""
     seen: set[str] = set()
     index = 0
     while len(seen) < LIMITS[split]:
@@ -85,7 +85,7 @@ def problems(level: str, split: str) -> Iterator[Problem]:
 
 
 def _draw(random: Random, level: str, split: str) -> tuple[str, str, str, list[str], str]:
-    """A problem whose function belongs to `split`, and whose shown tests want different values: its text, reference,
+    """A problem whose function belongs to `split`, and whose shown tests expect different values: its text, reference,
     kind, tests, and the hash of what the function does."""
     while True:
         text, code, kind = _easy(random) if level == "easy" else _hard(random)
@@ -93,12 +93,12 @@ def _draw(random: Random, level: str, split: str) -> tuple[str, str, str, list[s
         exec(code, scope)  # of this file's templates, never of a model
         name = code[len("def "):code.index("(")]
         inputs = _inputs(random, kind, SHOWN_TESTS + HIDDEN_TESTS)
-        wanted = [scope[name](value) for value in inputs]
-        if len({repr(value) for value in wanted[:SHOWN_TESTS]}) < SHOWN_TESTS:
+        expected = [scope[name](value) for value in inputs]
+        if len({repr(value) for value in expected[:SHOWN_TESTS]}) < SHOWN_TESTS:
             continue
         behaviour = content_id("mbpp", kind, [scope[name](value) for value in _probes(kind)])
         if split_of(behaviour, TEST_SHARE) == split:
-            tests = [f"assert {name}({i!r}) == {w!r}" for i, w in zip(inputs, wanted, strict=True)]
+            tests = [f"assert {name}({i!r}) == {w!r}" for i, w in zip(inputs, expected, strict=True)]
             return text, code, kind, tests, behaviour
 
 

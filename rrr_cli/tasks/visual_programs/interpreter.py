@@ -18,7 +18,7 @@ Evaluator = Callable[[Scene, dict[str, Value]], Value]  # of one expression, giv
 def run(program: Program, scene: Scene) -> str:
     """What the program answers: yes, no, a number in digits, or a word.
 
-    Raises Wrong: unknown_object (a question about a thing that wasn't found), unknown_attribute (a thing without the
+    Raises Wrong: unknown_object (a question about a thing that isn't there), unknown_attribute (a thing without the
     thing asked for), ambiguous (several answers).
     """
     return prepared(program)(scene)
@@ -70,12 +70,12 @@ def _find(scene: Scene, name: str) -> Value:
     return tuple([i for i, t in enumerate(scene) if name in t.names])
 
 
-def _one(answers: set[str], found: str) -> str:
+def _one(answers: set[str], asked: str) -> str:
     """The only one of `answers`."""
     if len(answers) > 1:
-        raise Wrong("ambiguous", f"{found} has several answers")
+        raise Wrong("ambiguous", f"{asked} has several answers")
     if not answers:
-        raise Wrong("unknown_attribute", f"{found} has no answer for what was found")
+        raise Wrong("unknown_attribute", f"{asked} has no answer for what was found")
     return answers.pop()
 
 

@@ -1,4 +1,5 @@
-"""Scene graphs: what stands in a picture, as GQA writes it (names, attributes, boxes, relations), made ready to ask.
+"""Scene graphs: what stands in a picture, as GQA writes it (names, attributes, boxes, relations), prepared for
+questions.
 
 `read_scene` takes one graph of GQA's sceneGraphs.json; the generator writes its scenes in the same form. GQA's
 attributes are a flat list, so the `Lexicon` says of which category (color, material) a word is, and of which kinds
