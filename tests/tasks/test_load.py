@@ -120,7 +120,7 @@ def test_a_missing_method_is_refused_by_every_command(rrr, write, tmp_path: Path
     ("import json\njson.loads('{')\n", "(mine.py, line 2)"),
     ("raise SystemExit(3)\n", "doesn't load: SystemExit: 3 (mine.py, line 1)"),
 ])
-def test_what_is_no_task_is_refused_in_one_line(rrr, write, text: str, said: str):
+def test_other_classes_are_refused_in_one_line(rrr, write, text: str, said: str):
     ran = rrr("tasks", "check", write(text))
     assert ran.code == USAGE
     assert said in ran.err
@@ -182,7 +182,7 @@ def test_an_edited_file_is_read_again(write):
     assert load_task(write(source(head=HEAD.replace('"yes"', '"edited"')))).name == "edited"
 
 
-def test_an_unknown_class_is_refused_with_those_there_are(write):
+def test_an_unknown_class_is_refused_with_the_known(write):
     task = write(source()).replace(":Yes", ":No")
     with pytest.raises(RrrError, match=r"has no No \(it has Yes\)"):
         load_task(task)
