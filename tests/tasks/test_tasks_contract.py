@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -50,6 +51,22 @@ def test_problems_are_the_same_each_time(spec: tuple[str, str], problems):
 def test_ids_are_unique_and_the_splits_disjoint(problems):
     ids = [p.problem_id for rows in problems.values() for p in rows]
     assert len(set(ids)) == len(ids) == 2 * N
+
+
+def test_a_subclass_may_change_any_word(task: Task, problems):
+    class Mine(type(task)):  # type: ignore[misc]
+        words: Mapping[str, str] = {key: f"{text} So be it." for key, text in task.words.items()}
+
+    mine = Mine(level=task.level)  # type: ignore[attr-defined]
+    for changed, p in zip(mine.problems("train"), problems["train"][:3], strict=False):
+        if "prompt" in task.words:
+            assert changed.prompt[-1].content == f"{p.prompt[-1].content} So be it."
+        assert replace(changed, prompt=p.prompt) == p
+        if "observation" in task.words:
+            for turn in ("", "Action: Search[none such]", *task.right_turns(p)[:-1]):
+                observation = mine.observe(p, [Message("assistant", turn)])
+                assert observation is not None
+                assert observation.content.endswith("So be it.")
 
 
 def test_splits_share_no_prompt(spec: tuple[str, str]):

@@ -87,7 +87,8 @@ class Alfworld(Household):
                 wording = WORDING.search(str(fields.get("grammar")))
                 if wording and "UNKNOWN GOAL" not in wording[1]:
                     game["goal"]["text"] = wording[1]
-                problem = make_problem(game, _reference(game, fields.get("walkthrough"), path), split, "data")
+                reference = _reference(game, fields.get("walkthrough"), path)
+                problem = make_problem(game, reference, split, "data", self.words)
                 metadata = {"game": path.relative_to(self.root).as_posix(), "goal": game["goal"]}
                 yield replace(problem, problem_id=key, task=self.name, metadata=json.dumps(metadata))
             if split_by_id.setdefault(key, of) != of:

@@ -10,12 +10,12 @@ makes the key that says the split, whatever the phrasing. Nothing is read or wri
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 
 from rrr_cli.records import Problem, content_id
-from rrr_cli.tasks.hotpotqa.problem import make_problem
+from rrr_cli.tasks.hotpotqa.problem import WORDS, make_problem
 from rrr_cli.tasks.hotpotqa.world import RELATIONS, Relation, World, world
 from rrr_cli.tasks.splits import split_of
 
@@ -48,7 +48,7 @@ class Question:
     key: str
 
 
-def problems(level: str, split: str) -> Iterator[Problem]:
+def problems(level: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """The `LIMITS` problems of a level and split."""
     corpus = world(level).corpus.fingerprint
     seen: set[str] = set()
@@ -61,7 +61,7 @@ def problems(level: str, split: str) -> Iterator[Problem]:
         if question.key not in seen:
             seen.add(question.key)
             yield make_problem(
-                question.text, question.answer, question.steps, split, f"{level}-{question.form}", corpus)
+                question.text, question.answer, question.steps, split, f"{level}-{question.form}", corpus, words)
 
 
 def _draw(random: Random, level: str, split: str, group: str) -> Question:

@@ -20,14 +20,14 @@ import gzip
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.records import Problem
 from rrr_cli.tasks.household.expert import plan
-from rrr_cli.tasks.household.problem import MAX_TURNS, TEST_SHARE, game_key, make_problem, split_key
+from rrr_cli.tasks.household.problem import MAX_TURNS, TEST_SHARE, WORDS, game_key, make_problem, split_key
 from rrr_cli.tasks.household.simulator import KINDS, LAMPS, NAME, House
 from rrr_cli.tasks.rows import SUFFIXES, read_rows, shown
 from rrr_cli.tasks.splits import split_in, split_of
@@ -48,7 +48,7 @@ def check(data: str) -> None:
         raise RrrError(f"--data {data}: unknown kind of file; it should end in {known}", USAGE)
 
 
-def problems(data: str, split: str) -> Iterator[Problem]:
+def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """The problems of `split` in the order of the data. Raises RrrError (exit 3): a bad row, or none of `split`."""
     split_by_key: dict[str, str] = {}
     scenes = Path(data).is_dir() or data.endswith(PDDL)
@@ -56,7 +56,7 @@ def problems(data: str, split: str) -> Iterator[Problem]:
         key = game_key(game)
         of = given or split_of(split_key(game), TEST_SHARE)
         if key not in split_by_key and of == split:
-            yield make_problem(game, plan_of(game, place), split, "data")
+            yield make_problem(game, plan_of(game, place), split, "data", words)
         if split_by_key.setdefault(key, of) != of:
             raise RrrError(f"{place}: the game stands in both splits; keep it in one", BAD_INPUT)
     if split not in split_by_key.values():

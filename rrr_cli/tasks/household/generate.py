@@ -9,13 +9,13 @@ written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from random import Random
 from typing import Any
 
 from rrr_cli.records import Problem
 from rrr_cli.tasks.household.expert import plan
-from rrr_cli.tasks.household.problem import TEST_SHARE, game_key, make_problem, split_key
+from rrr_cli.tasks.household.problem import TEST_SHARE, WORDS, game_key, make_problem, split_key
 from rrr_cli.tasks.household.rooms import OPENABLE, PLACES, ROOMS, SET_IN, THINGS
 from rrr_cli.tasks.household.simulator import APPLIANCES, KINDS, TREATABLE, House, kind_of
 from rrr_cli.tasks.splits import split_of
@@ -25,7 +25,7 @@ LIMITS = {"train": 4000, "test": 1000}  # games a level
 OTHERS = {"easy": (3, 4), "full": (14, 26)}
 
 
-def problems(level: str, split: str) -> Iterator[Problem]:
+def problems(level: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """The `LIMITS[split]` problems of a level."""
     seen: set[str] = set()
     before: dict[str, Any] | None = None
@@ -37,7 +37,7 @@ def problems(level: str, split: str) -> Iterator[Problem]:
         if key not in seen and (before is None or not solves(commands, before)):
             seen.add(key)
             before = game
-            yield make_problem(game, commands, split, level)
+            yield make_problem(game, commands, split, level, words)
 
 
 def solves(commands: list[str], game: dict[str, Any]) -> bool:

@@ -50,10 +50,12 @@ def split_key(game: dict[str, Any]) -> str:
                       sorted(r["name"] for r in game["receptacles"]))
 
 
-def make_problem(game: dict[str, Any], commands: Sequence[str], split: str, source: str) -> Problem:
+def make_problem(
+    game: dict[str, Any], commands: Sequence[str], split: str, source: str, words: Mapping[str, str] = WORDS
+) -> Problem:
     """The row of one game. `commands` are the expert's; `source` is a level, or "data"."""
     goal = game["goal"]
-    text = WORDS["prompt"].format(turns=MAX_TURNS[source], room=House(game).look(), task=goal["text"])
+    text = words["prompt"].format(turns=MAX_TURNS[source], room=House(game).look(), task=goal["text"])
     return Problem(
         problem_id=game_key(game), task=NAME, split=split, difficulty=f"{source}-{goal['kind']}",
         prompt=[Message("user", text)], tools=None, reference=json.dumps(commands), metadata=json.dumps(game),

@@ -64,7 +64,9 @@ class Household:
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"; the generator gives 4,000 and 1,000 at each level."""
         check_split(self.name, split)
-        return generated_problems(self.level, split) if self.data is None else data_problems(self.data, split)
+        if self.data is None:
+            return generated_problems(self.level, split, self.words)
+        return data_problems(self.data, split, self.words)
 
     def verify(self, problem: Problem, transcript: Sequence[Message]) -> Verdict:
         """Play the model's turns from the start: passed as soon as the goal is met. Total and pure."""

@@ -12,7 +12,7 @@ column; nothing is skipped in silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.records import Problem
 from rrr_cli.tasks.layout.boxes import OBJECT_NAME
 from rrr_cli.tasks.layout.generate import place
-from rrr_cli.tasks.layout.problem import SCALE, SPATIAL, Requirement, key_of, make_problem
+from rrr_cli.tasks.layout.problem import SCALE, SPATIAL, WORDS, Requirement, key_of, make_problem
 from rrr_cli.tasks.rows import SUFFIXES, read_rows, shown
 from rrr_cli.tasks.splits import split_in, split_of
 
@@ -38,7 +38,7 @@ def check(data: str) -> None:
         raise RrrError(f"--data {data}: unknown kind of file; it should end in {', '.join(SUFFIXES)}", USAGE)
 
 
-def problems(data: str, split: str) -> Iterator[Problem]:
+def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
     split_by_key: dict[str, str] = {}
     seen: set[str] = set()
@@ -55,7 +55,7 @@ def problems(data: str, split: str) -> Iterator[Problem]:
         if row_split != split:
             continue
         reference = place(requirements)
-        problem = make_problem(caption, requirements, reference, split, f"data-{row['skill']}")
+        problem = make_problem(caption, requirements, reference, split, f"data-{row['skill']}", words)
         if problem.problem_id not in seen:
             seen.add(problem.problem_id)
             yield problem

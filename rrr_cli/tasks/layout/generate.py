@@ -9,12 +9,12 @@ from different halves, so no layout meets two captions in a row. Reads and write
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 
 from rrr_cli.records import Problem
 from rrr_cli.tasks.layout.boxes import SIDE, Box
-from rrr_cli.tasks.layout.problem import SCALE, SPATIAL, Requirement, key_of, make_problem
+from rrr_cli.tasks.layout.problem import SCALE, SPATIAL, WORDS, Requirement, key_of, make_problem
 from rrr_cli.tasks.nouns import plural, with_article
 from rrr_cli.tasks.splits import split_of
 
@@ -40,7 +40,7 @@ STEPS = {"left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1)}
 CELL, SLOT = 33, 15  # hundredths: a third of the picture for each noun, with 2 by 2 places in it
 
 
-def problems(level: str, split: str) -> Iterator[Problem]:
+def problems(level: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """The problems of a level."""
     seen: set[str] = set()
     for number in range(LIMITS[level][split]):
@@ -52,7 +52,7 @@ def problems(level: str, split: str) -> Iterator[Problem]:
             if key not in seen and split_of(key, TEST_SHARE) == split:
                 break
         seen.add(key)
-        yield make_problem(caption, requirements, place(requirements), split, f"{level}-{skill}")
+        yield make_problem(caption, requirements, place(requirements), split, f"{level}-{skill}", words)
 
 
 # Captions ------------------------------------------------------------------------------------------------------------

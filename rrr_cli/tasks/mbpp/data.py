@@ -13,12 +13,12 @@ occurs twice is given once. A bad row stops the reading with the file, row and c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem
-from rrr_cli.tasks.mbpp.problem import MAX_CODE, make_problem, problem_key
+from rrr_cli.tasks.mbpp.problem import MAX_CODE, WORDS, make_problem, problem_key
 from rrr_cli.tasks.mbpp.unit_tests import read_test
 from rrr_cli.tasks.rows import check_source, read_rows, shown
 from rrr_cli.tasks.splits import split_in, split_of
@@ -35,7 +35,7 @@ def check(data: str) -> None:
     check_source(data, HUB_NAME)
 
 
-def problems(data: str, split: str) -> Iterator[Problem]:
+def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
     split_by_key: dict[str, str] = {}
     for number, row in enumerate(read_rows(data, HUB_NAME, COLUMNS, "train+test"), start=1):
@@ -48,7 +48,7 @@ def problems(data: str, split: str) -> Iterator[Problem]:
         key = problem_key(text, tests)
         row_split = split_in(row, place, SPLITS) or _own_split(row, key)
         if key not in split_by_key and row_split == split:
-            yield make_problem(text, code, tests, split, f"data-{len(tests)}", "data", (), imports, setup)
+            yield make_problem(text, code, tests, split, f"data-{len(tests)}", "data", (), imports, setup, words)
         if split_by_key.setdefault(key, row_split) != row_split:
             raise RrrError(f"{place}: the problem stands in two splits; keep it in one", BAD_INPUT)
     if split not in split_by_key.values():

@@ -8,13 +8,13 @@ belongs to, so that no function stands in both in other words.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from random import Random
 from typing import Any
 
 from rrr_cli.records import Problem, content_id
-from rrr_cli.tasks.mbpp.problem import make_problem
+from rrr_cli.tasks.mbpp.problem import WORDS, make_problem
 from rrr_cli.tasks.splits import split_of
 
 LIMITS = {"train": 2000, "test": 500}
@@ -71,7 +71,7 @@ VOCABULARY = (
 )
 
 
-def problems(level: str, split: str) -> Iterator[Problem]:
+def problems(level: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """Problem i depends on the level, the split and i alone; one that was drawn before is left out."""
     seen: set[str] = set()
     index = 0
@@ -81,7 +81,8 @@ def problems(level: str, split: str) -> Iterator[Problem]:
         text, code, kind, tests, behaviour = _draw(random, level, split)
         if behaviour not in seen:
             seen.add(behaviour)
-            yield make_problem(text, code, tests[:SHOWN_TESTS], split, f"{level}-{kind}", level, tests[SHOWN_TESTS:])
+            shown, hidden = tests[:SHOWN_TESTS], tests[SHOWN_TESTS:]
+            yield make_problem(text, code, shown, split, f"{level}-{kind}", level, hidden, words=words)
 
 
 def _draw(random: Random, level: str, split: str) -> tuple[str, str, str, list[str], str]:

@@ -18,7 +18,7 @@ import json
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from rrr_cli.tasks.rows import shown
 from rrr_cli.tasks.visual_programs.interpreter import run
 from rrr_cli.tasks.visual_programs.judge import same_answer
 from rrr_cli.tasks.visual_programs.language import Wrong, parse
-from rrr_cli.tasks.visual_programs.problem import make_problem
+from rrr_cli.tasks.visual_programs.problem import WORDS, make_problem
 from rrr_cli.tasks.visual_programs.scene_graphs import SCENE, Lexicon, fold, read_scene
 
 FILES = {"train": "train", "test": "val"}
@@ -47,7 +47,7 @@ def check(data: str) -> None:
         raise RrrError(f"--data {data}: there is no such folder; give one with GQA's {expected}", BAD_INPUT)
 
 
-def problems(data: str, split: str) -> Iterator[Problem]:
+def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """The problems of `split` in GQA's order. Raises RrrError (exit 3): a file that is missing or can't be read."""
     graphs_file = Path(data) / f"{FILES[split]}_sceneGraphs.json"
     if not graphs_file.is_file():
@@ -76,7 +76,7 @@ def problems(data: str, split: str) -> Iterator[Problem]:
                 kind = question.get("types", {}).get("structural", "gqa")
                 problem = make_problem(
                     question["question"], expression, [(scene, question["answer"])], split, f"data-{kind}",
-                    question["imageId"])
+                    question["imageId"], words)
                 if problem.problem_id not in seen:
                     seen.add(problem.problem_id)
                     yield problem

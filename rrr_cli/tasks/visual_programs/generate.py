@@ -15,7 +15,7 @@ problems ask about different halves of the nouns: no program is right twice in a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -24,7 +24,7 @@ from rrr_cli.tasks.nouns import plural, with_article
 from rrr_cli.tasks.splits import split_of
 from rrr_cli.tasks.visual_programs.interpreter import prepared
 from rrr_cli.tasks.visual_programs.language import ANY, Call, Expression, Quoted, Wrong, parse, write
-from rrr_cli.tasks.visual_programs.problem import make_problem
+from rrr_cli.tasks.visual_programs.problem import WORDS, make_problem
 from rrr_cli.tasks.visual_programs.scene_graphs import Lexicon, Scene, fold, read_scene
 
 LIMITS = {"easy": {"train": 1500, "test": 500}, "full": {"train": 4000, "test": 1000}}  # problems
@@ -56,21 +56,21 @@ LEXICON = Lexicon(
 Question = tuple[str, str, str]  # kind, words, expression
 
 
-def problems(level: str, split: str) -> Iterator[Problem]:
+def problems(level: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """The problems of a level."""
     seen: set[str] = set()
     ask, nouns = (easy_question, EASY_NOUNS) if level == "easy" else (full_question, NOUNS)
     for number in range(LIMITS[level][split]):
         random = Random(f"visual_programs/{level}/{split}/{number}")
         while True:
-            kind, words, expression = ask(random, nouns[number % 2::2])
+            kind, question, expression = ask(random, nouns[number % 2::2])
             key = content_id("visual program", expression)
             if key not in seen and split_of(key, TEST_SHARE) == split:
                 pictures = pictures_for(random, expression, level)
                 if pictures:
                     break
         seen.add(key)
-        yield make_problem(words, expression, pictures, split, f"{level}-{kind}")
+        yield make_problem(question, expression, pictures, split, f"{level}-{kind}", words=words)
 
 
 # Questions -----------------------------------------------------------------------------------------------------------
