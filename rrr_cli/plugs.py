@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import content_id
+from rrr_cli.text import safe_text
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def _of_file(kind: str, name: str) -> Any:
         raise RrrError(f"--{kind} {name}: there is no file {path}", USAGE)
     try:
         module = _module(Path(path))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends itself is no plug
         raise _broken(kind, name, error) from None
     if not hasattr(module, attribute):
         classes = ", ".join(_classes(module)) or "no class"
@@ -106,9 +108,24 @@ def _points(kind: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=f"rrr.{kind}s")}
 
 
-def _broken(kind: str, name: str, error: Exception) -> RrrError:
-    """The error for a plug that doesn't load, with the line of its file where it failed."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
-    line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if len(frames) > 1 else None
-    where = f"line {line}: " if line else ""
-    return RrrError(f"--{kind} {name} doesn't load: {where}{type(error).__name__}: {error}", USAGE)
+def reason(error: BaseException) -> str:
+    """What a plug's code raised and where, in one line: `KeyError: 'nums' (mine.py, line 12)`."""
+    file, line, message = None, None, str(error)
+    if isinstance(error, SyntaxError):
+        file, line, message = error.filename, error.lineno, error.msg
+    else:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_python_or_rrr(f.filename)]
+        if frames:
+            file, line = frames[-1].filename, frames[-1].lineno
+    where = f" ({Path(file).name}, line {line})" if file else ""
+    return f"{type(error).__name__}: {' '.join(safe_text(message).split())}{where}"
+
+
+def _is_python_or_rrr(file: str) -> bool:
+    """Whether a file is rrr's own, or of Python's standard library: not where a plug's mistake is."""
+    own = (str(Path(__file__).parent), sysconfig.get_path("stdlib"), "<frozen")
+    return file.startswith(own) and "site-packages" not in file
+
+
+def _broken(kind: str, name: str, error: BaseException) -> RrrError:
+    return RrrError(f"--{kind} {name} doesn't load: {reason(error)}", USAGE)

@@ -1,9 +1,10 @@
-"""Tasks by name: one file and one line here, an entry point in group `rrr.tasks`, or `--task file.py:Class`."""
+"""Tasks by name: a folder and one line here, an entry point in group `rrr.tasks`, or `--task file.py:Class`."""
 
 from __future__ import annotations
 
 from rrr_cli.plugs import find
 from rrr_cli.tasks.base import Task
+from rrr_cli.tasks.protocol import build
 
 TASKS = {
     "countdown": "rrr_cli.tasks.countdown.task:Countdown",
@@ -20,6 +21,7 @@ TASKS = {
 def load_task(spec: str, level: str | None = None, data: str | None = None) -> Task:
     """The task that `spec` names: a built-in name, an entry point, or `path/to/file.py:Class`.
 
-    Raises RrrError: unknown name or class (exit 2), or data that the task can't read (exit 3).
+    It is checked, and its optional parts are there (`protocol.py`). Raises RrrError: unknown name or class, or no task
+    (exit 2), or data that the task can't read (exit 3).
     """
-    return find("task", spec, TASKS).cls(level=level, data=data)  # type: ignore[no-any-return]
+    return build(spec, find("task", spec, TASKS).cls, level, data)

@@ -21,16 +21,17 @@ class Verdict:
 
 
 class Task(Protocol):
-    """One file and one line in `TASKS`; built as `cls(level=None | str, data=None | path)`.
+    """One class, built as `cls(level=None | str, data=None | path)`; `load_task` checks it and completes it.
 
-    Two methods are optional: `verify_many(pairs)`, all verdicts at once, where judging is slow; and `settings()`, a
+    Optional: `words`, or "reflect" and "retry" in it (else those of `prompts.py`); `leaks` (else whether
+    a right turn stands in the text); `verify_many(pairs)`, all verdicts at once, where judging is slow; `settings()`, a
     flat dict of what decides a verdict beside the problem (a corpus, a sandbox), kept in each table's configuration.
     """
 
     name: str
     levels: tuple[str, ...]  # first is the default
     error_types: tuple[str, ...]
-    words: Mapping[str, str]  # what it shows a model; "reflect" asks for a reflection, "retry" for another try
+    words: Mapping[str, str]  # its own wordings that a model is shown; "reflect" asks to reflect, "retry" to try again
 
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split` ("train" or "test"): deterministic, ids unique, the splits disjoint."""

@@ -1,4 +1,4 @@
-"""English nouns as made-up prompts and feedback need them: the article and the plural."""
+"""English nouns as generated prompts and feedback need them: the article and the plural."""
 
 from __future__ import annotations
 

@@ -76,35 +76,35 @@ def _hub_rows(hub_name: str, split: str) -> Iterator[dict[str, Any]]:
     yield from rows
 
 
-def _parquet_rows(data: str, wanted: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def _parquet_rows(data: str, known: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(data) as file:
-            columns = [name for name in wanted if name in file.schema_arrow.names]
+            columns = [name for name in known if name in file.schema_arrow.names]
             for batch in file.iter_batches(columns=columns):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise RrrError(f"--data {data}: not readable as Parquet ({shown(str(error))})", BAD_INPUT) from None
 
 
-def _json_lines_rows(data: str, wanted: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def _json_lines_rows(data: str, known: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     try:
         with gzip.open(data, "rb") if data.endswith(".gz") else open(data, "rb") as file:
             for number, line in enumerate(file, start=1):
                 place = f"{data}, row {number}"
-                yield _checked_row(_json(line, place), place, wanted)
+                yield _checked_row(_json(line, place), place, known)
     except (OSError, EOFError) as error:
         raise RrrError(f"--data {data}: not readable ({shown(str(error))})", BAD_INPUT) from None
 
 
-def _json_list_rows(data: str, wanted: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def _json_list_rows(data: str, known: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     rows = _json(Path(data).read_bytes(), data)
     if not isinstance(rows, list):
         raise RrrError(f"--data {data}: found one JSON value, wanted a list of rows", BAD_INPUT)
     for number, row in enumerate(rows, start=1):
-        yield _checked_row(row, f"{data}, row {number}", wanted)
+        yield _checked_row(row, f"{data}, row {number}", known)
 
 
 def _json(text: bytes, place: str) -> Any:
@@ -114,7 +114,7 @@ def _json(text: bytes, place: str) -> Any:
         raise RrrError(f"{place}: not JSON ({shown(str(error))})", BAD_INPUT) from None
 
 
-def _checked_row(row: Any, place: str, wanted: tuple[str, ...]) -> dict[str, Any]:
+def _checked_row(row: Any, place: str, known: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise RrrError(f"{place}: found {shown(row)}, wanted an object with {' and '.join(wanted[:2])}", BAD_INPUT)
+        raise RrrError(f"{place}: found {shown(row)}, wanted an object with {' and '.join(known[:2])}", BAD_INPUT)
     return row

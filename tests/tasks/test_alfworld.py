@@ -119,7 +119,7 @@ def test_a_scene_numbers_things_as_alfworld_does():
 
 
 @pytest.mark.parametrize("goal", GOALS)
-def test_the_right_turns_win_in_the_real_engine_and_our_simulator_tells_the_same(tmp_path: Path, goal: str):
+def test_right_turns_win_in_engine_and_simulator_alike(tmp_path: Path, goal: str):
     path = scene_file(tmp_path, goal)
     task, ours = real(path), Household(data=str(path))
     (problem,), (same) = task.problems("train"), next(ours.problems("train"))
@@ -129,11 +129,11 @@ def test_the_right_turns_win_in_the_real_engine_and_our_simulator_tells_the_same
     assert [m.content for m in transcript if m.role == "assistant"] == right, "it ends with its last command"
     assert task.verify(problem, transcript).success
     assert not task.verify(problem, transcript[:-2]).success
-    told, said = answers(task, problem, *right), answers(ours, same, *right)
-    assert [in_any_order(a) for a in told] == [in_any_order(a) for a in said]
+    answered, said = answers(task, problem, *right), answers(ours, same, *right)
+    assert [in_any_order(a) for a in answered] == [in_any_order(a) for a in said]
 
 
-def test_what_the_engine_rejects_does_nothing_and_verdicts_are_households(tmp_path: Path):
+def test_rejected_commands_do_nothing_and_verdicts_are_households(tmp_path: Path):
     task = real(scene_file(tmp_path))
     (problem,) = task.problems("train")
     assert answers(
@@ -155,7 +155,7 @@ def test_what_the_engine_rejects_does_nothing_and_verdicts_are_households(tmp_pa
     assert task.verify(problem, turns("look", *["think: hm"] * 49)).error_type == "not_found"
 
 
-def test_our_simulator_tells_what_the_engine_tells_but_for_what_is_known(tmp_path: Path):
+def test_simulator_answers_as_the_engine_with_known_exceptions(tmp_path: Path):
     """Known: the order of lists; the engine looks at nothing before the first move, and examines only what is held."""
     task = real(scene_file(tmp_path))
     (problem,) = task.problems("train")
@@ -166,9 +166,10 @@ def test_our_simulator_tells_what_the_engine_tells_but_for_what_is_known(tmp_pat
                 c.startswith("examine") and c[8:] not in (house.at, house.held))]
             verb = draw.choice(sorted({c.split()[0] for c in possible}))
             commands.append(draw.choice([c for c in possible if c.split()[0] == verb]))
-            told = task.engine(problem, commands).told[len(commands) - 1]
-            assert (in_any_order(house.act(commands[-1])), house.done()) == (in_any_order(told[0]), told[1]), commands
-            if told[1]:
+            answered = task.engine(problem, commands).answers[len(commands) - 1]
+            ours = in_any_order(house.act(commands[-1])), house.done()
+            assert ours == (in_any_order(answered[0]), answered[1]), commands
+            if answered[1]:
                 break
 
 
@@ -179,10 +180,10 @@ def lockstep(task: Environment, problem: Problem, episodes: list[list[str]]) -> 
     """What is observed in each episode when all take their turns together."""
     seen: list[list[str | None]] = [[] for _ in episodes]
     for turn in range(max(map(len, episodes))):
-        for commands, told in zip(episodes, seen, strict=True):
+        for commands, answered in zip(episodes, seen, strict=True):
             if turn < len(commands):
                 observation = task.observe(problem, turns(*commands[: turn + 1])[:-1])
-                told.append(observation and observation.content)
+                answered.append(observation and observation.content)
     return seen
 
 
@@ -194,11 +195,11 @@ EPISODES = [
 ]
 
 
-def test_the_same_transcript_is_answered_the_same_however_many_games_are_kept(tmp_path: Path, monkeypatch):
+def test_answers_do_not_depend_on_games_kept(tmp_path: Path, monkeypatch):
     path = scene_file(tmp_path)
     (problem,) = real(path).problems("train")
     alone = [lockstep(real(path), problem, [episode])[0] for episode in EPISODES]
-    assert len({str(told) for told in alone}) == len(EPISODES)
+    assert len({str(answered) for answered in alone}) == len(EPISODES)
     assert lockstep(real(path), problem, EPISODES) == alone
     monkeypatch.setattr(alfworld, "MAX_LIVE", 1)
     task = real(path)
@@ -206,7 +207,7 @@ def test_the_same_transcript_is_answered_the_same_however_many_games_are_kept(tm
     assert len(task.live) == 1
 
 
-def test_a_turn_of_an_open_episode_costs_one_step_and_a_verdict_none(tmp_path: Path, monkeypatch):
+def test_an_open_episode_costs_one_step_a_turn(tmp_path: Path, monkeypatch):
     path = scene_file(tmp_path)
     task = real(path)
     (problem,) = task.problems("train")
@@ -247,7 +248,7 @@ def test_a_folder_gives_its_solvable_games_by_split(rrr, tmp_path: Path):
         list(task.problems("train"))
 
 
-def test_a_problem_is_the_same_wherever_its_file_lies_and_however_it_is_given(tmp_path: Path):
+def test_a_problem_does_not_depend_on_its_path(tmp_path: Path):
     scene, packed = scene_file(tmp_path), tmp_path / "initial_state.pddl.gz"
     packed.write_bytes(gzip.compress(scene.read_bytes()))
     game = game_file(tmp_path / "here", pddl())
@@ -256,7 +257,7 @@ def test_a_problem_is_the_same_wherever_its_file_lies_and_however_it_is_given(tm
     assert ids != {next(Household(data=str(scene)).problems("train")).problem_id}
 
 
-def test_a_game_that_is_gone_or_has_changed_is_refused(tmp_path: Path):
+def test_a_missing_or_changed_game_is_refused(tmp_path: Path):
     path = game_file(tmp_path / "train/a", pddl())
     task = real(tmp_path)
     (problem,) = task.problems("train")
@@ -270,16 +271,16 @@ def test_a_game_that_is_gone_or_has_changed_is_refused(tmp_path: Path):
     assert task.observe(problem, turns("inventory")[:-1]) == Message("user", "You are not carrying anything.")
 
 
-def test_the_code_in_a_games_grammar_does_not_run(tmp_path: Path):
-    told = tmp_path / "told"
-    grammar = f'{{"intro": [{{"rhs": "{{open({str(told)!r}, chr(119))}}"}}]}}'
+def test_code_in_a_games_grammar_never_runs(tmp_path: Path):
+    proof = tmp_path / "proof"
+    grammar = f'{{"intro": [{{"rhs": "{{open({str(proof)!r}, chr(119))}}"}}]}}'
     task = real(game_file(tmp_path, pddl(), grammar=grammar, pddl_domain="no domain"))
     (problem,) = task.problems("train")
     assert task.verify(problem, played(task, problem, task.right_turns(problem))).success
-    assert not told.exists()
+    assert not proof.exists()
 
 
-def test_where_our_simulator_sees_no_way_the_walkthrough_is_the_reference(tmp_path: Path):
+def test_the_walkthrough_is_the_reference_without_a_plan(tmp_path: Path):
     able = pddl("heat", "(heatable Book_bar__plus_01)").replace("?o AppleType", "?o BookType")
     way = ["go to desk 1", "take book 2 from desk 1", "go to microwave 1", "heat book 2 with microwave 1",
            "go to countertop 1", "move book 2 to countertop 1"]
@@ -298,9 +299,9 @@ def test_where_our_simulator_sees_no_way_the_walkthrough_is_the_reference(tmp_pa
     (json.dumps({"pddl_problem": pddl().replace("(:domain alfred)", ")")}).encode(), "the engine can't play it"),
     (json.dumps({"pddl_problem": pddl().replace("agent1 - agent", "")}).encode(), "the engine can't play it"),
     (json.dumps({"pddl_problem": pddl().replace("(receptacleAtLocation Safe_bar__plus_01 loc_5)", "")}).encode(),
-     "tells another room"),
+     "the engine's room isn't the prompt's"),
 ])
-def test_a_bad_game_is_refused_in_one_line_that_names_its_file(rrr, tmp_path: Path, content: bytes, said: str):
+def test_a_bad_game_is_refused_by_its_file(rrr, tmp_path: Path, content: bytes, said: str):
     pytest.importorskip("alfworld")
     path = tmp_path / "valid_seen" / "game.tw-pddl"
     game_file(path.parent, "")

@@ -50,7 +50,7 @@ def paper() -> list[Problem]:
     return list(islice(Countdown("paper").problems("train"), 700))
 
 
-def test_easy_holds_every_solvable_problem_once():
+def test_easy_has_all_problems_but_the_prompts_example():
     train, test = (list(Countdown().problems(split)) for split in ("train", "test"))
     solvable = {
         problem_key(numbers, int(value))
@@ -58,8 +58,8 @@ def test_easy_holds_every_solvable_problem_once():
         for value in brute_force([Fraction(n) for n in numbers])
         if value.denominator == 1 and 1 <= value <= 100
     }
-    assert {p.problem_id for p in train + test} == solvable
-    assert len(train) + len(test) == len(solvable) == 2915
+    assert {p.problem_id for p in train + test} == solvable - {problem_key([1, 2, 3], 1)}
+    assert len(train) + len(test) == len(solvable) - 1 == 2914
     assert len(test) >= 600
     assert {p.difficulty for p in train + test} == {"easy-3"}
 
@@ -77,13 +77,13 @@ def test_easy_is_the_same_problem_set_as_ever():
     assert firsts == PAPER_TEST_FIRSTS
 
 
-def test_paper_has_three_or_four_numbers_about_half_each(paper: list[Problem]):
+def test_paper_has_three_or_four_numbers_equally(paper: list[Problem]):
     counts = Counter(p.difficulty for p in paper)
     assert set(counts) == {"paper-3", "paper-4"}
     assert 284 < counts["paper-3"] < 416  # 5 standard deviations about 350
 
 
-def test_paper_targets_are_near_uniform_and_numbers_in_range(paper: list[Problem]):
+def test_paper_targets_are_uniform_and_numbers_in_range(paper: list[Problem]):
     rows = [json.loads(p.metadata) for p in paper]
     targets = [row["target"] for row in rows]
     assert (min(targets), max(targets)) == (10, 100)
@@ -95,7 +95,7 @@ def test_paper_targets_are_near_uniform_and_numbers_in_range(paper: list[Problem
     assert any(len(set(row["nums"])) < len(row["nums"]) for row in rows), "numbers may repeat"
 
 
-def test_paper_splits_are_disjoint_and_differ_from_easy_training(paper: list[Problem]):
+def test_paper_splits_are_disjoint_also_from_easy(paper: list[Problem]):
     test = {p.problem_id for p in islice(Countdown("paper").problems("test"), 60)}
     assert len(test) == 60
     assert not test & {p.problem_id for p in paper}
@@ -124,7 +124,7 @@ def test_level_errors_say_what_to_type():
 @example([0, 0, 7, 8], 0)
 @example([0, 3, 3, 9], 9)
 @settings(max_examples=40, deadline=None)
-def test_solver_finds_a_solution_exactly_where_brute_force_does(numbers: list[int], target: int):
+def test_solver_agrees_with_brute_force(numbers: list[int], target: int):
     found = list(solutions(numbers, target))
     assert len(set(found)) == len(found)
     assert all(verdict_of(text, numbers, target).success for text in found)
@@ -139,8 +139,8 @@ def brute_force(values: list[Fraction]) -> set[Fraction]:
     for i, j in permutations(range(len(values)), 2):
         rest = [v for k, v in enumerate(values) if k not in (i, j)]
         a, b = values[i], values[j]
-        for made in {a + b, a - b, a * b} | ({a / b} if b else set()):
-            found |= brute_force([*rest, made])
+        for value in {a + b, a - b, a * b} | ({a / b} if b else set()):
+            found |= brute_force([*rest, value])
     return found
 
 
@@ -155,7 +155,7 @@ def test_solver_needs_fractions_and_zeros_on_the_way():
 
 @given(st.randoms(use_true_random=False), st.lists(st.integers(0, 30), min_size=1, max_size=5))
 @settings(max_examples=150, deadline=None)
-def test_an_expression_verifies_with_its_own_value_and_no_other(random: Random, numbers: list[int]):
+def test_an_expression_verifies_with_its_value_alone(random: Random, numbers: list[int]):
     text = random_tree(random, numbers)
     shuffled = random.sample(numbers, len(numbers))
     try:
@@ -243,7 +243,7 @@ def test_the_verifier_agrees_with_one_written_apart():
         ("3 / 7 / 8", "wrong_value"),
     ],
 )
-def test_hostile_and_wrong_answers_fail_with_a_named_reason(answer: str, error_type: str):
+def test_hostile_and_wrong_answers_fail_by_name(answer: str, error_type: str):
     verdict = verdict_of(answer, [3, 7, 8], 29)
     assert (verdict.success, verdict.score, verdict.error_type) == (False, 0.0, error_type)
     assert len(verdict.feedback) < 300
@@ -338,7 +338,7 @@ def test_every_kind_of_file_gives_the_same_problems(tmp_path: Path, kind: str):
     assert task.verify(test, [Message("assistant", f"<answer>{json.loads(test.reference)}</answer>")]).success
 
 
-def test_without_a_split_column_the_key_decides_whatever_the_file(tmp_path: Path):
+def test_without_a_split_column_the_key_decides(tmp_path: Path):
     rows = [{"nums": [a, b], "target": a + b} for a in range(1, 25) for b in range(1, a)]
     first, second = tmp_path / "first", tmp_path / "test"
     first.mkdir(), second.mkdir()
@@ -371,7 +371,7 @@ def test_without_a_split_column_the_key_decides_whatever_the_file(tmp_path: Path
         ([2, 3, 5], "wanted an object"),
     ],
 )
-def test_a_bad_row_is_named_by_file_row_and_column(tmp_path: Path, row: object, said: str):
+def test_a_bad_row_is_refused_by_its_place(tmp_path: Path, row: object, said: str):
     good = {"nums": [44, 19, 35], "target": 98}
     bad = {"split": "train", **row} if isinstance(row, dict) else row
     path = tmp_path / "rows.jsonl"
@@ -404,7 +404,7 @@ def test_an_unreadable_file_is_refused_in_one_line(tmp_path: Path, name: str, co
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_and_an_unknown_kind_are_refused_at_once(tmp_path: Path):
+def test_missing_and_unknown_files_are_refused_at_once(tmp_path: Path):
     with pytest.raises(RrrError, match="no such file"):
         Countdown(data=str(tmp_path / "none.jsonl"))
     (tmp_path / "rows.csv").write_text("nums,target\n")

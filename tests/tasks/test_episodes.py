@@ -34,7 +34,7 @@ def player(tmp_path: Path) -> list[object]:
     return ["--engine", "scripted", "--task", TASK, "--run", tmp_path / "run", "--model", script]
 
 
-def test_an_episode_goes_on_until_it_is_won_or_its_turns_are_used_up(rrr, player, tmp_path: Path):
+def test_an_episode_ends_won_or_out_of_turns(rrr, player, tmp_path: Path):
     ran = rrr("mine-failures", *player, "--samples", 4, "--stop-at-failure", 0, "--json")
     assert ran.code == 0, ran.err
     attempts = list(read(tmp_path / "run", "attempts"))
@@ -61,7 +61,7 @@ def test_the_same_episodes_come_out_of_any_batch(rrr, player, tmp_path: Path):
     assert {a.attempt_id: a for a in read(tmp_path / "run", "attempts")} == whole
 
 
-def test_a_retry_starts_over_and_sees_the_failed_episode(rrr, player, tmp_path: Path):
+def test_a_retry_starts_over_after_the_failed_episode(rrr, player, tmp_path: Path):
     rrr("mine-failures", *player)
     ran = rrr("reflect", *player, "--json")
     assert ran.code == 0, ran.err
@@ -74,7 +74,7 @@ def test_a_retry_starts_over_and_sees_the_failed_episode(rrr, player, tmp_path: 
     assert retries[0].prompt_tokens > shown
 
 
-def test_a_repair_keeps_its_reasoning_apart_and_plays_on(rrr, player, tmp_path: Path):
+def test_a_repairs_reasoning_is_kept_apart(rrr, player, tmp_path: Path):
     script = tmp_path / "reflector.json"
     rules = [["wasn't found", "<reflection> 4 halves it. </reflection> 4"], ["failed", "3"], *PLAYER["rules"]]
     script.write_text(json.dumps({**PLAYER, "rules": rules}))
@@ -87,7 +87,7 @@ def test_a_repair_keeps_its_reasoning_apart_and_plays_on(rrr, player, tmp_path: 
     assert len(repairs) == result["repairs"] == result["failed_attempts"] > 0
     assert sum(a.success for a in repairs) == result["repairs_passed"] > 0
     assert {(a.reasoning, a.transcript[0].content, a.model) for a in repairs} == {("4 halves it.", "4", str(script))}
-    assert rrr(*command, "--json").out == ran.out, "nothing is owed"
+    assert rrr(*command, "--json").out == ran.out, "nothing is left to do"
     ran = rrr(*command, "--feedback", "binary")
     assert ran.code == 3
     assert "feedback" in ran.err
@@ -120,7 +120,7 @@ def test_eval_shows_every_model_the_whole_shared_episode(rrr, player, tmp_path: 
             assert r.shared_attempt.count("<") == 2, "three guesses and what was said to two of them"
 
 
-def test_votes_count_answers_and_the_oracle_only_repairs_what_failed(rrr, player, tmp_path: Path):
+def test_votes_count_answers_and_the_oracle_repairs_failures(rrr, player, tmp_path: Path):
     *options, script = player
     ran = rrr("eval", *options, f"base={script}", "--self-consistency", 5, "--reflect-all", "--oracle", "--json")
     assert ran.code == 0, ran.err
@@ -149,10 +149,10 @@ def test_most_votes_win_and_the_earliest_of_equals():
     assert said(None, None) == "None0"
 
 
-@pytest.mark.parametrize(("text", "wanted"), [
+@pytest.mark.parametrize(("text", "expected"), [
     ("<reflection> a </reflection> b", ("a", "b")), ("b", (None, "b")),
     ("a</reflection>b</reflection>", ("a", "b</reflection>")),
     ("<reflection> a", (None, "<reflection> a")), ("", (None, "")),
 ])
-def test_a_repair_is_split_at_the_first_end_of_a_reflection(text: str, wanted: tuple[str | None, str]):
-    assert split_repair(text) == wanted
+def test_a_repair_is_split_after_its_reflection(text: str, expected: tuple[str | None, str]):
+    assert split_repair(text) == expected

@@ -22,7 +22,7 @@ from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.function_calling import FunctionCalling, make_problem
 from rrr_cli.tasks.function_calling.data import HUB_NAME
 from rrr_cli.tasks.function_calling.generate import NUMBER_WORDS
-from rrr_cli.tasks.function_calling.match import Wanted
+from rrr_cli.tasks.function_calling.match import Expected
 from rrr_cli.tasks.function_calling.parse import Call, read_calls, write_calls
 from rrr_cli.tasks.function_calling.schemas import tool_schema, type_schema
 from rrr_cli.tasks.function_calling.strict_json import MAX_BYTES, MAX_DEPTH, Refused, parse, same
@@ -42,12 +42,12 @@ TOOLS = [
 ]
 
 
-def problem_of(*wanted: Call | Wanted) -> Problem:
-    return make_problem([Message("user", "do it")], TOOLS, wanted, "train", "test")  # type: ignore[arg-type]
+def problem_of(*expected: Call | Expected) -> Problem:
+    return make_problem([Message("user", "do it")], TOOLS, expected, "train", "test")  # type: ignore[arg-type]
 
 
-def verdict_of(text: str, *wanted: Call | Wanted):
-    return FunctionCalling().verify(problem_of(*wanted), [Message("assistant", text)])
+def verdict_of(text: str, *expected: Call | Expected):
+    return FunctionCalling().verify(problem_of(*expected), [Message("assistant", text)])
 
 
 PARIS = Call("weather", {"city": "Paris", "days": 2})
@@ -118,7 +118,7 @@ def test_every_familys_form_is_read(text: str):
         "{}", "[1]", "[[]]", "{", "```json\n[\n```",
     ],
 )
-def test_what_is_not_strict_json_in_a_known_form_is_a_format_error(text: str):
+def test_anything_but_strict_json_is_a_format_error(text: str):
     with pytest.raises(Refused):
         read_calls(text)
     verdict = verdict_of(text, PARIS)
@@ -131,7 +131,7 @@ def test_what_is_not_strict_json_in_a_known_form_is_a_format_error(text: str):
     ["", "It rains in Paris.", "[]", "[1] says it rains.", "5", '"weather"', "null", "x" * 2 * MAX_BYTES,
      f"<think>I could write <tool_call>{ONE}</tool_call>", "weather(city='Paris', days=2)", "\ud800\x00"],
 )
-def test_text_without_anything_like_a_call_is_no_call(text: str):
+def test_prose_is_not_a_call(text: str):
     assert read_calls(text) == []
     assert verdict_of(text, PARIS).error_type == "no_call"
 
@@ -162,7 +162,7 @@ def test_what_is_written_is_read_back(arguments: dict[str, Any], key: str):
 
 
 @given(TREES, TREES)
-def test_the_comparison_is_reflexive_symmetric_and_strict_about_types(left: Any, right: Any):
+def test_comparison_is_reflexive_symmetric_and_strict(left: Any, right: Any):
     assert same(left, left)
     assert same(left, right) == same(right, left)
     assert not same(left, [left])
@@ -185,7 +185,7 @@ def test_values_are_compared_with_their_types(left: str, right: str, kind: str |
 
 
 @pytest.mark.parametrize(
-    ("calls", "wanted", "error_type", "said"),
+    ("calls", "expected", "error_type", "feedback"),
     [
         ([], [PARIS], "no_call", "No tool call was found."),
         ([Call("wether", PARIS.arguments)], [PARIS], "wrong_tool", "A tool 'wether' isn't among"),
@@ -205,24 +205,24 @@ def test_values_are_compared_with_their_types(left: str, right: str, kind: str |
         ([Call("area", {"side": 2, "sides": [1]})], [Call("area", {"side": 2})], "unknown_argument", "'sides'"),
     ],
 )
-def test_each_mistake_has_its_name_and_the_feedback_no_gold(
-    calls: list[Call], wanted: list[Call], error_type: str, said: str
+def test_each_mistake_has_a_name_without_the_gold(
+    calls: list[Call], expected: list[Call], error_type: str, feedback: str
 ):
     text = json.dumps([{"name": call.name, "arguments": call.arguments} for call in calls])
-    verdict = verdict_of(text, *wanted)
+    verdict = verdict_of(text, *expected)
     assert (verdict.error_type, verdict.success, verdict.score) == (error_type, False, 0.0)
-    assert said in verdict.feedback
+    assert feedback in verdict.feedback
     assert verdict.feedback.isprintable()
     assert verdict.answer == text
     assert "Rome" not in verdict.feedback
     assert "Paris" not in verdict.feedback
 
 
-def test_a_whole_number_is_right_where_the_schema_says_number():
+def test_a_whole_number_is_a_number():
     assert verdict_of('{"name": "area", "arguments": {"side": 2}}', Call("area", {"side": 2.0})).success
 
 
-ACCEPTED = Wanted("weather", {"city": ["New York, NY", "NYC"], "days": [3, ""]})
+ACCEPTED = Expected("weather", {"city": ["New York, NY", "NYC"], "days": [3, ""]})
 
 
 @pytest.mark.parametrize(
@@ -250,19 +250,19 @@ def test_bfcl_gold_is_judged_by_accepted_values(arguments: dict[str, Any], error
 )
 def test_bfcls_lists_and_objects_of_accepted_values(accepted: list[Any], value: Any, right: bool):
     arguments = {} if value is None else {"sides": value}
-    verdict = verdict_of(write_calls([Call("area", arguments)]), Wanted("area", {"sides": accepted}))
+    verdict = verdict_of(write_calls([Call("area", arguments)]), Expected("area", {"sides": accepted}))
     assert verdict.success is right
 
 
 def test_calls_are_paired_where_a_pairing_exists():
-    wide, narrow = Wanted("area", {"side": [1, 2]}), Wanted("area", {"side": [1]})
+    wide, narrow = Expected("area", {"side": [1, 2]}), Expected("area", {"side": [1]})
     calls = [Call("area", {"side": 1}), Call("area", {"side": 2})]
     for order in ([wide, narrow], [narrow, wide]):
         assert verdict_of(write_calls(calls), *order).success
         assert not verdict_of(write_calls([calls[1], calls[1]]), *order).success
 
 
-def test_a_problem_without_a_right_call_passes_in_words_alone():
+def test_without_a_right_call_only_words_pass():
     problem = problem_of()
     task = FunctionCalling()
     assert problem.difficulty == "test-none-0"
@@ -287,7 +287,7 @@ def test_the_rule_is_named_in_the_row():
         ("Use weather with Paris and Rome.", False), ("{" * 20_000, False), ('{"a":' * 20_000, False),
     ],
 )
-def test_a_leak_is_every_wanted_call_as_json_wherever_it_stands(text: str, leaks: bool):
+def test_a_leak_is_every_expected_call_as_json(text: str, leaks: bool):
     assert FunctionCalling().leaks(problem_of(PARIS, ROME), text) is leaks
 
 
@@ -295,7 +295,7 @@ def test_a_leak_is_every_wanted_call_as_json_wherever_it_stands(text: str, leaks
 
 
 @pytest.fixture(scope="module", params=["easy", "hard"])
-def made(request: pytest.FixtureRequest) -> dict[str, list[Problem]]:
+def generated(request: pytest.FixtureRequest) -> dict[str, list[Problem]]:
     return {split: list(FunctionCalling(request.param).problems(split)) for split in ("train", "test")}
 
 
@@ -303,15 +303,15 @@ def words(problem: Problem) -> str:
     return " ".join(problem.prompt[-1].content.lower().split())
 
 
-def test_the_generator_gives_as_many_problems_as_it_says_and_no_request_twice(made: dict[str, list[Problem]]):
-    assert [len(made["train"]), len(made["test"])] == [4000, 1000]
-    rows = made["train"] + made["test"]
+def test_the_generator_keeps_its_counts_and_repeats_nothing(generated: dict[str, list[Problem]]):
+    assert [len(generated["train"]), len(generated["test"])] == [4000, 1000]
+    rows = generated["train"] + generated["test"]
     assert len({p.problem_id for p in rows}) == len({words(p) for p in rows}) == 5000
 
 
-def test_every_made_reference_passes_and_several_tools_are_offered(made: dict[str, list[Problem]]):
+def test_generated_references_pass_among_several_tools(generated: dict[str, list[Problem]]):
     task = FunctionCalling()
-    for p in made["train"] + made["test"]:
+    for p in generated["train"] + generated["test"]:
         assert task.verify(p, [Message("assistant", task.right_turns(p)[0])]).success
         names = [t["function"]["name"] for t in json.loads(p.tools or "")]
         assert 2 <= len(names) == len(set(names)) <= 4
@@ -333,7 +333,7 @@ def test_the_easy_language_is_small():
     assert len(vocabulary) <= 155
 
 
-def test_the_numbers_of_an_easy_request_are_those_of_its_call():
+def test_an_easy_requests_numbers_are_its_calls():
     value = {word: i + 1 for i, word in enumerate(NUMBER_WORDS)} | {str(i): i for i in range(100)}
     task = FunctionCalling("easy")
     for p in [*islice(task.problems("train"), 1500), *task.problems("test")]:
@@ -343,9 +343,9 @@ def test_the_numbers_of_an_easy_request_are_those_of_its_call():
         if call["name"] != "alarm":
             text = re.sub(r" (\w+) and (\w+) more ", lambda m: f" {value[m[1]] + value[m[2]]} ", text)
         text = re.sub(r" (\w+) less than (\w+) ", lambda m: f" {value[m[2]] - value[m[1]]} ", text)
-        said = sorted(value[word] for word in text.split() if word in value)
+        feedback = sorted(value[word] for word in text.split() if word in value)
         given = [v for v in call["arguments"].values() if type(v) is int] + call["arguments"].get("hours", [])
-        assert said == sorted(given), (words(p), call)
+        assert feedback == sorted(given), (words(p), call)
         assert call["arguments"].get("hours", []) == sorted(call["arguments"].get("hours", []))
 
 
@@ -428,11 +428,11 @@ def test_xlams_and_bfcls_tools_become_the_same_form():
     bfcl = {"name": "f", "description": "d", "parameters": {"type": "dict", "properties": {
         "a": {"type": "array", "items": {"type": "float"}, "description": "x"},
         "b": {"type": "integer", "default": 3, "optional": True}}, "required": ["a"]}}
-    wanted = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {
+    expected = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {
         "type": "object", "properties": {
             "a": {"type": "array", "items": {"type": "number"}, "description": "x"},
             "b": {"type": "integer", "default": 3}}, "required": ["a"]}}}
-    assert tool_schema(xlam) == tool_schema(bfcl) == tool_schema(wanted) == wanted
+    assert tool_schema(xlam) == tool_schema(bfcl) == tool_schema(expected) == expected
 
 
 # Data files
@@ -486,7 +486,7 @@ def test_bfcls_rows_are_judged_by_their_accepted_values(tmp_path: Path):
     assert task.verify(nothing, [Message("assistant", "La la.")]).success
 
 
-def test_without_a_split_column_the_request_decides_whatever_the_tools(tmp_path: Path):
+def test_without_a_split_column_the_request_decides(tmp_path: Path):
     rows = [{**XLAM[0], "query": f"call f for the {i}th time"} for i in range(300)]
     for row in rows:
         del row["split"]
@@ -502,7 +502,7 @@ def test_without_a_split_column_the_request_decides_whatever_the_tools(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "feedback"),
     [
         ({"answers": None}, "column answers: found None"),
         ({"answers": "[{]"}, "column answers: not strict JSON"),
@@ -526,10 +526,10 @@ def test_without_a_split_column_the_request_decides_whatever_the_tools(tmp_path:
         ([1], "wanted an object"),
     ],
 )
-def test_a_bad_row_is_named_by_file_row_and_column(tmp_path: Path, row: Any, said: str):
+def test_a_bad_row_is_refused_by_its_place(tmp_path: Path, row: Any, feedback: str):
     bad = {**XLAM[0], **row} if isinstance(row, dict) else row
     path = write_rows(tmp_path, ".jsonl", [XLAM[1], bad])
-    with pytest.raises(RrrError, match=said) as caught:
+    with pytest.raises(RrrError, match=feedback) as caught:
         list(FunctionCalling(data=path).problems("test"))
     assert caught.value.exit_code == BAD_INPUT
     assert str(caught.value).startswith(f"{path}, row 2")
@@ -560,7 +560,7 @@ def test_the_hub_without_datasets_says_what_to_install(monkeypatch: pytest.Monke
     [("bfcl_simple_python", 400), ("bfcl_multiple", 200), ("bfcl_parallel", 200), ("bfcl_parallel_multiple", 200),
      ("bfcl_irrelevance", 240), ("toolcall_rlla_sft", 321)],
 )
-def test_the_verifier_passes_its_audit_on_the_shared_data(name: str, count: int):
+def test_the_audit_is_clean_on_shared_data(name: str, count: int):
     from rrr_cli.tasks.audit import audit
 
     path = SHARED / f"{name}.jsonl.gz"
@@ -573,7 +573,7 @@ def test_the_verifier_passes_its_audit_on_the_shared_data(name: str, count: int)
 # The command line
 
 
-def test_tasks_check_prints_counts_and_fails_where_the_verifier_is_wrong(rrr):
+def test_tasks_check_counts_and_fails_a_wrong_verifier(rrr):
     good = rrr("tasks", "check", "function_calling", "--level", "hard", "--limit", 50, "--json")
     assert good.code == 0
     counts = json.loads(good.out)
@@ -585,7 +585,7 @@ def test_tasks_check_prints_counts_and_fails_where_the_verifier_is_wrong(rrr):
     assert "wrong 100 times" in bad.err
 
 
-def test_the_loop_runs_on_function_calling_with_a_template_that_ignores_tools(rrr, tmp_path: Path, random_model: Path):
+def test_the_loop_runs_where_the_template_ignores_tools(rrr, tmp_path: Path, random_model: Path):
     script = tmp_path / "script.json"
     script.write_text(json.dumps({"default": ONE, "rules": [["Reflect", "I chose the wrong tool."]]}))
     run = tmp_path / "run"

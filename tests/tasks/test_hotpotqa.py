@@ -25,7 +25,7 @@ from rrr_cli.records import Message, Problem
 from rrr_cli.store.artifacts import read
 from rrr_cli.tasks.base import played
 from rrr_cli.tasks.hotpotqa import HotpotQA, generate, make_problem
-from rrr_cli.tasks.hotpotqa.corpus import SHOWN, Corpus, Page, fold, lookup, sentences_of
+from rrr_cli.tasks.hotpotqa.corpus import SHOWN, Corpus, Page, fold, matches, sentences_of
 from rrr_cli.tasks.hotpotqa.generate import LIMITS
 from rrr_cli.tasks.hotpotqa.judge import f1, judge, normalise
 from rrr_cli.tasks.hotpotqa.parse import action_of
@@ -60,7 +60,7 @@ def data(tmp_path: Path) -> str:
     return str(path)
 
 
-def told(task: HotpotQA, problem: Problem, *turns: str) -> str:
+def last_answer(task: HotpotQA, problem: Problem, *turns: str) -> str:
     """What the environment says to the last of `turns`, without the prefix."""
     observation = task.observe(problem, [Message("assistant", turn) for turn in turns])
     assert observation is not None
@@ -73,7 +73,7 @@ def asked(data: str) -> Any:
     """`asked(turn, …)`: what is said to the last turn of an episode of the first row."""
     task = HotpotQA(data=data)
     problem = next(task.problems("train"))
-    return lambda *turns: told(task, problem, *turns)
+    return lambda *turns: last_answer(task, problem, *turns)
 
 
 # Actions
@@ -111,7 +111,7 @@ def test_an_action_is_read_as_it_was_written(name: str, argument: str, thought: 
 # Pages
 
 
-def test_search_shows_the_page_of_the_title_whatever_its_case_and_accents(asked):
+def test_search_ignores_case_and_accents_of_titles(asked):
     shown = "Nick is a film. It was made by Zoë Lund."
     assert asked("Action: Search[Nick]") == asked("Action: Search[ nick ]") == shown
     assert asked("Action: Search[zoe LUND]").startswith("Zoë Lund was born")
@@ -122,18 +122,18 @@ def test_search_shows_five_sentences(asked):
     assert asked("Action: Search[she who wrote and drew]").endswith("She ran.")
 
 
-def test_search_names_the_page_that_it_found_by_words(asked):
+def test_search_by_words_names_the_page(asked):
     assert asked("Action: Search[town where singers are]") == "[Oslo] Oslo is a town of singers."
 
 
-def test_a_search_that_finds_nothing_names_titles_that_are_spelt_alike(asked):
+def test_a_failed_search_names_similar_titles(asked):
     assert asked("Action: Search[Zoee Lundd]") == "Could not find [Zoee Lundd]. Similar: [Zoë Lund]."
     assert asked("Action: Search[qqq]") == asked("Action: Search[qqq]\nAction: Search[") == (
         "Could not find [qqq]. Similar: [].")
     assert asked("Action: Search[the]").startswith("Could not find"), "stop words find nothing"
 
 
-def test_lookup_gives_the_sentences_that_hold_the_words_one_after_the_other(asked):
+def test_lookup_gives_the_matching_sentences_in_turn(asked):
     turns = ["Action: Search[Zoë Lund]"] + ["Action: Lookup[OSLO]"] * 3
     assert asked(*turns[:2]) == "(Result 1 / 2) Zoë Lund was born in Oslo, Norway."
     assert asked(*turns[:3]) == "(Result 2 / 2) She sang of Oslo in 1999."
@@ -166,14 +166,14 @@ def test_finish_and_the_sixth_turn_end_the_episode(data):
     assert task.verify(problem, late).error_type == "no_answer", "a seventh turn isn't judged"
 
 
-def test_the_first_of_two_pages_with_one_title_answers_to_it_and_both_to_their_words():
+def test_the_first_page_of_a_title_wins():
     corpus = Corpus([Page("A", ("ships sail",)), Page("A", ("birds fly",)), Page("A", ("ships sail",))])
     assert len(corpus.pages) == 2
     assert corpus.search("a").page == corpus.pages[0]
     assert corpus.search("birds").page == corpus.pages[1]
 
 
-def test_equal_scores_go_to_the_earlier_page_and_no_word_in_common_is_not_found():
+def test_equal_scores_go_to_the_earlier_page():
     pages = [Page(f"P{i:02d}", ("many grey cats",)) for i in range(40)]
     assert Corpus(pages).search("cats").page == pages[0]
     assert Corpus(pages[::-1]).search("cats").page == pages[-1]
@@ -187,7 +187,7 @@ def test_searches_are_the_same_in_every_process():
         "from rrr_cli.tasks.hotpotqa.world import world\n"
         "corpus = world('synthetic').corpus\n"
         "queries = [f'{page.title} {page.sentences[-1]}' for page in corpus.pages[::9]]\n"
-        "print([corpus.search(query).observation for query in queries], corpus.fingerprint)\n"
+        "print([corpus.search(query) for query in queries], corpus.fingerprint)\n"
     )
     outs = {
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
@@ -198,7 +198,7 @@ def test_searches_are_the_same_in_every_process():
     assert len(outs.pop()) > 10_000
 
 
-def test_a_core_searches_more_than_300_times_a_second():
+def test_searches_are_fast():
     corpus = world("synthetic").corpus
     corpus.search("build the index first")
     queries = [f"{page.sentences[-1]} {page.title} again" for page in corpus.pages[:600]]
@@ -254,7 +254,7 @@ def test_answers_are_judged_as_hotpotqa_does(answer: str, gold: str, score: floa
 
 @given(st.lists(st.sampled_from(["oslo", "the", "Norway!", "yes", "no", "1999"]), min_size=1, max_size=5).map(" ".join),
        st.lists(st.sampled_from(["Oslo", "a", "norway", "yes", "no", "1999"]), min_size=1, max_size=5).map(" ".join))
-def test_only_a_match_scores_one_and_f1_is_that_of_the_words(answer: str, gold: str):
+def test_only_a_match_scores_one(answer: str, gold: str):
     verdict = judge(answer, gold)
     assert (verdict.score == 1.0) == verdict.success
     words, gold_words = normalise(answer).split(), normalise(gold).split()
@@ -309,7 +309,7 @@ def easy() -> tuple[HotpotQA, Problem]:
 
 @settings(deadline=None)
 @given(st.lists(hostile, max_size=7))
-def test_any_text_gets_an_observation_and_a_verdict_that_can_be_written_down(turns: list[str]):
+def test_any_text_gets_an_observation_and_a_verdict(turns: list[str]):
     task, problem = easy()
     transcript = played(task, problem, turns)
     assert sum(m.role == "assistant" for m in transcript) <= 6
@@ -361,7 +361,7 @@ def test_observations_of_the_transcript_are_not_believed(data):
         ("Which is older, Norway or Oslo?", False),
     ],
 )
-def test_a_leak_is_the_reference_named_as_the_answer(data, text: str, leaks: bool):
+def test_a_leak_names_the_reference_as_answer(data, text: str, leaks: bool):
     task = HotpotQA(data=data)
     assert task.leaks(next(task.problems("train")), text) == leaks
 
@@ -398,7 +398,7 @@ def test_a_fingerprint_tells_titles_sentences_and_order_apart():
 
 
 @pytest.mark.parametrize("level", HotpotQA.levels)
-def test_generated_problems_are_many_distinct_and_found_on_the_pages(level: str):
+def test_generated_problems_are_distinct_and_on_the_pages(level: str):
     task = HotpotQA(level)
     questions: list[str] = []
     for split, limit in LIMITS[level].items():
@@ -420,7 +420,7 @@ def test_generated_problems_are_many_distinct_and_found_on_the_pages(level: str)
     assert len(set(questions)) == sum(LIMITS[level].values())
 
 
-def test_the_easy_level_speaks_a_small_language_in_short_turns():
+def test_the_easy_level_has_a_small_language():
     task, _ = easy()
     words, longest = set(), 0
     for p in task.problems("train"):
@@ -508,7 +508,7 @@ def test_a_folder_gives_its_own_pages(tmp_path: Path):
     assert len(train) + len(test) == 100
     assert 10 <= len(test) <= 30
     assert {p.difficulty for p in train} == {"data-question"}
-    assert told(task, train[0], "Action: Search[one]", "Action: Lookup[2]") == "(Result 1 / 1) It isn't 2."
+    assert last_answer(task, train[0], "Action: Search[one]", "Action: Lookup[2]") == "(Result 1 / 1) It isn't 2."
     (tmp_path / "questions.json").write_text("[]")
     with pytest.raises(RrrError, match=r"questions.jsonl and questions.json; keep one|questions.json .*keep one"):
         HotpotQA(data=str(tmp_path))
@@ -553,7 +553,7 @@ BAD_ROWS = {
 
 
 @pytest.mark.parametrize("case", BAD_ROWS)
-def test_bad_rows_are_one_clear_line_and_exit_3(rrr, tmp_path: Path, case: str):
+def test_bad_rows_are_refused_in_one_line(rrr, tmp_path: Path, case: str):
     rows, message = BAD_ROWS[case]
     path = tmp_path / "rows.json"
     path.write_text(json.dumps(rows))
@@ -577,7 +577,7 @@ BAD_FOLDERS = {
 
 
 @pytest.mark.parametrize("case", BAD_FOLDERS)
-def test_bad_folders_are_one_clear_line_and_exit_3(rrr, tmp_path: Path, case: str):
+def test_bad_folders_are_refused_in_one_line(rrr, tmp_path: Path, case: str):
     files, message = BAD_FOLDERS[case]
     for name, text in files.items():
         (tmp_path / name).write_text(text)
@@ -587,7 +587,7 @@ def test_bad_folders_are_one_clear_line_and_exit_3(rrr, tmp_path: Path, case: st
     assert ran.err.count("\n") == 1
 
 
-def test_a_path_that_leads_nowhere_and_an_unknown_ending_are_told(rrr, tmp_path: Path):
+def test_missing_paths_and_unknown_endings_are_refused(rrr, tmp_path: Path):
     ran = rrr("tasks", "check", "hotpotqa", "--data", tmp_path / "none.jsonl")
     assert (ran.code, "no such file" in ran.err) == (BAD_INPUT, True)
     (tmp_path / "rows.csv").write_text("a,b")
@@ -651,6 +651,6 @@ def test_an_oracle_finds_the_answers_of_real_questions(tmp_path: Path, own_corpu
         pages = [corpus.search(title).page for title in titles]
         assert [page.title for page in pages if page] == titles, "titles are found exactly"
         seen = [m.content for m in played(task, p, task.right_turns(p)) if m.role == "user"]
-        seen += [lookup(page, answer, 0) for page in pages if page]
+        seen += [sentence for page in pages if page for sentence in matches(page, answer)[:1]]
         found += answer in ("yes", "no") or f" {normalise(answer)} " in f" {normalise(' '.join(seen + titles))} "
     assert found >= 95

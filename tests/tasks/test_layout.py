@@ -51,7 +51,7 @@ def test_what_is_written_is_read_again(boxes: list[Box]):
         assert read(f"<layout>{write(boxes)}</layout>") == boxes
 
 
-def test_the_last_closed_block_counts_and_names_may_have_an_article_and_capitals():
+def test_the_last_block_counts_and_names_are_normalised():
     text = "<layout>cat (1, 1, 9, 9)</layout> no: <layout> A Dog (0,0,50,50), the hot  dog ( 50 , 0 , 50 , 50 ) "
     assert read(text + "</layout> <layout>unfinished") == [Box("dog", 0, 0, 50, 50), Box("hot dog", 50, 0, 50, 50)]
 
@@ -85,7 +85,7 @@ def test_what_is_no_layout_is_refused_by_name(text: str, error_type: str, said: 
 # Judging
 
 
-def test_each_skill_has_its_error_type_and_says_what_was_found():
+def test_each_skill_has_its_error_type():
     for lines, requirements, error_type, said in [
         (["cat (0, 0, 9, 9)"], [Requirement("object", "dog")], "missing_object",
          "There should be a dog; none was found."),
@@ -103,7 +103,7 @@ def test_each_skill_has_its_error_type_and_says_what_was_found():
         assert error_type in Layout.error_types
 
 
-def test_names_of_several_words_are_not_their_last_word():
+def test_a_name_is_not_its_last_word():
     assert verdict(["hot dog (0, 0, 9, 9)"], [Requirement("object", "dog")]).error_type == "missing_object"
     assert verdict(["mice (0, 0, 9, 9)"], [Requirement("object", "mouse")]).success
 
@@ -136,7 +136,7 @@ def test_a_box_written_twice_counts_once():
     assert verdict(["dog (0, 0, 50, 50)", "dog (10, 0, 50, 50)"], two).success
 
 
-def test_the_score_is_the_share_of_what_is_met_and_listing_everything_does_not_pay():
+def test_the_score_is_the_share_of_requirements_met():
     assert verdict(["dog (50, 0, 9, 9)", "cat (0, 0, 9, 9)"], DOG_LEFT).score == pytest.approx(2 / 3)
     assert verdict(["dog (0, 0, 9, 9)"], DOG_LEFT).score == pytest.approx(1 / 3)
     everything = [f"{noun} ({i}, 0, 9, 9)" for i, noun in enumerate(NOUNS[:60])]
@@ -145,7 +145,7 @@ def test_the_score_is_the_share_of_what_is_met_and_listing_everything_does_not_p
 
 
 @given(boxes_within, boxes_within)
-def test_overlap_is_symmetric_and_one_only_for_the_same_box(a: Box, b: Box):
+def test_overlap_is_symmetric_and_one_for_equals(a: Box, b: Box):
     assert overlap(a, b) == overlap(b, a)
     assert 0 <= overlap(a, b) <= 1
     assert (overlap(a, b) == 1) == ((a.x, a.y, a.w, a.h) == (b.x, b.y, b.w, b.h))
@@ -180,7 +180,7 @@ def test_long_text_gets_a_verdict(text: str):
 
 
 @pytest.mark.parametrize("level", ["easy", "full"])
-def test_every_reference_passes_and_no_caption_of_train_is_asked_in_test(level: str):
+def test_references_pass_and_splits_share_no_caption(level: str):
     task = Layout(level)
     keys: dict[str, set[str]] = {}
     for split in ("train", "test"):
@@ -212,10 +212,10 @@ def test_a_caption_turned_round_is_the_same_problem():
 @pytest.mark.parametrize("count", [1, 4])
 def test_places_can_be_chained(first: str, second: str, count: int):
     if {first, second} not in ({"left", "right"}, {"above", "below"}):
-        wanted = [Requirement("count", "dog", count), Requirement("object", "cat"), Requirement("object", "cow"),
+        requirements = [Requirement("count", "dog", count), Requirement("object", "cat"), Requirement("object", "cow"),
                   Requirement(first, "dog", 1, "cat"), Requirement(second, "cat", 1, "cow"),
                   Requirement("smaller", "cat", 1, "cow")]
-        assert verdict([write(place(wanted))], wanted).success
+        assert verdict([write(place(requirements))], requirements).success
 
 
 # Data
@@ -236,7 +236,7 @@ def rows_file(tmp_path: Path, rows: list[dict]) -> str:
     return str(path)
 
 
-def test_vpevals_rows_become_problems_and_wordings_of_one_request_stay_in_one_split(tmp_path: Path):
+def test_vpevals_rows_become_problems(tmp_path: Path):
     task = Layout(data=rows_file(tmp_path, [*ROWS, ROWS[0]]))
     splits = {split: list(task.problems(split)) for split in ("train", "test")}
     captions = {split: {json.loads(p.metadata)["caption"] for p in rows} for split, rows in splits.items()}
@@ -313,7 +313,7 @@ def test_an_attempt_is_drawn_as_svg_and_png(rrr, run: Path, tmp_path: Path):
     assert (tmp_path / "deeper/out.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 
-def test_a_renderer_of_ones_own_gets_caption_boxes_and_path(rrr, run: Path, tmp_path: Path):
+def test_a_custom_renderer_gets_caption_boxes_and_path(rrr, run: Path, tmp_path: Path):
     mine = tmp_path / "mine.py"
     mine.write_text(
         "def paint(caption, boxes, path):\n    path.write_text(f'{caption}: {len(boxes)} {boxes[0].name}')\n")
@@ -326,7 +326,7 @@ def test_a_renderer_of_ones_own_gets_caption_boxes_and_path(rrr, run: Path, tmp_
     assert rrr("draw", "aaaa", "--run", run, "--renderer", "none.py:draw").code == USAGE
 
 
-def test_what_cannot_be_drawn_is_refused_in_one_line(rrr, run: Path, tmp_path: Path):
+def test_the_undrawable_is_refused_in_one_line(rrr, run: Path, tmp_path: Path):
     for id, output, code, said in [
         ("bbbb", "out.svg", BAD_INPUT, "can't be drawn. No layout was found"),
         ("cccc", "out.svg", BAD_INPUT, "only layout has boxes"),
@@ -349,7 +349,7 @@ def test_without_matplotlib_a_png_names_the_extra(rrr, run: Path, tmp_path: Path
 
 
 @given(st.text())
-def test_a_drawing_is_whole_xml_whatever_the_caption_says(caption: str):
+def test_a_drawing_is_xml_whatever_the_caption(caption: str):
     hostile = caption.replace("\ufffe", "").replace("\uffff", "") + "</text><script>alert(1)</script>"
     drawn = ET.fromstring(svg([Box("dog", 1, 2, 3, 4)], hostile))
     assert {element.tag.rpartition("}")[2] for element in drawn} == {"rect", "text"}

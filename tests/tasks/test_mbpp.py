@@ -95,7 +95,7 @@ def test_reading_takes_any_text(text: str):
     ("#" * (MAX_CODE + 1), "too_long", "longer than 20,000 characters"),
     ("input()", "exception", "EOFError"),
 ])
-def test_what_fails_is_said_with_the_test_and_the_value(code: str, error_type: str, said: str):
+def test_feedback_shows_the_test_and_the_value(code: str, error_type: str, said: str):
     found = verdict(f"```python\n{code}\n```")
     assert (found.success, found.score, found.error_type) == (False, 0.0, error_type), found
     assert said in found.feedback
@@ -137,7 +137,7 @@ def test_no_object_and_no_exit_code_passes(name: str):
 
 
 @runs_code
-def test_a_lying_object_fails_every_form_of_test_too():
+def test_a_lying_object_fails_every_test():
     liar = ("class Any:\n    def __init__(self, *a): pass\n    def __eq__(self, o): return True\n"
             "    def __hash__(self): return 0\n    def __lt__(self, o): return True\n"
             "    __gt__ = __ge__ = __le__ = __lt__\n"
@@ -171,27 +171,27 @@ def test_tests_mean_what_python_means(test: str, passes: bool):
     "assert all(d(x) == 2 for x in y)", "assert " + "(" * 500 + "1", "assert f(1) == " + "1" * 5000, "assert not " * 3,
     "",
 ])
-def test_a_test_of_another_form_is_refused_when_it_is_read(test: str):
+def test_a_test_of_another_form_is_refused(test: str):
     with pytest.raises(ValueError, match=r"\w"):
         read_test(test)
 
 
 @runs_code
-def test_a_function_may_have_the_name_of_a_built_in():
+def test_a_function_may_shadow_a_builtin():
     of = problem(["assert sum(1, 2) == 4"])
     assert verdict("```python\ndef sum(a, b): return 4\n```", of).success
     assert not verdict("```python\ndef total(a, b): return 4\n```", of).success
 
 
 @runs_code
-def test_imports_run_before_the_code_and_the_setup_after_it():
+def test_imports_run_before_and_setup_after():
     of = problem(["assert top(root) == 3"], imports="import math", setup="root = Node(3)")
     code = "pi = math.pi\nclass Node:\n    def __init__(self, v): self.v = v\ndef top(n): return n.v"
     assert verdict(f"```python\n{code}\n```", of).success
 
 
 @runs_code
-def test_hidden_tests_decide_as_well_and_are_not_told():
+def test_hidden_tests_decide_and_stay_hidden():
     of = problem(["assert double(1) == 2"], ("assert double(3) == 6", "assert double(71) == 142"))
     assert verdict(f"```python\n{RIGHT}\n```", of).success
     for learnt in ("def double(x): return {1: 2, 3: 6}.get(x)", "def double(x): return {1: 2, 3: 6}[x]"):
@@ -203,7 +203,7 @@ def test_hidden_tests_decide_as_well_and_are_not_told():
 
 
 @runs_code
-def test_many_verdicts_are_the_same_as_one_by_one_and_in_order():
+def test_many_verdicts_equal_single_ones_in_order():
     task, rows = Mbpp("hard"), list(islice(Mbpp("hard").problems("test"), 30))
     turns = [task.right_turns(p)[0] for p in rows[1:]] + ["I don't know.", "```python\n(\n```"]
     pairs = [(p, [Message("assistant", turn)]) for p, turn in zip([*rows, rows[0]], turns, strict=True)]
@@ -258,7 +258,7 @@ def behaviour(code: str) -> str:
     return repr((name, [scope[name](x) for x in inputs]))
 
 
-def test_the_generator_gives_enough_problems_and_no_function_twice():
+def test_the_generator_repeats_no_function():
     for level in Mbpp.levels:
         rows = {split: list(islice(Mbpp(level).problems(split), n)) for split, n in (("train", 1000), ("test", 500))}
         assert {split: len(problems) for split, problems in rows.items()} == {"train": 1000, "test": 500}
@@ -294,7 +294,7 @@ def written(path: Path, rows: list[dict]) -> str:
 
 
 @pytest.mark.parametrize("name", ["m.jsonl", "m.jsonl.gz", "m.json", "m.parquet"])
-def test_both_forms_of_the_data_are_read_and_fall_into_mbpps_own_splits(tmp_path: Path, name: str):
+def test_both_forms_fall_into_mbpps_own_splits(tmp_path: Path, name: str):
     rows = [FULL, SANITIZED, FULL | {"task_id": 3, "text": "A prompt row."}, FULL | {"task_id": 550, "text": "Valid."},
             FULL | {"task_id": 2, "text": "By column.", "split": "train"}]
     if name == "m.parquet":  # one schema for all rows: an empty split says nothing
@@ -308,7 +308,7 @@ def test_both_forms_of_the_data_are_read_and_fall_into_mbpps_own_splits(tmp_path
     assert "double(9)" not in train[0].metadata + train[0].prompt[0].content, "challenge tests are left aside"
 
 
-def test_rows_without_a_number_of_mbpps_are_split_by_their_content(tmp_path: Path):
+def test_unnumbered_rows_are_split_by_content(tmp_path: Path):
     rows = [{"text": f"Add {n}.", "code": "def f(x): return x", "test_list": [f"assert f({n}) == {n}"]}
             for n in range(200)]
     data = written(tmp_path / "own.jsonl", rows + rows[:5])
@@ -331,7 +331,7 @@ def test_a_bad_row_is_refused_with_its_place(tmp_path: Path, change: dict, said:
     assert caught.value.exit_code == BAD_INPUT
 
 
-def test_level_and_data_exclude_each_other_and_an_empty_split_is_refused(tmp_path: Path):
+def test_level_and_data_exclude_each_other(tmp_path: Path):
     data = written(tmp_path / "m.jsonl", [FULL])
     with pytest.raises(RrrError, match="leave out --data") as caught:
         Mbpp("easy", data)
@@ -340,7 +340,7 @@ def test_level_and_data_exclude_each_other_and_an_empty_split_is_refused(tmp_pat
         list(Mbpp(data=data).problems("test"))
 
 
-def test_the_hubs_rows_are_asked_for_in_both_splits(monkeypatch: pytest.MonkeyPatch):
+def test_the_hubs_rows_come_from_both_splits(monkeypatch: pytest.MonkeyPatch):
     datasets = pytest.importorskip("datasets")
     asked = []
 
@@ -354,7 +354,7 @@ def test_the_hubs_rows_are_asked_for_in_both_splits(monkeypatch: pytest.MonkeyPa
     assert asked == [("google-research-datasets/mbpp", "train+test")] * 2
 
 
-def test_where_no_sandbox_works_the_command_says_what_to_install(rrr, monkeypatch: pytest.MonkeyPatch):
+def test_without_a_sandbox_the_cure_is_named(rrr, monkeypatch: pytest.MonkeyPatch):
     ladder.chosen.cache_clear()
     monkeypatch.setattr(ladder, "rungs", lambda: ({}, {"bubblewrap": "bwrap isn't installed"}))
     monkeypatch.delenv(ladder.UNSAFE_VARIABLE, raising=False)

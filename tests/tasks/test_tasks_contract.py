@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from rrr_cli.tasks import TASKS, load_task
 from rrr_cli.tasks.base import Environment, Task, played
 
 N = 60  # problems looked at in each split
-WITHOUT_GENERATOR = {"alfworld"}  # held to the same promises by their own tests
+WITHOUT_GENERATOR = {"alfworld"}  # its own tests check the same promises
 
 
 def names_and_levels() -> list[tuple[str, str]]:
@@ -42,7 +43,7 @@ def problems(task: Task) -> dict[str, list[Problem]]:
     return {split: list(islice(task.problems(split), N)) for split in ("train", "test")}
 
 
-def test_problems_are_the_same_each_time_and_however_many_are_taken(spec: tuple[str, str], problems):
+def test_problems_are_the_same_each_time(spec: tuple[str, str], problems):
     for split, rows in problems.items():
         assert list(islice(load_task(*spec).problems(split), N // 2)) == rows[: N // 2]
 
@@ -52,12 +53,28 @@ def test_ids_are_unique_and_the_splits_disjoint(problems):
     assert len(set(ids)) == len(ids) == 2 * N
 
 
-def test_no_test_problem_begins_as_one_of_training_does(spec: tuple[str, str]):
-    told = {
+def test_a_subclass_may_change_any_word(task: Task, problems):
+    class Mine(type(task)):  # type: ignore[misc]
+        words: Mapping[str, str] = {key: f"{text} So be it." for key, text in task.words.items()}
+
+    mine = Mine(level=task.level)  # type: ignore[attr-defined]
+    for changed, p in zip(mine.problems("train"), problems["train"][:3], strict=False):
+        if "prompt" in task.words:
+            assert changed.prompt[-1].content == f"{p.prompt[-1].content} So be it."
+        assert replace(changed, prompt=p.prompt) == p
+        if "observation" in task.words:
+            for turn in ("", "Action: Search[none such]", *task.right_turns(p)[:-1]):
+                observation = mine.observe(p, [Message("assistant", turn)])
+                assert observation is not None
+                assert observation.content.endswith("So be it.")
+
+
+def test_splits_share_no_prompt(spec: tuple[str, str]):
+    prompts = {
         split: {" ".join(m.content for m in p.prompt) for p in islice(load_task(*spec).problems(split), 150)}
         for split in ("train", "test")
     }
-    assert not told["train"] & told["test"]
+    assert not prompts["train"] & prompts["test"]
 
 
 def test_rows_say_what_they_are(task: Task, problems):
@@ -82,7 +99,7 @@ def test_the_reference_passes(task: Task, problems):
         assert task.leaks(p, "\n".join(turns))
 
 
-def test_junk_fails_with_feedback_that_does_not_hold_the_reference(task: Task, problems):
+def test_junk_fails_and_feedback_leaks_nothing(task: Task, problems):
     rows = problems["train"]
     for p, other in zip(rows, rows[1:] + rows[:1], strict=True):
         echo = "\n".join(m.content for m in p.prompt)
@@ -96,7 +113,7 @@ def test_junk_fails_with_feedback_that_does_not_hold_the_reference(task: Task, p
             assert not task.leaks(p, verdict.feedback)
 
 
-def test_an_environment_answers_the_same_again_and_believes_no_observation(task: Task, problems):
+def test_an_environment_replays_and_trusts_no_observation(task: Task, problems):
     if not isinstance(task, Environment):
         pytest.skip("a task of one turn")
     for p in problems["train"]:
@@ -117,7 +134,7 @@ def test_a_split_that_does_not_exist_is_refused(task: Task):
         next(task.problems("validation"))
 
 
-def test_an_unknown_task_is_refused_with_the_known_names():
+def test_an_unknown_task_is_refused_with_names():
     with pytest.raises(RrrError, match="Known: countdown") as caught:
         load_task("countup")
     assert caught.value.exit_code == USAGE

@@ -1,4 +1,4 @@
-"""Visual programs: the language, what a program may not get away with, the made-up problems, and GQA's own files."""
+"""Visual programs: the language, what a program may not get away with, the generated problems, and GQA's own files."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def error_of(program: str, scene: Scene = SCENE) -> str:
 # The language
 
 
-@pytest.mark.parametrize(("expression", "wanted"), [
+@pytest.mark.parametrize(("expression", "expected"), [
     ('exists(filter(find("apple"), "red"))', "yes"),
     ('exists(filter(find("table"), "red"))', "no"),
     ('count(filter(find("object"), "small"))', "2"),
@@ -78,11 +78,11 @@ def error_of(program: str, scene: Scene = SCENE) -> str:
     ('and(exists(find("apple")), not(exists(find("table"))))', "no"),
     ('or(exists(find("cat")), exists(find("table")))', "yes"),
 ])
-def test_each_function_does_what_it_says(expression: str, wanted: str):
-    assert answer(f"answer = {expression}") == wanted
+def test_each_function_does_what_it_says(expression: str, expected: str):
+    assert answer(f"answer = {expression}") == expected
 
 
-def test_every_function_is_tried_above_and_told_to_the_model():
+def test_every_function_is_tested_and_in_the_prompt():
 
     tried = test_each_function_does_what_it_says.pytestmark[0].args[1]
     for function in FUNCTIONS:
@@ -158,7 +158,7 @@ def test_what_is_written_is_read_again(level: str, seed: int):
 
 
 @given(st.text(max_size=40))
-def test_folding_twice_is_folding_once_for_words_without_to_the(word: str):
+def test_folding_twice_is_folding_once(word: str):
     if "to the" not in word.lower():
         assert fold(fold(word)) == fold(word)
 
@@ -198,14 +198,14 @@ def test_long_text_gets_a_verdict(text: str):
     ("answer = 1", None),
     ("```a", None),
 ])
-def test_the_last_closed_block_counts_and_a_fence_where_there_is_none(text: str, program: str | None):
+def test_the_last_closed_block_counts(text: str, program: str | None):
     assert program_in(text) == program
 
 
 # The verdict
 
 
-def test_feedback_says_what_the_program_answered_and_never_what_is_right():
+def test_feedback_has_the_programs_answer_alone():
     good = '<program> answer = query(subjects(find("table"), "on"), "color") </program>'
     assert judge(good, [(SCENE, "Red")]).success
     wrong = judge(good, [(SCENE, "red"), (SCENE, "blue")])
@@ -241,13 +241,13 @@ def turn(expression: str) -> list[Message]:
     return [Message("assistant", f"<program> answer = {expression} </program>")]
 
 
-def test_references_pass_and_the_next_problems_reference_does_not(problems: list[Problem]):
+def test_references_pass_and_the_next_ones_fail(problems: list[Problem]):
     for p, following in pairwise(problems):
         assert TASK.verify(p, [Message("assistant", TASK.right_turns(p)[0])]).success
         assert not TASK.verify(following, [Message("assistant", TASK.right_turns(p)[0])]).success
 
 
-def test_no_answer_is_right_on_more_than_half_of_the_pictures(problems: list[Problem]):
+def test_no_answer_is_right_on_most_pictures(problems: list[Problem]):
     for p in problems:
         answers = [found for _, found in json.loads(p.metadata)["pictures"]]
         assert len(answers) == 6
@@ -274,7 +274,7 @@ def test_nearly_every_program_with_one_thing_wrong_fails(problems: list[Problem]
     assert passed / tried < 0.05
 
 
-def test_splits_ask_different_things_and_end_where_they_say(monkeypatch: pytest.MonkeyPatch):
+def test_splits_differ_and_end_where_they_say(monkeypatch: pytest.MonkeyPatch):
     assert all(limits["train"] >= 1000 and limits["test"] >= 500 for limits in LIMITS.values())
     monkeypatch.setitem(LIMITS, "easy", {"train": 120, "test": 80})
     references = {split: [p.reference for p in VisualPrograms("easy").problems(split)] for split in ("train", "test")}
@@ -289,7 +289,7 @@ def test_the_picture_is_not_shown(problems: list[Problem]):
         assert "relations" not in p.prompt[0].content
 
 
-def test_a_leak_is_found_whatever_its_spacing_and_quotes(problems: list[Problem]):
+def test_a_leak_ignores_spacing_and_quotes(problems: list[Problem]):
     p = problems[0]
     expression = json.loads(p.reference)
     assert TASK.leaks(p, f"I should write answer={expression.replace(', ', ' ,').replace(chr(34), chr(39))}.")
@@ -411,7 +411,7 @@ def test_a_bad_question_is_named(tmp_path: Path, change: dict, said: str):
     assert caught.value.exit_code == BAD_INPUT
 
 
-def test_missing_files_broken_json_and_nothing_usable_are_refused(tmp_path: Path):
+def test_missing_broken_and_useless_files_are_refused(tmp_path: Path):
     data = gqa_folder(tmp_path)
     for name, text, said in [
         ("val_balanced_questions.json", '{"01": {', "not a JSON object"),

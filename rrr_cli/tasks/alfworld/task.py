@@ -1,6 +1,6 @@
 """Household tasks played by the real `alfworld` engine (arXiv 2010.03768); it needs the extra `alfworld`.
 
-Prompts, commands and verdicts are those of `household.py`, the answers are the engine's. `data` is a folder as
+Prompts, commands and verdicts are those of `household`, the answers are the engine's. `data` is a folder as
 `alfworld-download` leaves it, of which each `game.tw-pddl` is read, but for games marked as unsolvable and goals other
 than the six kinds; or one such file; or a bare `initial_state.pddl` (or .pddl.gz). Games under valid_seen,
 valid_unseen, test_seen and test_unseen are for test, all others for train.
@@ -9,8 +9,8 @@ A file gives the PDDL problem and the goal's wording. Domain and grammar are tho
 textworld evaluates a grammar's expressions as Python, and data shouldn't run code. A problem's id is of its PDDL; its
 metadata name the file below `data`, and a file that is gone or has changed is refused.
 
-To start a game takes a second or more, so problems are made without the engine; once it starts, its room has to be the
-prompt's. The transcript is the state: games that go on are kept, so a turn costs one step; others are played again.
+To start a game takes a second or more, so problems are read without the engine; once it starts, its room has to be the
+prompt's. The transcript is the state: unfinished games are kept, so a turn costs one step; others are played again.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from rrr_cli.tasks.rows import shown
 from rrr_cli.tasks.splits import check_split
 
 GAME = "game.tw-pddl"
-MAX_LIVE = 256  # games kept, some 5 MB each: as many as there are texts generated at once
+MAX_LIVE = 256  # games kept, about 5 MB each: as many as there are texts generated at once
 WORDING = re.compile(r'"Your task is to: ([^"\\]+)"')
 TAKEN = re.compile(r"You pick up the (\w+ \d+) from")
 
 
 class Alfworld(Household):
-    """The task. It makes up no games, so it needs `data` and has no levels.
+    """The task. It generates no games, so it needs `data` and has no levels.
 
     Raises RrrError: no data, a level, an unknown kind of file (exit 2); no such data (3); alfworld isn't installed (4).
     """
@@ -52,8 +52,10 @@ class Alfworld(Household):
     levels = ()
 
     def __init__(self, level: str | None = None, data: str | None = None) -> None:
-        if data is None or level is not None:
-            raise RrrError("alfworld makes up no games and has no --level: give --data, a folder of alfworld-download, "
+        if level is not None:
+            raise RrrError(f"--level {level}: alfworld has no --level; its games are those of --data", USAGE)
+        if data is None:
+            raise RrrError("alfworld generates no games: give --data, a folder of alfworld-download, "
                            f"a {GAME} or an initial_state.pddl", USAGE)
         require("alfworld", "alfworld", "textworld", "fast_downward")
         self.root = Path(data)
@@ -85,7 +87,8 @@ class Alfworld(Household):
                 wording = WORDING.search(str(fields.get("grammar")))
                 if wording and "UNKNOWN GOAL" not in wording[1]:
                     game["goal"]["text"] = wording[1]
-                problem = make_problem(game, _reference(game, fields.get("walkthrough"), path), split, "data")
+                reference = _reference(game, fields.get("walkthrough"), path)
+                problem = make_problem(game, reference, split, "data", self.words)
                 metadata = {"game": path.relative_to(self.root).as_posix(), "goal": game["goal"]}
                 yield replace(problem, problem_id=key, task=self.name, metadata=json.dumps(metadata))
             if split_by_id.setdefault(key, of) != of:
@@ -117,7 +120,7 @@ class Alfworld(Household):
 
 
 class Play:
-    """A transcript's commands played one after the other, as `household_sim.House` plays them."""
+    """A transcript's commands played one after the other, as `simulator.House` plays them."""
 
     def __init__(self, task: Alfworld, problem: Problem) -> None:
         self.task, self.problem = task, problem
@@ -129,12 +132,12 @@ class Play:
     def act(self, command: str) -> str:
         """What the engine answers; case and white space, which it minds, are set right first."""
         self.commands.append(" ".join(command.lower().split()))
-        told, self.won = self.task.engine(self.problem, self.commands).told[len(self.commands) - 1]
-        if taken := TAKEN.match(told):
+        answer, self.won = self.task.engine(self.problem, self.commands).answers[len(self.commands) - 1]
+        if taken := TAKEN.match(answer):
             self.held = taken[1]
-        elif told.startswith("You move the "):
+        elif answer.startswith("You move the "):
             self.held = None
-        return told
+        return answer
 
     def done(self) -> bool:
         """Whether the goal is met now."""
@@ -142,7 +145,7 @@ class Play:
 
 
 class Engine:
-    """A game in textworld, the commands since its start, and of each what it told and whether the goal was met then."""
+    """A game in textworld, the commands since its start, and of each the answer and whether the goal was met then."""
 
     def __init__(self) -> None:
         import textworld
@@ -152,7 +155,7 @@ class Engine:
         self.env = AlfredDemangler(PddlEnv(textworld.EnvInfos(won=True)), shuffle=False)
         self.game = ""
         self.commands: list[str] = []
-        self.told: list[tuple[str, bool]] = []
+        self.answers: list[tuple[str, bool]] = []
 
     def start(self, problem: Problem, path: Path) -> None:
         """Begin the problem's game, which lies at `path`. Raises RrrError (exit 3)."""
@@ -168,14 +171,14 @@ class Engine:
         finally:
             sys.argv = argv  # fast-downward sets its own
         if problem.prompt[0].content.split("\n\n")[1] not in intro:
-            raise RrrError(f"{path}: the engine tells another room than the prompt: {shown(intro)}", BAD_INPUT)
-        self.game, self.commands, self.told = problem.problem_id, [], []
+            raise RrrError(f"{path}: the engine's room isn't the prompt's: {shown(intro)}", BAD_INPUT)
+        self.game, self.commands, self.answers = problem.problem_id, [], []
 
     def step(self, command: str) -> None:
         """Play one more command."""
         state, _, _ = self.env.step(command)
         self.commands.append(command)
-        self.told.append((state.feedback.strip(), state["won"]))
+        self.answers.append((state.feedback.strip(), state["won"]))
 
 
 @cache

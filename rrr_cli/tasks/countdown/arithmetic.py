@@ -63,8 +63,8 @@ def parse(text: str) -> list[int | str]:
     operand_next = True
     for token in tokenize(text):
         if operand_next != (token.isdigit() or token == "("):
-            wanted = "a number" if operand_next else "an operator"
-            raise Refused("malformed", f"{wanted} should stand where '{token}' is")
+            expected = "a number" if operand_next else "an operator"
+            raise Refused("malformed", f"{expected} should stand where '{token}' is")
         if token.isdigit():
             postfix.append(int(token))
             operand_next = False

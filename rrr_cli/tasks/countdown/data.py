@@ -11,14 +11,14 @@ has none) stops the reading with the file, row and column; nothing is skipped in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem
 from rrr_cli.tasks.countdown.arithmetic import MAX_DIGITS
 from rrr_cli.tasks.countdown.judge import judge
-from rrr_cli.tasks.countdown.problem import TEST_SHARE, make_problem, problem_key
+from rrr_cli.tasks.countdown.problem import TEST_SHARE, WORDS, make_problem, problem_key
 from rrr_cli.tasks.countdown.solver import solutions
 from rrr_cli.tasks.rows import check_source, read_rows, shown
 from rrr_cli.tasks.splits import split_in, split_of
@@ -32,7 +32,7 @@ def check(data: str) -> None:
     check_source(data, HUB_NAME)
 
 
-def problems(data: str, split: str) -> Iterator[Problem]:
+def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
     split_by_key: dict[str, str] = {}
     for number, row in enumerate(read_rows(data, HUB_NAME, COLUMNS), start=1):
@@ -41,7 +41,7 @@ def problems(data: str, split: str) -> Iterator[Problem]:
         key = problem_key(nums, target)
         row_split = split_in(row, place) or split_of(key, TEST_SHARE)
         if key not in split_by_key and row_split == split:
-            yield make_problem(nums, target, split, "data", _reference(row, nums, target, place))
+            yield make_problem(nums, target, split, "data", _reference(row, nums, target, place), words)
         if split_by_key.setdefault(key, row_split) != row_split:
             raise RrrError(f"{place}, column split: the problem stands in both splits; keep it in one", BAD_INPUT)
     if split not in split_by_key.values():
@@ -70,10 +70,10 @@ def _reference(row: dict[str, Any], nums: list[int], target: int, place: str) ->
     """The row's own solution, once it has passed the verifier, or one that the solver finds."""
     given = row.get("solution")
     if given is None:
-        found = next(solutions(nums, target), None)
-        if found is None:
+        solution = next(solutions(nums, target), None)
+        if solution is None:
             raise RrrError(f"{place}, column target: {nums} can't reach {target}; leave the row out", BAD_INPUT)
-        return found
+        return solution
     verdict = judge(f"<answer>{given}</answer>", nums, target)
     if verdict.answer is None or not verdict.success:
         raise RrrError(f"{place}, column solution: {shown(given)} is not right. {verdict.feedback}", BAD_INPUT)

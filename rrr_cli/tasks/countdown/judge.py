@@ -13,7 +13,7 @@ from rrr_cli.tasks.countdown.arithmetic import Refused, evaluate, parse
 
 
 def judge(text: str, numbers: Sequence[int], target: int) -> Verdict:
-    """The verdict on one answer text. Checks in this order: answer found, its form, its numbers, its value."""
+    """The verdict on one answer text. Checks in this order: is there an answer, its form, its numbers, its value."""
     end = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, max(end, 0))
     answer = text[start + len("<answer>"):end].strip(" \t\r\n") if start >= 0 else ""

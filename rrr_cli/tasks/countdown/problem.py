@@ -33,7 +33,9 @@ def problem_key(numbers: Sequence[int], target: int) -> str:
     return content_id("countdown", sorted(numbers), target)
 
 
-def make_problem(numbers: Sequence[int], target: int, split: str, level: str, reference: str) -> Problem:
+def make_problem(
+    numbers: Sequence[int], target: int, split: str, level: str, reference: str, words: Mapping[str, str] = WORDS
+) -> Problem:
     """The row of one problem; the prompt shows the numbers in the order given."""
     nums = list(numbers)
     return Problem(
@@ -41,7 +43,7 @@ def make_problem(numbers: Sequence[int], target: int, split: str, level: str, re
         task=NAME,
         split=split,
         difficulty=f"{level}-{len(nums)}",
-        prompt=[Message("user", WORDS["prompt"].format(numbers=nums, target=target))],
+        prompt=[Message("user", words["prompt"].format(numbers=nums, target=target))],
         tools=None,
         reference=json.dumps(reference),
         metadata=json.dumps({"nums": nums, "target": target}),

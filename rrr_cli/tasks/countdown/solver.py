@@ -32,20 +32,20 @@ def solutions(numbers: Numbers | list[int], target: int) -> Iterator[str]:
             yield text
 
 
-@lru_cache(maxsize=8192)  # all pairs of numbers to 99, and then some
+@lru_cache(maxsize=8192)  # more than all pairs of numbers to 99
 def values(numbers: Numbers) -> dict[Ratio, list[Expression]]:
     """Every value that sorted `numbers` can make, with the expressions that make it."""
     if len(numbers) == 1:
         return {(numbers[0], 1): [(str(numbers[0]), 3)]}
-    found: dict[Ratio, list[Expression]] = {}
+    by_value: dict[Ratio, list[Expression]] = {}
     for left_numbers, right_numbers in _splits(numbers):
         for a, lefts in values(left_numbers).items():
             for b, rights in values(right_numbers).items():
                 for value, operator, swapped in _combine(a, b):
-                    texts = found.setdefault(value, [])
+                    texts = by_value.setdefault(value, [])
                     for x in lefts:
                         texts.extend(_join(operator, y, x) if swapped else _join(operator, x, y) for y in rights)
-    return found
+    return by_value
 
 
 def _reach(numbers: Numbers, target: Ratio) -> Iterator[Expression]:

@@ -42,7 +42,9 @@ class Countdown:
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"."""
         check_split(self.name, split)
-        return generated_problems(self.level, split) if self.data is None else data_problems(self.data, split)
+        if self.data is None:
+            return generated_problems(self.level, split, self.words)
+        return data_problems(self.data, split, self.words)
 
     def verify(self, problem: Problem, transcript: Sequence[Message]) -> Verdict:
         """Judge the last assistant turn. Total and pure."""

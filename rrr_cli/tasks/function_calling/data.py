@@ -2,13 +2,13 @@
 
 Two kinds of rows, each column JSON or the text of JSON:
 
-- xLAM's (APIGen): `query` (text), `tools` (a list), `answers` (a list of {"name", "arguments"}; [] wants no call).
+- xLAM's (APIGen): `query` (text), `tools` (a list), `answers` (a list of {"name", "arguments"}; []: no call is right).
 - BFCL's: `question` (a list of one turn, a list of messages), `function` (a list) and `ground_truth`, a list of
-  {tool: {argument: [accepted values]}}; [], or null with "irrelevance" in the column `category`, wants no call.
+  {tool: {argument: [accepted values]}}; [], or null with "irrelevance" in the column `category`: no call is right.
 
 `split` ("train" or "test"), where there is one, says where a row belongs. Else the words of the request decide, one
-request in five is for test: it falls into the same split whatever file it stands in and whatever tools come with it.
-A problem that occurs twice is given once. Other columns are ignored.
+request in five is for test: it falls into the same split whatever file it stands in and whatever tools come with it. A
+problem that occurs twice is given once. Other columns are ignored.
 
 A bad row stops the reading with the file, row and column: a column missing or of the wrong type, gold that isn't strict
 JSON or calls a tool that isn't offered. Nothing is skipped in silence.
@@ -22,7 +22,7 @@ from typing import Any
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Message, Problem, content_id
 from rrr_cli.tasks.function_calling import strict_json
-from rrr_cli.tasks.function_calling.match import Wanted
+from rrr_cli.tasks.function_calling.match import Expected
 from rrr_cli.tasks.function_calling.parse import Call
 from rrr_cli.tasks.function_calling.problem import TEST_SHARE, make_problem, parameters_of
 from rrr_cli.tasks.function_calling.schemas import tool_schema
@@ -46,13 +46,13 @@ def problems(data: str, split: str) -> Iterator[Problem]:
         place = f"{data}, row {number}"
         if data.endswith(".parquet"):
             _check_text(row, place)
-        prompt, tools, wanted = _bfcl(row, place) if "question" in row else _xlam(row, place)
+        prompt, tools, expected = _bfcl(row, place) if "question" in row else _xlam(row, place)
         request = request_key(prompt)
         row_split = split_in(row, place) or split_of(request, TEST_SHARE)
         if split_by_request.setdefault(request, row_split) != row_split:
             raise RrrError(f"{place}, column split: the request stands in both splits; keep it in one", BAD_INPUT)
         if row_split == split:
-            problem = make_problem(prompt, tools, wanted, split, "data")
+            problem = make_problem(prompt, tools, expected, split, "data")
             if problem.problem_id not in seen:
                 seen.add(problem.problem_id)
                 yield problem
@@ -65,7 +65,7 @@ def request_key(prompt: Sequence[Message]) -> str:
     return content_id("request", " ".join(" ".join(m.content for m in prompt).lower().split()))
 
 
-Row = tuple[list[Message], list[dict[str, Any]], list[Call] | list[Wanted]]
+Row = tuple[list[Message], list[dict[str, Any]], list[Call] | list[Expected]]
 
 
 def _xlam(row: dict[str, Any], place: str) -> Row:
@@ -77,8 +77,8 @@ def _xlam(row: dict[str, Any], place: str) -> Row:
     for answer in _list(row, "answers", place):
         name, arguments = (answer.get("name"), answer.get("arguments")) if isinstance(answer, dict) else (None, None)
         if not isinstance(name, str) or not isinstance(arguments, dict):
-            meant = 'wanted {"name": TEXT, "arguments": OBJECT}'
-            raise RrrError(f"{place}, column answers: found {shown(answer)}, {meant}", BAD_INPUT)
+            expected_form = 'wanted {"name": TEXT, "arguments": OBJECT}'
+            raise RrrError(f"{place}, column answers: found {shown(answer)}, {expected_form}", BAD_INPUT)
         calls.append(Call(name, arguments))
     _check_offered([call.name for call in calls], tools, "answers", place)
     return [Message("user", query)], tools, calls
@@ -87,16 +87,16 @@ def _xlam(row: dict[str, Any], place: str) -> Row:
 def _bfcl(row: dict[str, Any], place: str) -> Row:
     prompt, tools = _messages(row, place), _tools(row, "function", place)
     nothing = row.get("ground_truth", "") is None and "irrelevance" in str(row.get("category"))
-    wanted = []
+    expected = []
     for answer in [] if nothing else _list(row, "ground_truth", place):
         entries = list(answer.items()) if isinstance(answer, dict) else []
         accepted = entries[0][1] if len(entries) == 1 else None
         if not isinstance(accepted, dict) or not all(isinstance(v, list) and v for v in accepted.values()):
-            meant = "wanted {TOOL: {ARGUMENT: [accepted values]}}"
-            raise RrrError(f"{place}, column ground_truth: found {shown(answer)}, {meant}", BAD_INPUT)
-        wanted.append(Wanted(entries[0][0], accepted))
-    _check_offered([one.name for one in wanted], tools, "ground_truth", place)
-    return prompt, tools, wanted
+            expected_form = "wanted {TOOL: {ARGUMENT: [accepted values]}}"
+            raise RrrError(f"{place}, column ground_truth: found {shown(answer)}, {expected_form}", BAD_INPUT)
+        expected.append(Expected(entries[0][0], accepted))
+    _check_offered([one.name for one in expected], tools, "ground_truth", place)
+    return prompt, tools, expected
 
 
 def _messages(row: dict[str, Any], place: str) -> list[Message]:

@@ -1,6 +1,6 @@
-"""Made-up function-calling problems, for demonstrations: a household's request, a few tools, the right call.
+"""Generated function-calling problems, for demonstrations: a household's request, a few tools, the right call.
 
-Level `easy`: two or three short tools, one right, in a language of some 150 words (digits and punctuation included)
+Level `easy`: two or three short tools, one right, in a language of about 150 words (digits and punctuation included)
 that a word-level model of under a million parameters can learn. Every tool comes with a near-synonym. What makes it
 hard for such a model: choosing between them, arguments that take a small step (five less than seven, half a dozen, a
 sum, hours in ascending order), and optional ones that have to be left out. Level `hard`: up to four tools, one or two

@@ -1,4 +1,4 @@
-"""Do a model's tool calls match the wanted ones? By one of two rules, which the form of the gold decides.
+"""Do a model's tool calls match the expected ones? By one of two rules; the form of the gold answer decides which.
 
 - `exact`, RRR's: tool, arguments and values are all the same (`strict_json.same`), nothing added, nothing left out.
 - `bfcl`, BFCL's: each argument has a list of accepted values, "" in it means that it may be left out, and strings are
@@ -24,61 +24,61 @@ _NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_. \-]{0,63}")
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A call that is wanted: its tool, and for each argument the values that are accepted."""
+class Expected:
+    """A call that is right: its tool, and for each argument the values that are accepted."""
 
     name: str
     accepted: dict[str, list[Any]]
 
 
-def wanted_exactly(call: Call) -> Wanted:
+def exactly(call: Call) -> Expected:
     """The call and nothing else."""
-    return Wanted(call.name, {name: [value] for name, value in call.arguments.items()})
+    return Expected(call.name, {name: [value] for name, value in call.arguments.items()})
 
 
 def judge_calls(
-    calls: Sequence[Call], wanted: Sequence[Wanted], parameters: dict[str, Any], match: str
+    calls: Sequence[Call], expected: Sequence[Expected], parameters: dict[str, Any], match: str
 ) -> tuple[str, str] | None:
-    """None where the calls are right, else (error type, one sentence that never holds a wanted value).
+    """None where the calls are right, else (error type, one sentence that never has an expected value in it).
 
     `parameters` is tool name -> JSON schema of its parameters, of the tools that were offered.
     """
-    if not wanted:
+    if not expected:
         return ("extra_call", "No tool was to be called, and one was.") if calls else None
     if not calls:
         return "no_call", "No tool call was found."
     for call in calls:
         if call.name not in parameters:
             return "wrong_tool", f"A tool{_quoted(call.name)} isn't among the tools that were offered."
-    if len(calls) != len(wanted):
-        if len(calls) > len(wanted):
+    if len(calls) != len(expected):
+        if len(calls) > len(expected):
             return "extra_call", "There are more calls than the request asks for."
         return "wrong_count", "There are fewer calls than the request asks for."
-    extra = Counter(call.name for call in calls) - Counter(call.name for call in wanted)
+    extra = Counter(call.name for call in calls) - Counter(call.name for call in expected)
     if extra:
         return "wrong_tool", f"The tool{_quoted(next(iter(extra)))} isn't the right one here."
-    wrong = [[differences(c, w, parameters.get(c.name), match) for w in wanted] for c in calls]
+    wrong = [[differences(c, w, parameters.get(c.name), match) for w in expected] for c in calls]
     unpaired = _unpaired(wrong)
     if unpaired is None:
         return None
-    error_type, argument = min((found for found in wrong[unpaired] if found), key=_cost)[0]
+    error_type, argument = min((errors for errors in wrong[unpaired] if errors), key=_cost)[0]
     return error_type, _sentence(error_type, calls[unpaired].name, argument)
 
 
-def differences(call: Call, wanted: Wanted, schema: Any, match: str) -> list[tuple[str, str]]:
-    """What is wrong with `call` as an answer to `wanted`: (error type, argument) pairs, none where it is right."""
-    if call.name != wanted.name:
+def differences(call: Call, expected: Expected, schema: Any, match: str) -> list[tuple[str, str]]:
+    """What is wrong with `call` where `expected` is right: (error type, argument) pairs, none where nothing is."""
+    if call.name != expected.name:
         return [("wrong_tool", "")]
-    found = [("unknown_argument", name) for name in call.arguments if name not in wanted.accepted]
+    errors = [("unknown_argument", name) for name in call.arguments if name not in expected.accepted]
     required = schema.get("required") if isinstance(schema, dict) else None
-    for name, values in wanted.accepted.items():
+    for name, values in expected.accepted.items():
         own = property_schema(schema, name)
         if name in call.arguments:
             if not accepts(call.arguments[name], values, own, match):
-                found.append(("wrong_value", name))
+                errors.append(("wrong_value", name))
         elif match == "exact" or "" not in values or (isinstance(required, list) and name in required):
-            found.append(("missing_argument", name))
-    return found
+            errors.append(("missing_argument", name))
+    return errors
 
 
 def accepts(value: Any, accepted: Sequence[Any], schema: Any, match: str) -> bool:
@@ -104,21 +104,21 @@ def _fits(value: Any, one: Any, schema: Any) -> bool:
     return same(value, one, schema, fold=True)
 
 
-def first_accepted(wanted: Wanted, schema: Any) -> Call:
+def first_accepted(expected: Expected, schema: Any) -> Call:
     """One right call: the first accepted value of each argument, and none where it may be left out."""
     required = schema.get("required") if isinstance(schema, dict) else None
     kept = {
-        name: values for name, values in wanted.accepted.items()
+        name: values for name, values in expected.accepted.items()
         if "" not in values or (isinstance(required, list) and name in required)
     }
-    return Call(wanted.name, {name: _first(values) for name, values in kept.items()})
+    return Call(expected.name, {name: _first(values) for name, values in kept.items()})
 
 
-def verdict(found: tuple[str, str] | None, answer: str | None) -> Verdict:
-    """The verdict that goes with what `judge_calls` found."""
-    if found is None:
+def verdict(error: tuple[str, str] | None, answer: str | None) -> Verdict:
+    """The verdict for the error that `judge_calls` returned; None: a pass."""
+    if error is None:
         return Verdict(True, 1.0, None, "The tool calls are right.", answer)
-    return Verdict(False, 0.0, found[0], found[1], answer)
+    return Verdict(False, 0.0, error[0], error[1], answer)
 
 
 def _listed(values: Any) -> list[Any]:
@@ -140,16 +140,16 @@ def _plain(value: Any) -> Any:
 def _unpaired(wrong: Sequence[Sequence[list[tuple[str, str]]]]) -> int | None:
     """The first call that finds no partner of its own, or None: a bipartite matching by augmenting paths.
 
-    `wrong` is (calls, wanted); a pair fits where it is empty.
+    `wrong` is (calls, expected); a pair fits where it is empty.
     """
-    partner: dict[int, int] = {}  # wanted -> call
+    partner: dict[int, int] = {}  # expected -> call
     for call in range(len(wrong)):
-        reached: dict[int, int] = {}  # wanted -> the call that it was reached from
+        reached: dict[int, int] = {}  # expected -> the call that it was reached from
         front, end = [call], None
         while front and end is None:
             here = front.pop()
-            for other, found in enumerate(wrong[here]):
-                if not found and other not in reached:
+            for other, errors in enumerate(wrong[here]):
+                if not errors and other not in reached:
                     reached[other] = here
                     if other not in partner:
                         end = other
@@ -165,8 +165,8 @@ def _unpaired(wrong: Sequence[Sequence[list[tuple[str, str]]]]) -> int | None:
     return None
 
 
-def _cost(found: list[tuple[str, str]]) -> tuple[bool, int]:
-    return found[0][0] == "wrong_tool", len(found)
+def _cost(errors: list[tuple[str, str]]) -> tuple[bool, int]:
+    return errors[0][0] == "wrong_tool", len(errors)
 
 
 def _quoted(name: str) -> str:
@@ -176,7 +176,7 @@ def _quoted(name: str) -> str:
 
 def _sentence(error_type: str, tool: str, argument: str) -> str:
     call = f"The call of{_quoted(tool)}" if _quoted(tool) else "A call"
-    if error_type == "missing_argument":  # the model didn't write its name, so it isn't told
+    if error_type == "missing_argument":  # the model didn't write its name, so feedback doesn't either
         return f"{call} lacks an argument."
     if error_type == "unknown_argument":
         return f"{call} has an argument{_quoted(argument)} that it shouldn't have."

@@ -6,7 +6,7 @@
 - any: bare JSON, an object or a list, alone or in one ```json fence.
 
 A leading `<think>…</think>` isn't read. Around a tagged form other text may stand; around JSON without a tag it may
-not. Text that holds nothing like a call is no call. Refused, never repaired: whatever isn't strict JSON
+not. Text with nothing like a call in it makes no call. Refused, never repaired: whatever isn't strict JSON
 (`strict_json.py`), a call with other keys than these (but for an `id` and `"type": "function"`, which models echo),
 arguments that aren't an object, a tag that is never closed.
 """
@@ -39,7 +39,7 @@ class Call:
 
 
 def read_calls(text: str) -> list[Call]:
-    """The calls in `text`, in order; none where it holds nothing like a call. Raises Refused: meant, but unreadable."""
+    """The calls in `text`, in order; none where nothing in it is like a call. Raises Refused: meant, but unreadable."""
     thinking = _THINKING.match(text)
     if thinking:
         text = text[thinking.end():]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rrr_cli.records import Message, Problem, content_id
-from rrr_cli.tasks.function_calling.match import Wanted, first_accepted, wanted_exactly
+from rrr_cli.tasks.function_calling.match import Expected, exactly, first_accepted
 from rrr_cli.tasks.function_calling.parse import Call
 
 NAME = "function_calling"
@@ -27,14 +27,14 @@ WORDS: Mapping[str, str] = {
 }
 
 
-def gold(problem: Problem) -> tuple[str, list[Wanted], dict[str, Any]]:
-    """The rule, the wanted calls, and tool name -> JSON schema of its parameters."""
+def gold(problem: Problem) -> tuple[str, list[Expected], dict[str, Any]]:
+    """The rule, the expected calls, and tool name -> JSON schema of its parameters."""
     metadata = json.loads(problem.metadata)
     if metadata["match"] == "bfcl":
-        wanted = [Wanted(name, accepted) for name, accepted in metadata["accepted"]]
+        expected = [Expected(name, accepted) for name, accepted in metadata["accepted"]]
     else:
-        wanted = [wanted_exactly(Call(**call)) for call in json.loads(problem.reference)]
-    return metadata["match"], wanted, parameters_of(json.loads(problem.tools or "[]"))
+        expected = [exactly(Call(**call)) for call in json.loads(problem.reference)]
+    return metadata["match"], expected, parameters_of(json.loads(problem.tools or "[]"))
 
 
 def parameters_of(tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -43,13 +43,13 @@ def parameters_of(tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def make_problem(
-    prompt: Sequence[Message], tools: Sequence[dict[str, Any]], wanted: Sequence[Call] | Sequence[Wanted], split: str,
-    source: str,
+    prompt: Sequence[Message], tools: Sequence[dict[str, Any]], expected: Sequence[Call] | Sequence[Expected],
+    split: str, source: str,
 ) -> Problem:
-    """The row of one problem. `wanted` is calls, matched exactly, or `Wanted`s, matched as BFCL does."""
+    """The row of one problem. `expected` is calls, matched exactly, or `Expected`s, matched as BFCL does."""
     parameters = parameters_of(tools)
-    accepted = [one for one in wanted if isinstance(one, Wanted)]
-    calls = [one if isinstance(one, Call) else first_accepted(one, parameters.get(one.name)) for one in wanted]
+    accepted = [one for one in expected if isinstance(one, Expected)]
+    calls = [one if isinstance(one, Call) else first_accepted(one, parameters.get(one.name)) for one in expected]
     reference = [{"name": call.name, "arguments": call.arguments} for call in calls]
     metadata: dict[str, Any] = {"match": "exact" if calls else "none"}
     if accepted:

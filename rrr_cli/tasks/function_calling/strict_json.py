@@ -142,10 +142,10 @@ def _constant(name: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    value = dict(pairs)
+    if len(value) < len(pairs):
         raise Refused("a key occurs twice in one object")
-    return found
+    return value
 
 
 _DECODER = json.JSONDecoder(

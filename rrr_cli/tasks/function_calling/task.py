@@ -56,25 +56,25 @@ class FunctionCalling:
     def verify(self, problem: Problem, transcript: Sequence[Message]) -> Verdict:
         """Judge the last assistant turn. Total and pure."""
         text = last_reply(transcript)
-        match, wanted, parameters = gold(problem)
+        match, expected, parameters = gold(problem)
         try:
             calls = read_calls(text)
         except Refused as refused:
             return verdict(("format", f"The tool calls can't be read: {refused}."), None)
-        if not wanted and not text.strip():
+        if not expected and not text.strip():
             return verdict(("format", "The answer is empty."), None)
         answer = json.dumps([{"name": call.name, "arguments": call.arguments} for call in calls])
-        return verdict(judge_calls(calls, wanted, parameters, match), answer)
+        return verdict(judge_calls(calls, expected, parameters, match), answer)
 
     def right_turns(self, problem: Problem) -> list[str]:
-        """The reference's calls in <tool_call> tags, or plain words where no call is wanted."""
+        """The reference's calls in <tool_call> tags, or plain words where no call is right."""
         calls = [Call(**call) for call in json.loads(problem.reference)]
         return [write_calls(calls) or "None of the tools can do that."]
 
     def leaks(self, problem: Problem, text: str) -> bool:
-        """Whether each wanted call stands in `text` as JSON, in any form and whatever stands around it."""
-        match, wanted, parameters = gold(problem)
-        found = list(calls_within(text)) if wanted else []
-        return bool(wanted) and all(
-            any(not differences(call, one, parameters.get(one.name), match) for call in found) for one in wanted
+        """Whether each expected call stands in `text` as JSON, in any form and whatever stands around it."""
+        match, expected, parameters = gold(problem)
+        calls = list(calls_within(text)) if expected else []
+        return bool(expected) and all(
+            any(not differences(call, one, parameters.get(one.name), match) for call in calls) for one in expected
         )

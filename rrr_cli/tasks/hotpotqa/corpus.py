@@ -1,8 +1,8 @@
 """The pages that HotpotQA's actions read, in memory: Search finds one by its title or by BM25, Lookup reads on in it.
 
-Nothing is read from disk or written here. The index (bm25s, pure numpy; extra `qa`) is built at a corpus's first
-search by words, once, and a search is remembered with its result: replaying a transcript costs next to nothing. A
-corpus of millions of pages would need an index on disk; that isn't done here.
+Nothing is read from disk or written here. The index (bm25s, pure numpy; extra `qa`) is built at a corpus's first search
+by words, once, and a search is remembered with its result: replaying a transcript costs next to nothing. A corpus of
+millions of pages would need an index on disk; that isn't done here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-from rrr_cli.tasks.hotpotqa.problem import WORDS
 from rrr_cli.text import safe_text
 
 SHOWN = 5  # sentences that a search shows, as ReAct's environment
@@ -38,10 +37,11 @@ class Page:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The page that a search leads to, or None, and what the environment says."""
+    """The page that a search leads to, or None, then with the titles that are spelt alike."""
 
     page: Page | None
-    observation: str
+    named: bool = False  # by its title, in the query
+    similar: tuple[str, ...] = ()
 
 
 class Corpus:
@@ -70,12 +70,9 @@ class Corpus:
         query = query[:MAX_QUERY]
         page = self._by_title.get(fold(query))
         if page is not None:
-            return SearchResult(page, " ".join(page.sentences[:SHOWN]))
+            return SearchResult(page, named=True)
         page = self._best(query)
-        if page is not None:
-            return SearchResult(page, f"[{page.title}] {' '.join(page.sentences[:SHOWN])}")
-        similar = ", ".join(self._similar(query))
-        return SearchResult(None, WORDS["not_found"].format(query=one_line(query), similar=similar))
+        return SearchResult(page) if page is not None else SearchResult(None, similar=tuple(self._similar(query)))
 
     def _best(self, query: str) -> Page | None:
         words = _words([query])[0]
@@ -111,13 +108,10 @@ class Corpus:
         return titles
 
 
-def lookup(page: Page, keyword: str, before: int) -> str:
-    """What the environment says to Lookup of `keyword`, asked `before` times in a row already on this page."""
+def matches(page: Page, keyword: str) -> list[str]:
+    """The page's sentences that Lookup of `keyword` shows, one after the other."""
     folded = fold(keyword[:MAX_QUERY])
-    matches = [sentence for sentence in page.sentences if folded in fold(sentence)] if folded else []
-    if before >= len(matches):
-        return WORDS["no_more"]
-    return WORDS["result"].format(number=before + 1, count=len(matches), sentence=matches[before])
+    return [sentence for sentence in page.sentences if folded in fold(sentence)] if folded else []
 
 
 def sentences_of(text: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ row and column; nothing is skipped in silence. The whole corpus is read before t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem, content_id
 from rrr_cli.tasks.hotpotqa.corpus import Corpus, Page, one_line, sentences_of
 from rrr_cli.tasks.hotpotqa.parse import action_of
-from rrr_cli.tasks.hotpotqa.problem import MAX_ANSWER, MAX_TURNS, make_problem
+from rrr_cli.tasks.hotpotqa.problem import MAX_ANSWER, MAX_TURNS, WORDS, make_problem
 from rrr_cli.tasks.rows import SUFFIXES, check_source, read_rows, shown
 from rrr_cli.tasks.splits import split_in, split_of
 
@@ -73,7 +73,7 @@ def _read_corpus(files: Sources, stamps: tuple[tuple[int, int], ...]) -> Corpus:
     return corpus
 
 
-def problems(data: str, split: str) -> Iterator[Problem]:
+def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
     questions, corpus = sources(data)[0], corpus_of(data).fingerprint
     split_by_question: dict[str, str] = {}
@@ -90,7 +90,7 @@ def problems(data: str, split: str) -> Iterator[Problem]:
         kind = row.get("type") if row.get("type") in ("bridge", "comparison") else "question"
         titles = _supporting_titles(row, place)[: MAX_TURNS - 1]
         steps = [(title, f"Search[{title}]") for title in titles]
-        problem = make_problem(question, answer, steps, split, f"data-{kind}", corpus)
+        problem = make_problem(question, answer, steps, split, f"data-{kind}", corpus, words)
         if problem.problem_id not in seen:
             seen.add(problem.problem_id)
             yield problem
@@ -100,11 +100,11 @@ def problems(data: str, split: str) -> Iterator[Problem]:
 
 
 def _file_in(folder: Path, name: str) -> str:
-    found = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
-    if len(found) != 1:
-        what = f"{' and '.join(path.name for path in found)}; keep one" if found else f"no {name}.jsonl"
+    files = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
+    if len(files) != 1:
+        what = f"{' and '.join(path.name for path in files)}; keep one" if files else f"no {name}.jsonl"
         raise RrrError(f"--data {folder}: it holds {what} (the endings are {', '.join(SUFFIXES)})", BAD_INPUT)
-    return str(found[0])
+    return str(files[0])
 
 
 def _context_pages(questions: str) -> Iterator[Page]:

@@ -37,7 +37,8 @@ WORDS: Mapping[str, str] = {
 
 
 def make_problem(
-    question: str, answer: str, steps: Sequence[tuple[str, str]], split: str, difficulty: str, corpus: str
+    question: str, answer: str, steps: Sequence[tuple[str, str]], split: str, difficulty: str, corpus: str,
+    words: Mapping[str, str] = WORDS,
 ) -> Problem:
     """The row of one problem.
 
@@ -49,7 +50,7 @@ def make_problem(
         task=NAME,
         split=split,
         difficulty=difficulty,
-        prompt=[Message("user", WORDS["prompt"].format(turns=MAX_TURNS, question=question))],
+        prompt=[Message("user", words["prompt"].format(turns=MAX_TURNS, question=question))],
         tools=None,
         reference=json.dumps(answer),
         metadata=json.dumps({"corpus": corpus, "steps": [list(step) for step in steps]}),

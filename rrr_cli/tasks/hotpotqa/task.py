@@ -22,7 +22,7 @@ from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.extras import require
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.base import Verdict
-from rrr_cli.tasks.hotpotqa.corpus import Corpus, Page, fold, lookup
+from rrr_cli.tasks.hotpotqa.corpus import MAX_QUERY, SHOWN, Corpus, Page, SearchResult, fold, matches, one_line
 from rrr_cli.tasks.hotpotqa.data import check, corpus_of
 from rrr_cli.tasks.hotpotqa.data import problems as data_problems
 from rrr_cli.tasks.hotpotqa.generate import problems as generated_problems
@@ -65,12 +65,14 @@ class HotpotQA:
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"; the generator gives 1,200 and 500 (easy), 4,000 and 1,000."""
         check_split(self.name, split)
-        return generated_problems(self.level, split) if self.data is None else data_problems(self.data, split)
+        if self.data is None:
+            return generated_problems(self.level, split, self.words)
+        return data_problems(self.data, split, self.words)
 
     def observe(self, problem: Problem, transcript: Sequence[Message]) -> Message | None:
         """What the last action shows; None after Finish and after the last turn.
 
-        Raises RrrError (exit 3): the problem was made with other pages than this task has.
+        Raises RrrError (exit 3): the problem belongs to other pages than this task's.
         """
         corpus = self.corpus()
         if json.loads(problem.metadata)["corpus"] != corpus.fingerprint:
@@ -79,8 +81,8 @@ class HotpotQA:
         turns = _turns(transcript)
         if not 0 < len(turns) < self.max_turns:
             return None
-        answer = _last_observation(corpus, turns)
-        return None if answer is None else Message("user", WORDS["observation"].format(told=answer))
+        answer = _last_observation(corpus, turns, self.words)
+        return None if answer is None else Message("user", self.words["observation"].format(told=answer))
 
     def verify(self, problem: Problem, transcript: Sequence[Message]) -> Verdict:
         """Judge the first Finish within the turns. Total and pure."""
@@ -116,7 +118,7 @@ def _turns(transcript: Sequence[Message]) -> list[str]:
     return [m.content for m in transcript if m.role == "assistant"]
 
 
-def _last_observation(corpus: Corpus, turns: Sequence[str]) -> str | None:
+def _last_observation(corpus: Corpus, turns: Sequence[str], words: Mapping[str, str]) -> str | None:
     """What the environment says to the last of `turns`; None once one of them is Finish."""
     page: Page | None = None
     keyword, asked, answer = "", 0, ""
@@ -126,16 +128,32 @@ def _last_observation(corpus: Corpus, turns: Sequence[str]) -> str | None:
             return None
         if name == "search":
             result = corpus.search(argument)
-            answer = result.observation
+            answer = _seen(result, argument, words)
             if result.page is not None:
                 page, asked = result.page, 0
         elif name == "lookup" and page is not None:
             asked = asked if fold(argument) == keyword else 0
-            keyword, answer = fold(argument), lookup(page, argument, asked)
+            keyword, answer = fold(argument), _looked_up(page, argument, asked, words)
             asked += 1
         else:
-            answer = WORDS["no_page" if name else "invalid"]
+            answer = words["no_page" if name else "invalid"]
     return answer
+
+
+def _seen(result: SearchResult, query: str, words: Mapping[str, str]) -> str:
+    """What a search shows: the first sentences of the page, after its title where the query isn't the title."""
+    if result.page is None:
+        return words["not_found"].format(query=one_line(query[:MAX_QUERY]), similar=", ".join(result.similar))
+    sentences = " ".join(result.page.sentences[:SHOWN])
+    return sentences if result.named else f"[{result.page.title}] {sentences}"
+
+
+def _looked_up(page: Page, keyword: str, before: int, words: Mapping[str, str]) -> str:
+    """What Lookup of `keyword` shows, asked `before` times in a row already on this page."""
+    sentences = matches(page, keyword)
+    if before >= len(sentences):
+        return words["no_more"]
+    return words["result"].format(number=before + 1, count=len(sentences), sentence=sentences[before])
 
 
 def _bare_words(text: str) -> list[str]:

@@ -1,9 +1,9 @@
-"""The made-up pages that HotpotQA's generated questions are about: people, films, towns and companies.
+"""The invented pages that HotpotQA's generated questions are about: people, films, towns and companies.
 
-Level `easy`: 240 pages of two sentences, in a language of some 190 words (questions and turns included) that a
+Level `easy`: 240 pages of two sentences, in a language of about 190 words (questions and turns included) that a
 word-level model of under a million parameters can learn. Level `synthetic`: 1,730 pages of two to nine sentences, most
-of them beside the point, so that some facts stand past what a search shows and need Lookup. The pages of a level come
-from a fixed seed. Nothing is read or written.
+of them irrelevant, so that some facts stand past what a search shows and need Lookup. The pages of a level come from a
+fixed seed. Nothing is read or written.
 """
 
 from __future__ import annotations
@@ -93,21 +93,21 @@ class World:
 
     titles: dict[str, list[str]]  # kind -> titles
     facts: dict[str, dict[str, str]] = field(default_factory=dict)  # title -> relation -> value
-    relations: frozenset[str] = frozenset()  # only for asking whether it holds one: its order is no order
+    relations: frozenset[str] = frozenset()  # a set: to ask whether a relation is in it, never to iterate
     corpus: Corpus = field(default_factory=lambda: Corpus(()))
     steps: dict[tuple[str, str], list[tuple[str, str]]] = field(default_factory=dict)  # (title, relation) -> reading it
 
 
 @cache
 def world(level: str) -> World:
-    """The world of a level, made once a process."""
+    """The world of a level, generated once a process."""
     random = Random(f"hotpotqa/{level}")
     easy = level == "easy"
     names = _names(random, 28 if easy else 360)
     rivers, countries, names = (names[:6], names[6:12], names[12:]) if easy else (names[:40], names[40:60], names[60:])
-    made = World(_easy_titles(names) if easy else _synthetic_titles(random, names))
+    setting = World(_easy_titles(names) if easy else _synthetic_titles(random, names))
     years = range(1901, 1931) if easy else range(1800, 2000)
-    people, towns = made.titles["person"], made.titles["town"]
+    people, towns = setting.titles["person"], setting.titles["town"]
     values: dict[str, Callable[[], str]] = {
         "job": lambda: random.choice(JOBS), "birthplace": lambda: random.choice(towns),
         "birthyear": lambda: str(random.choice(years)), "made": lambda: str(random.choice(years)),
@@ -120,23 +120,23 @@ def world(level: str) -> World:
             "population": lambda: str(random.randrange(1_000, 900_000)), "founder": lambda: random.choice(people),
             "seat": lambda: random.choice(towns), "product": lambda: random.choice(PRODUCTS),
         }
-    made.relations = frozenset(values)
+    setting.relations = frozenset(values)
     pages = []
-    for kind, titles in made.titles.items():
+    for kind, titles in setting.titles.items():
         for title in titles:
             said = [s for s in SENTENCES[kind] if all(relation in values for relation in s[1])]
             facts = {relation: values[relation]() for _, relations in said for relation in relations}
-            made.facts[title] = facts
+            setting.facts[title] = facts
             lines = [(text.format(x=title, **facts), relations) for text, relations in said]
             if not easy:
-                lines += [(line, ()) for line in _asides(random, kind, title, made.titles)]
+                lines += [(line, ()) for line in _asides(random, kind, title, setting.titles)]
                 lines[1:] = random.sample(lines[1:], len(lines) - 1)
             pages.append(Page(title, tuple(line for line, _ in lines)))
             for place, (_, relations) in enumerate(lines):
                 for relation in relations:
-                    made.steps[title, relation] = _reading(title, relation, place)
-    made.corpus = Corpus(pages)
-    return made
+                    setting.steps[title, relation] = _reading(title, relation, place)
+    setting.corpus = Corpus(pages)
+    return setting
 
 
 # Names ---------------------------------------------------------------------------------------------------------------
@@ -144,10 +144,10 @@ def world(level: str) -> World:
 
 def _names(random: Random, count: int) -> list[str]:
     """`count` names of syllables, none twice."""
-    found: dict[str, None] = {}
-    while len(found) < count:
-        found[random.choice(STARTS) + random.choice(MIDDLES) + random.choice(ENDS)] = None
-    return list(found)
+    names: dict[str, None] = {}
+    while len(names) < count:
+        names[random.choice(STARTS) + random.choice(MIDDLES) + random.choice(ENDS)] = None
+    return list(names)
 
 
 def _easy_titles(names: list[str]) -> dict[str, list[str]]:

@@ -3,8 +3,8 @@
 A file (.jsonl, .jsonl.gz, .json, .parquet) holds a game a row, as `simulator.py` describes it: `goal` with `kind`
 (place, light, clean, heat, cool, two), `object` and `target`, both types; and if you like its `text`; `receptacles`, a
 list of `name` ("cabinet 3"), `openable` (true: it starts closed) and `contents` (["apple 1"]). Optional: `accepts`
-({"fridge": ["apple"]}: what may be put where) and `split` (train or test); without it what the player is told at the
-start decides, one in 5 is for test. A game that occurs twice is given once.
+({"fridge": ["apple"]}: what may be put where) and `split` (train or test); without it what the player sees at the start
+decides, one in 5 is for test. A game that occurs twice is given once.
 
 A scene is ALFWorld's `initial_state.pddl` (or .pddl.gz), or a folder where such files lie, however deep. Scenes under
 valid_seen, valid_unseen, test_seen or test_unseen are for test, all others for train. A thing in two receptacles is in
@@ -20,14 +20,14 @@ import gzip
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.records import Problem
 from rrr_cli.tasks.household.expert import plan
-from rrr_cli.tasks.household.problem import MAX_TURNS, TEST_SHARE, game_key, make_problem, split_key
+from rrr_cli.tasks.household.problem import MAX_TURNS, TEST_SHARE, WORDS, game_key, make_problem, split_key
 from rrr_cli.tasks.household.simulator import KINDS, LAMPS, NAME, House
 from rrr_cli.tasks.rows import SUFFIXES, read_rows, shown
 from rrr_cli.tasks.splits import split_in, split_of
@@ -48,7 +48,7 @@ def check(data: str) -> None:
         raise RrrError(f"--data {data}: unknown kind of file; it should end in {known}", USAGE)
 
 
-def problems(data: str, split: str) -> Iterator[Problem]:
+def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """The problems of `split` in the order of the data. Raises RrrError (exit 3): a bad row, or none of `split`."""
     split_by_key: dict[str, str] = {}
     scenes = Path(data).is_dir() or data.endswith(PDDL)
@@ -56,7 +56,7 @@ def problems(data: str, split: str) -> Iterator[Problem]:
         key = game_key(game)
         of = given or split_of(split_key(game), TEST_SHARE)
         if key not in split_by_key and of == split:
-            yield make_problem(game, plan_of(game, place), split, "data")
+            yield make_problem(game, plan_of(game, place), split, "data", words)
         if split_by_key.setdefault(key, of) != of:
             raise RrrError(f"{place}: the game stands in both splits; keep it in one", BAD_INPUT)
     if split not in split_by_key.values():
@@ -77,8 +77,8 @@ def plan_of(game: dict[str, Any], place: str) -> list[str]:
     return commands
 
 
-def _wrong(place: str, column: str, found: Any, wanted: str) -> RrrError:
-    return RrrError(f"{place}, column {column}: found {shown(found)}, wanted {wanted}", BAD_INPUT)
+def _wrong(place: str, column: str, value: Any, expected: str) -> RrrError:
+    return RrrError(f"{place}, column {column}: found {shown(value)}, wanted {expected}", BAD_INPUT)
 
 
 # A file of games -----------------------------------------------------------------------------------------------------
@@ -116,12 +116,12 @@ def _worded(kind: str, thing: str, target: str, text: str | None = None) -> dict
 
 def _receptacles(row: dict[str, Any], place: str) -> list[dict[str, Any]]:
     rows = row.get("receptacles")
-    wanted = "a list of objects with name, openable and contents"
+    expected = "a list of objects with name, openable and contents"
     if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) for r in rows):
-        raise _wrong(place, "receptacles", rows, wanted)
+        raise _wrong(place, "receptacles", rows, expected)
     for r in rows:
         if not _is_list([r.get("name")], NAME) or not isinstance(r.get("openable"), bool):
-            raise _wrong(place, "receptacles", r, f'{wanted}; a name such as "cabinet 3", openable true or false')
+            raise _wrong(place, "receptacles", r, f'{expected}; a name such as "cabinet 3", openable true or false')
         if not _is_list(r.get("contents"), NAME):
             raise _wrong(place, f"receptacles.{r['name']}.contents", r.get("contents"), 'a list such as ["apple 1"]')
     names = [name for r in rows for name in (r["name"], *r["contents"])]

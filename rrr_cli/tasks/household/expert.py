@@ -21,9 +21,9 @@ def plan(game: dict[str, Any]) -> list[str]:
 
 def _ways(game: dict[str, Any]) -> Iterator[list[tuple[str, str]]]:
     """Every order of steps worth trying: ("take", object), ("use", lamp), (verb, appliance), ("put", receptacle)."""
-    kind, wanted, target = game["goal"]["kind"], game["goal"]["object"], game["goal"]["target"]
+    kind, object_type, target = game["goal"]["kind"], game["goal"]["object"], game["goal"]["target"]
     where = {thing: r["name"] for r in game["receptacles"] for thing in r["contents"]}
-    things = [thing for thing in where if kind_of(thing) == wanted]
+    things = [thing for thing in where if kind_of(thing) == object_type]
     if kind == "light":
         yield from ([("take", o), ("use", lamp)] for o in things for lamp in where if kind_of(lamp) == target)
         return

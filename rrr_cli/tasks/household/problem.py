@@ -44,16 +44,18 @@ def game_key(game: dict[str, Any]) -> str:
 
 
 def split_key(game: dict[str, Any]) -> str:
-    """What a player is told of a game at the start, however the goal is worded: games that share it share a split."""
+    """What a player sees of a game at the start, however the goal is worded: games that share it share a split."""
     goal = game["goal"]
     return content_id("household", goal["kind"], goal["object"], goal["target"],
                       sorted(r["name"] for r in game["receptacles"]))
 
 
-def make_problem(game: dict[str, Any], commands: Sequence[str], split: str, source: str) -> Problem:
+def make_problem(
+    game: dict[str, Any], commands: Sequence[str], split: str, source: str, words: Mapping[str, str] = WORDS
+) -> Problem:
     """The row of one game. `commands` are the expert's; `source` is a level, or "data"."""
     goal = game["goal"]
-    text = WORDS["prompt"].format(turns=MAX_TURNS[source], room=House(game).look(), task=goal["text"])
+    text = words["prompt"].format(turns=MAX_TURNS[source], room=House(game).look(), task=goal["text"])
     return Problem(
         problem_id=game_key(game), task=NAME, split=split, difficulty=f"{source}-{goal['kind']}",
         prompt=[Message("user", text)], tools=None, reference=json.dumps(commands), metadata=json.dumps(game),

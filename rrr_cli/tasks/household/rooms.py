@@ -1,8 +1,8 @@
 """What stands in the rooms of `household`, and where things are likely to be: tables only.
 
 Receptacles, things and which may hold which follow ALFRED (arXiv 1912.01734), whose scenes ALFWorld uses. How likely a
-place is, is ours: the weights are what there is to learn about searching. A weight of 0: may be put there, never
-starts there.
+place is, is ours: the weights are what there is to learn about searching. A weight of 0: may be put there, never starts
+there.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ ROOMS: dict[str, dict[str, dict[str, tuple[int, int]]]] = {
                      "toilet": (1, 1), "toiletpaperhanger": (1, 1), "towelholder": (1, 1)},
     },
 }
-#: Level -> room -> things found there.
+#: Level -> room -> the things that may be there.
 _THINGS = {
     "easy": {"kitchen": "apple bread egg potato tomato bowl mug plate spoon",
              "bedroom": "book cd cellphone pen pillow watch"},

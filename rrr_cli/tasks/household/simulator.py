@@ -1,15 +1,15 @@
-"""A household in text, as ALFWorld (arXiv 2010.03768) tells it: go, open, take, heat, put down.
+"""A household in text, in ALFWorld's words (arXiv 2010.03768): go, open, take, heat, put down.
 
 Commands and answers are those of ALFWorld 0.4's grammar (`move O to R`; `put O in/on R` is taken too), without `slice`,
 `help` and things that stand inside other things. An object is at one place: in a receptacle or in the hand. What is in
-a closed receptacle isn't seen; each receptacle stands apart, where ALFWorld may let you reach two from one spot. Seen
-beside the real engine (`--task alfworld`), it also lists things by id, not in the order in which they were put; `look`
-before the first move sees nothing; and only what is held can be examined.
+a closed receptacle isn't seen; each receptacle stands apart, where ALFWorld may let you reach two from one spot. The
+real engine (`--task alfworld`) differs further: it lists things by id, not in the order in which they were put; `look`
+before the first move sees nothing; and only what is in the hand can be examined.
 
 A game: `{"goal": {"kind", "object", "target", "text"}, "receptacles": [{"name", "openable", "contents"}], "accepts"}`.
 The kind is one of `KINDS`, object and target are types ("apple", "fridge"; the target of `light` is a lamp), names have
 numbers ("apple 1"), what is openable starts closed. `accepts`, where given, maps a receptacle's type to the types that
-may be put there; without it `household_rooms.PLACES` rules. Nothing is read or written.
+may be put there; without it `rooms.PLACES` decides. Nothing is read or written.
 """
 
 from __future__ import annotations
@@ -108,13 +108,13 @@ class House:
 
     def done(self) -> bool:
         """Whether the goal is met now."""
-        kind, wanted, target = self.goal["kind"], self.goal["object"], self.goal["target"]
+        kind, object_type, target = self.goal["kind"], self.goal["object"], self.goal["target"]
         if kind == "light":
             lit = self.at is not None and any(kind_of(o) == target for o in self.contents[self.at] if o in self.lit)
-            return lit and self.held is not None and kind_of(self.held) == wanted
-        right = self.treated.get(kind)
+            return lit and self.held is not None and kind_of(self.held) == object_type
+        right, needed = self.treated.get(kind), 2 if kind == "two" else 1
         return any(
-            sum(kind_of(o) == wanted and (right is None or o in right) for o in inside) >= (2 if kind == "two" else 1)
+            sum(kind_of(o) == object_type and (right is None or o in right) for o in inside) >= needed
             for r, inside in self.contents.items() if kind_of(r) == target
         )
 

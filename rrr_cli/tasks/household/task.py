@@ -1,13 +1,13 @@
-"""Household: a task told in text, as in ALFWorld (arXiv 2010.03768), which Re-ReST (arXiv 2406.01495) learns from.
+"""Household: a task played in text, as in ALFWorld (arXiv 2010.03768), which Re-ReST (arXiv 2406.01495) learns from.
 
 The model looks for things in a room, takes, heats, cools, cleans, puts down or reads them under a lamp, one command a
 turn; the room answers in ALFWorld's words (`simulator.py`). Games come from a generator (`generate.py`; levels easy and
 full) or from `data` (`data.py`), where real ALFWorld scenes can be read too.
 
 A turn's command is its last line that begins with `>` or `Action:`, without that mark; where there is none, its last
-line with anything on it. A line of thought (it begins with `think:` or `Thought:`, with or without `>`) is no command;
-a turn of thoughts alone is answered `OK.`, as ReAct does. The episode ends when the goal is met or `max_turns` are used
-up; whatever is said after that is not read.
+line with anything on it. A line of thought (it begins with `think:` or `Thought:`, with or without `>`) isn't a
+command; a turn of thoughts alone is answered `OK.`, as ReAct does. The episode ends when the goal is met or `max_turns`
+are used up; what follows is not read.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class Household:
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"; the generator gives 4,000 and 1,000 at each level."""
         check_split(self.name, split)
-        return generated_problems(self.level, split) if self.data is None else data_problems(self.data, split)
+        if self.data is None:
+            return generated_problems(self.level, split, self.words)
+        return data_problems(self.data, split, self.words)
 
     def verify(self, problem: Problem, transcript: Sequence[Message]) -> Verdict:
         """Play the model's turns from the start: passed as soon as the goal is met. Total and pure."""
@@ -72,20 +74,20 @@ class Household:
         goal = house.goal
         commands: list[str] = []
         turns = idle = 0
-        found = False
+        picked_up = False
         for message in self._turns(transcript):
             turns += 1
             command = command_of(message.content)
             commands += [command] if command else []
             idle += respond(house, command) in (NOTHING, OK)
-            found = found or (house.held is not None and house.held.rpartition(" ")[0] == goal["object"])
+            picked_up = picked_up or (house.held is not None and house.held.rpartition(" ")[0] == goal["object"])
             if house.done():
                 return Verdict(True, 1.0, None, f"The task was completed in {_count(turns, 'turn')}.",
                                "\n".join(commands))
         error = ("no_action" if idle == turns else "stopped_early" if turns < self.max_turns
-                 else "goal_not_met" if found else "not_found")
-        picked = "" if found else f", and no {goal['object']} was picked up"
-        feedback = f"The task was not completed: {_count(turns, 'turn')}, {idle} of them did nothing{picked}."
+                 else "goal_not_met" if picked_up else "not_found")
+        note = "" if picked_up else f", and no {goal['object']} was picked up"
+        feedback = f"The task was not completed: {_count(turns, 'turn')}, {idle} of them did nothing{note}."
         return Verdict(False, 0.0, error, feedback, "\n".join(commands) or None)
 
     def observe(self, problem: Problem, transcript: Sequence[Message]) -> Message | None:
@@ -114,10 +116,10 @@ class Household:
         """Whether the expert's commands all stand in `text` in their order, whatever stands between them."""
         words, start = _spaced(text), 0
         for command in json.loads(problem.reference):
-            found = words.find(_spaced(command), start)
-            if found < 0:
+            position = words.find(_spaced(command), start)
+            if position < 0:
                 return False
-            start = found + len(_spaced(command)) - 1
+            start = position + len(_spaced(command)) - 1
         return True
 
 

@@ -12,7 +12,7 @@ column; nothing is skipped in silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.records import Problem
 from rrr_cli.tasks.layout.boxes import OBJECT_NAME
 from rrr_cli.tasks.layout.generate import place
-from rrr_cli.tasks.layout.problem import SCALE, SPATIAL, Requirement, key_of, make_problem
+from rrr_cli.tasks.layout.problem import SCALE, SPATIAL, WORDS, Requirement, key_of, make_problem
 from rrr_cli.tasks.rows import SUFFIXES, read_rows, shown
 from rrr_cli.tasks.splits import split_in, split_of
 
@@ -38,7 +38,7 @@ def check(data: str) -> None:
         raise RrrError(f"--data {data}: unknown kind of file; it should end in {', '.join(SUFFIXES)}", USAGE)
 
 
-def problems(data: str, split: str) -> Iterator[Problem]:
+def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
     split_by_key: dict[str, str] = {}
     seen: set[str] = set()
@@ -55,7 +55,7 @@ def problems(data: str, split: str) -> Iterator[Problem]:
         if row_split != split:
             continue
         reference = place(requirements)
-        problem = make_problem(caption, requirements, reference, split, f"data-{row['skill']}")
+        problem = make_problem(caption, requirements, reference, split, f"data-{row['skill']}", words)
         if problem.problem_id not in seen:
             seen.add(problem.problem_id)
             yield problem
@@ -66,8 +66,8 @@ def problems(data: str, split: str) -> Iterator[Problem]:
 def _requirements(row: dict[str, Any], where: str) -> list[Requirement]:
     skill, objects, relation = row.get("skill"), row.get("objects"), row.get("relation")
     if skill not in ("object", "count", *RELATIONS):
-        wanted = "object, count, spatial or scale"
-        raise RrrError(f"{where}, column skill: found {shown(skill)}, wanted {wanted}", BAD_INPUT)
+        expected = "object, count, spatial or scale"
+        raise RrrError(f"{where}, column skill: found {shown(skill)}, wanted {expected}", BAD_INPUT)
     nouns = [" ".join(str(name).lower().split()) for name in objects] if isinstance(objects, list) else []
     if not nouns or not all(OBJECT_NAME.fullmatch(noun) for noun in nouns):
         raise RrrError(f"{where}, column objects: found {shown(objects)}, wanted a list of names, in a to z", BAD_INPUT)
@@ -76,8 +76,8 @@ def _requirements(row: dict[str, Any], where: str) -> list[Requirement]:
         if len(nouns) != 2 or len(distinct) != 2:
             raise RrrError(f"{where}, column objects: found {shown(objects)}, wanted two different names", BAD_INPUT)
         if relation not in RELATIONS[skill]:
-            wanted = ", ".join(RELATIONS[skill])
-            raise RrrError(f"{where}, column relation: found {shown(relation)}, wanted {wanted}", BAD_INPUT)
+            expected = ", ".join(RELATIONS[skill])
+            raise RrrError(f"{where}, column relation: found {shown(relation)}, wanted {expected}", BAD_INPUT)
         return [*(Requirement("object", noun) for noun in nouns), Requirement(relation, nouns[0], 1, nouns[1])]
     if len(distinct) > 3 or max(nouns.count(noun) for noun in distinct) > MOST:
         message = f"wanted at most 3 different names and {MOST} of each"

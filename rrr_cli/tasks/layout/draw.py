@@ -45,14 +45,15 @@ def draw_attempt(run: Path, attempt_id: str, output: Path, renderer: str | None 
 
 def svg(boxes: Sequence[Box], caption: str) -> str:
     """The layout as one SVG document, with no script and nothing from outside."""
-    told = textwrap.wrap(safe_text(caption), LINE_LETTERS, max_lines=LINES)
-    above = LINE * len(told) + 1
+    caption_lines = textwrap.wrap(safe_text(caption), LINE_LETTERS, max_lines=LINES)
+    above = LINE * len(caption_lines) + 1
     width, height = SIDE * PIXELS, (SIDE + above) * PIXELS
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 -{above} {SIDE} {SIDE + above}" font-family="sans-serif" font-size="3">',
         f'<rect y="-{above}" width="{SIDE}" height="{SIDE + above}" fill="white"/>',
-        *(f'<text x="1" y="{LINE * (i - len(told)) + 2}">{_escaped(line)}</text>' for i, line in enumerate(told)),
+        *(f'<text x="1" y="{LINE * (i - len(caption_lines)) + 2}">{_escaped(line)}</text>'
+          for i, line in enumerate(caption_lines)),
         f'<rect width="{SIDE}" height="{SIDE}" fill="none" stroke="black" stroke-width="0.3"/>',
     ]
     for box, colour in _coloured(boxes):
@@ -85,20 +86,21 @@ def _attempt(run: Path, attempt_id: str) -> tuple[str, list[Box]]:
     from rrr_cli.store.artifacts import read as rows
 
     ids = [row["attempt_id"] for row in rows(run, "attempts", columns=["attempt_id"])]
-    found = list(rows(run, "attempts", {"attempt_id": [i for i in ids if i.startswith(attempt_id)]}))
-    if len(found) != 1:
-        what = "no attempt" if not found else f"{len(found)} attempts"
+    matches = list(rows(run, "attempts", {"attempt_id": [i for i in ids if i.startswith(attempt_id)]}))
+    if len(matches) != 1:
+        what = "no attempt" if not matches else f"{len(matches)} attempts"
         raise RrrError(f"{safe_text(attempt_id)} begins {what} of {run}; to see some: rrr sql --run {run} "
                        '"select attempt_id from attempts limit 5"', BAD_INPUT)
-    if found[0].task != "layout":
-        raise RrrError(f"attempt {found[0].attempt_id} is of task {found[0].task}; only layout has boxes", BAD_INPUT)
-    problem = next(rows(run, "problems", {"problem_id": found[0].problem_id}), None)
+    [attempt] = matches
+    if attempt.task != "layout":
+        raise RrrError(f"attempt {attempt.attempt_id} is of task {attempt.task}; only layout has boxes", BAD_INPUT)
+    problem = next(rows(run, "problems", {"problem_id": attempt.problem_id}), None)
     caption = json.loads(problem.metadata)["caption"] if problem else ""
-    written = [message.content for message in found[0].transcript if message.role == "assistant"]
+    written = [message.content for message in attempt.transcript if message.role == "assistant"]
     try:
         return caption, read(written[-1] if written else "")
     except Refused as refused:
-        raise RrrError(f"attempt {found[0].attempt_id} can't be drawn. {refused}", BAD_INPUT) from None
+        raise RrrError(f"attempt {attempt.attempt_id} can't be drawn. {refused}", BAD_INPUT) from None
 
 
 def _render(renderer: str, caption: str, boxes: Sequence[Box], output: Path) -> None:

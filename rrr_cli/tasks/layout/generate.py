@@ -1,20 +1,20 @@
-"""Made-up captions of VPEval's four skills, with one layout each, for `layout`.
+"""Generated captions of VPEval's four skills, with one layout each, for `layout`.
 
 Level `easy`: one skill and two nouns a caption, of 30. Level `full`: COCO's 80 nouns and up to three of them a caption,
 with counts, one or two places, and a size. What is asked for is the key of a problem, whatever the wording (a cat to
 the left of a dog is a dog to the right of a cat); it says which split the problem belongs to. Problem n depends on the
-level, the split and n alone, but that what was asked before is drawn again. Even and odd problems take their nouns from
-different halves, so no layout meets two captions in a row. Reads and writes nothing.
+level, the split and n alone, except that what was asked before is drawn again. Even and odd problems take their nouns
+from different halves, so no layout meets two captions in a row. Reads and writes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 
 from rrr_cli.records import Problem
 from rrr_cli.tasks.layout.boxes import SIDE, Box
-from rrr_cli.tasks.layout.problem import SCALE, SPATIAL, Requirement, key_of, make_problem
+from rrr_cli.tasks.layout.problem import SCALE, SPATIAL, WORDS, Requirement, key_of, make_problem
 from rrr_cli.tasks.nouns import plural, with_article
 from rrr_cli.tasks.splits import split_of
 
@@ -40,7 +40,7 @@ STEPS = {"left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1)}
 CELL, SLOT = 33, 15  # hundredths: a third of the picture for each noun, with 2 by 2 places in it
 
 
-def problems(level: str, split: str) -> Iterator[Problem]:
+def problems(level: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """The problems of a level."""
     seen: set[str] = set()
     for number in range(LIMITS[level][split]):
@@ -52,7 +52,7 @@ def problems(level: str, split: str) -> Iterator[Problem]:
             if key not in seen and split_of(key, TEST_SHARE) == split:
                 break
         seen.add(key)
-        yield make_problem(caption, requirements, place(requirements), split, f"{level}-{skill}")
+        yield make_problem(caption, requirements, place(requirements), split, f"{level}-{skill}", words)
 
 
 # Captions ------------------------------------------------------------------------------------------------------------
@@ -63,8 +63,8 @@ def easy_caption(random: Random, nouns: Sequence[str]) -> tuple[str, str, list[R
     one, other = random.sample(nouns, 2)
     skill = random.choice(("object", "count", "spatial", "scale"))
     if skill == "object":
-        caption, some = (f"{with_article(one)} and {with_article(other)}", sorted((one, other)))
-        return skill, caption, [Requirement("object", noun) for noun in some]
+        caption, pair = (f"{with_article(one)} and {with_article(other)}", sorted((one, other)))
+        return skill, caption, [Requirement("object", noun) for noun in pair]
     if skill == "count":
         counts = {one: random.randint(1, 4), other: random.randint(1, 4)}
         caption = f"{_many(one, counts[one])} and {_many(other, counts[other])}"
@@ -89,16 +89,16 @@ def full_caption(random: Random, nouns: Sequence[str]) -> tuple[str, str, list[R
         caption = f"a picture of {named[0]}, {named[1]} and {named[2]}"
         return skill, caption, [Requirement("count", noun, n) for noun, n in zip((a, b, c), counts, strict=True)]
     relation = random.choice(list(SCALE if skill == "scale" else SPATIAL))
-    some = _many(a, count) if count > 1 else with_article(a)
-    wanted = [Requirement("count", a, count) if count > 1 else Requirement("object", a), Requirement("object", b),
+    subject = _many(a, count) if count > 1 else with_article(a)
+    requirements = [Requirement("count", a, count) if count > 1 else Requirement("object", a), Requirement("object", b),
               Requirement(relation, a, 1, b)]
-    caption = _related(some, relation, with_article(b), count)
+    caption = _related(subject, relation, with_article(b), count)
     if skill == "mixed":
         opposite = {"left": "right", "right": "left", "above": "below", "below": "above"}
         second, size = random.choice([r for r in SPATIAL if r != opposite[relation]]), random.choice(list(SCALE))
         caption += f", which is {SPATIAL[second]} {with_article(c)}, and {size_words(size, b, c)}"
-        wanted += [Requirement("object", c), Requirement(second, b, 1, c), Requirement(size, b, 1, c)]
-    return skill, caption, wanted
+        requirements += [Requirement("object", c), Requirement(second, b, 1, c), Requirement(size, b, 1, c)]
+    return skill, caption, requirements
 
 
 def size_words(size: str, one: str, other: str) -> str:
@@ -110,10 +110,10 @@ def _many(noun: str, count: int) -> str:
     return f"{COUNTS[count]} {noun if count == 1 else plural(noun)}"
 
 
-def _related(some: str, relation: str, other: str, count: int) -> str:
+def _related(subject: str, relation: str, other: str, count: int) -> str:
     if relation in SPATIAL:
-        return f"{some} {SPATIAL[relation]} {other}"
-    return f"{some} that {'is' if count == 1 else 'are'} {SCALE[relation]} {other}"
+        return f"{subject} {SPATIAL[relation]} {other}"
+    return f"{subject} that {'is' if count == 1 else 'are'} {SCALE[relation]} {other}"
 
 
 # Layouts -------------------------------------------------------------------------------------------------------------

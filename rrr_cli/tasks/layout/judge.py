@@ -23,12 +23,12 @@ def judge(text: str, requirements: Sequence[Requirement], threshold: float = 1.0
     except Refused as refused:
         return Verdict(False, 0.0, refused.error_type, str(refused), None)
     nouns = dict.fromkeys(noun for one in requirements for noun in (one.noun, one.other) if noun)
-    found = {noun: distinct([b for b in boxes if b.name in spellings(noun)]) for noun in nouns}
+    boxes_by_noun = {noun: distinct([b for b in boxes if b.name in spellings(noun)]) for noun in nouns}
     known = {name for noun in nouns for name in spellings(noun)}
-    unasked = sorted({b.name for b in boxes} - known)
-    unmet = [failure for failure in (failed(one, found) for one in requirements) if failure]
-    unmet += [("wrong_object", f"There should be no {plural(name)} in the picture.") for name in unasked]
-    score = (len(requirements) + len(unasked) - len(unmet)) / (len(requirements) + len(unasked))
+    unrequested = sorted({b.name for b in boxes} - known)
+    unmet = [failure for failure in (failed(one, boxes_by_noun) for one in requirements) if failure]
+    unmet += [("wrong_object", f"There should be no {plural(name)} in the picture.") for name in unrequested]
+    score = (len(requirements) + len(unrequested) - len(unmet)) / (len(requirements) + len(unrequested))
     answer = write(boxes)
     if not unmet:
         return Verdict(True, 1.0, None, "The layout meets the caption.", answer)
@@ -38,7 +38,7 @@ def judge(text: str, requirements: Sequence[Requirement], threshold: float = 1.0
 
 
 def spellings(noun: str) -> tuple[str, ...]:
-    """The names that a box of `noun` may have: a plural is no error."""
+    """The names that a box of `noun` may have: a plural will do."""
     return noun, plural(noun), f"{noun}s"
 
 
@@ -59,20 +59,20 @@ def overlap(a: Box, b: Box) -> float:
     return shared / (a.w * a.h + b.w * b.h - shared)
 
 
-def failed(one: Requirement, found: dict[str, list[Box]]) -> tuple[str, str] | None:
-    """The error type and what is said where a requirement isn't met."""
-    number = len(found[one.noun])
+def failed(one: Requirement, boxes_by_noun: dict[str, list[Box]]) -> tuple[str, str] | None:
+    """The error type and the feedback where a requirement isn't met; None where it is."""
+    number = len(boxes_by_noun[one.noun])
     if one.kind == "object":
-        said = f"There should be {with_article(one.noun)}; none was found."
-        return None if number else ("missing_object", said)
+        feedback = f"There should be {with_article(one.noun)}; none was found."
+        return None if number else ("missing_object", feedback)
     if one.kind == "count":
-        said = f"There should be {counted(one.count, one.noun)}; {number} {'was' if number == 1 else 'were'} found."
-        return None if number == one.count else ("wrong_count", said)
-    pairs = [(a, b) for a in found[one.noun] for b in found[one.other]]
+        feedback = f"There should be {counted(one.count, one.noun)}; {number} {'was' if number == 1 else 'were'} found."
+        return None if number == one.count else ("wrong_count", feedback)
+    pairs = [(a, b) for a in boxes_by_noun[one.noun] for b in boxes_by_noun[one.other]]
     if pairs and all(_holds(one.kind, a, b) for a, b in pairs):
         return None
-    said = f"The {one.noun} should be {(SPATIAL | SCALE)[one.kind]} the {one.other}; it isn't."
-    return ("wrong_relation" if one.kind in SPATIAL else "wrong_scale", said)
+    feedback = f"The {one.noun} should be {(SPATIAL | SCALE)[one.kind]} the {one.other}; it isn't."
+    return ("wrong_relation" if one.kind in SPATIAL else "wrong_scale", feedback)
 
 
 def counted(count: int, noun: str) -> str:

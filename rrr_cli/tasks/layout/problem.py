@@ -61,10 +61,11 @@ def requirements_of(problem: Problem) -> list[Requirement]:
 
 
 def make_problem(
-    caption: str, requirements: Sequence[Requirement], reference: Sequence[Box], split: str, difficulty: str
+    caption: str, requirements: Sequence[Requirement], reference: Sequence[Box], split: str, difficulty: str,
+    words: Mapping[str, str] = WORDS,
 ) -> Problem:
     """The row of one problem."""
-    template = WORDS["prompt_easy" if difficulty.startswith("easy") else "prompt"]
+    template = words["prompt_easy" if difficulty.startswith("easy") else "prompt"]
     metadata = {"caption": caption, "requirements": [asdict(one) for one in requirements]}
     return Problem(
         problem_id=content_id("layout", metadata),

@@ -1,17 +1,17 @@
 """Layouts: plan a picture as boxes, the step of VPGen that a language model makes (Re-ReST's text-to-image task).
 
-The model is shown a caption and writes `<layout>` with entries `name (x, y, w, h)` and `</layout>`: whole hundredths
-of the picture, x and y of the top left corner, width, height (VPGen quantises to 100 bins as well; it writes corners).
-No picture is made. What VPEval asks of a detector's boxes is asked of these: object (it is there), count (so many of
-it), spatial (centres more than 1 hundredth apart on the axis), scale (areas that differ by more than 5 %, or by no more
+The model is shown a caption and writes `<layout>` with entries `name (x, y, w, h)` and `</layout>`: whole hundredths of
+the picture, x and y of the top left corner, width, height (VPGen quantises to 100 bins as well; it writes corners). No
+picture is drawn. What VPEval asks of a detector's boxes is asked of these: object (it is there), count (so many of it),
+spatial (centres more than 1 hundredth apart on the axis), scale (areas that differ by more than 5 %, or by no more
 where the size is to be the same). Left, right, above and below only: in front and behind need depth. A relation holds
-between every two of its objects (VPEval: some two); with one of each, that is the same.
+between every two of its objects (VPEval: between at least two); with one of each, that is the same.
 
-Problems come from a generator (levels easy, full; `generate.py`) or from `data` (`data.py`). The score is the
-share of the caption's requirements that are met, each kind of object that wasn't asked for counting as one that
-isn't; it is a success from `threshold` up: 1.0, unless a subclass says otherwise. Boxes must have a size, lie in the
-picture and not all be the same one; boxes of one name that cover each other (IoU over 0.9) count once. Any layout that
-meets the requirements passes; the reference is one. What stands around the last closed <layout> block is ignored.
+Problems come from a generator (levels easy, full; `generate.py`) or from `data` (`data.py`). The score is the share of
+the caption's requirements that are met, each kind of object that wasn't asked for counting as one that isn't; from
+`threshold` up it is a success: 1.0, unless a subclass says otherwise. Boxes must have a size, lie in the picture and
+not all be the same one; boxes of one name that cover each other (IoU over 0.9) count once. Any layout that meets the
+requirements passes; the reference is one. What stands around the last closed <layout> block is ignored.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class Layout:
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"."""
         check_split(self.name, split)
-        return generated_problems(self.level, split) if self.data is None else data_problems(self.data, split)
+        if self.data is None:
+            return generated_problems(self.level, split, self.words)
+        return data_problems(self.data, split, self.words)
 
     def verify(self, problem: Problem, transcript: Sequence[Message]) -> Verdict:
         """Judge the last assistant turn. Total and pure."""

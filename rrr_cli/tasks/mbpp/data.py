@@ -1,24 +1,24 @@
 """MBPP's problems (arXiv 2108.07732): a local .parquet, .jsonl, .jsonl.gz or .json (a list) file, or the hub's.
 
-A row has `text` (or, in the sanitized set, `prompt`), `code`, and `test_list`, asserts that the prompt shows and the
-verdict is made of. `test_imports` run before the code, `test_setup_code` after it (two of MBPP's build objects of
+A row has `text` (or, in the sanitized set, `prompt`), `code`, and `test_list`, asserts that the prompt shows and that
+decide the verdict. `test_imports` run before the code, `test_setup_code` after it (two of MBPP's build objects of
 classes that the code defines). `challenge_test_list` is left aside, as in the paper's pass rates. Other columns are
 ignored.
 
 Splits: a column `split` says train or test; rows of its validation and prompt belong to neither. Without it MBPP's own
 numbers do: `task_id` 601 to 974 is train, 11 to 510 test; 1 to 10 (the paper's prompt) and 511 to 600 (validation) are
-left out. A row with no such number falls by the hash of its text and tests, one in five into test.
-A problem that occurs twice is given once. A bad row stops the reading with the file, row and column.
+left out. A row with no such number falls by the hash of its text and tests, one in five into test. A problem that
+occurs twice is given once. A bad row stops the reading with the file, row and column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem
-from rrr_cli.tasks.mbpp.problem import MAX_CODE, make_problem, problem_key
+from rrr_cli.tasks.mbpp.problem import MAX_CODE, WORDS, make_problem, problem_key
 from rrr_cli.tasks.mbpp.unit_tests import read_test
 from rrr_cli.tasks.rows import check_source, read_rows, shown
 from rrr_cli.tasks.splits import split_in, split_of
@@ -35,7 +35,7 @@ def check(data: str) -> None:
     check_source(data, HUB_NAME)
 
 
-def problems(data: str, split: str) -> Iterator[Problem]:
+def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
     split_by_key: dict[str, str] = {}
     for number, row in enumerate(read_rows(data, HUB_NAME, COLUMNS, "train+test"), start=1):
@@ -48,7 +48,7 @@ def problems(data: str, split: str) -> Iterator[Problem]:
         key = problem_key(text, tests)
         row_split = split_in(row, place, SPLITS) or _own_split(row, key)
         if key not in split_by_key and row_split == split:
-            yield make_problem(text, code, tests, split, f"data-{len(tests)}", "data", (), imports, setup)
+            yield make_problem(text, code, tests, split, f"data-{len(tests)}", "data", (), imports, setup, words)
         if split_by_key.setdefault(key, row_split) != row_split:
             raise RrrError(f"{place}: the problem stands in two splits; keep it in one", BAD_INPUT)
     if split not in split_by_key.values():
@@ -58,8 +58,8 @@ def problems(data: str, split: str) -> Iterator[Problem]:
 def _text(row: dict[str, Any], column: str, place: str) -> str:
     value = row.get(column)
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_CODE:
-        meant = f"wanted text of at most {MAX_CODE:,} characters"
-        raise RrrError(f"{place}, column {column}: found {shown(value)}, {meant}", BAD_INPUT)
+        expected = f"wanted text of at most {MAX_CODE:,} characters"
+        raise RrrError(f"{place}, column {column}: found {shown(value)}, {expected}", BAD_INPUT)
     return value
 
 

@@ -1,20 +1,20 @@
-"""Small programming problems, made: the task's levels without a data set. For demonstrations; MBPP is harder.
+"""Generated programming problems, small ones: the task's levels without a data set. For demonstrations; MBPP is harder.
 
 `easy`: a function of two arithmetic steps. `hard`: choose, change and combine the items of a list, the words of a text
 or the digits of a number. Tests are computed from the reference; three are shown and nine more decide as well, so that
-the answers of the tests that are shown can't be learnt in place of the function. What a function gives on 40 inputs
-says which split it belongs to, so that no function stands in both in other words.
+the shown answers can't be learnt in place of the function. What a function gives on 40 inputs says which split it
+belongs to, so that no function stands in both in other words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from random import Random
 from typing import Any
 
 from rrr_cli.records import Problem, content_id
-from rrr_cli.tasks.mbpp.problem import make_problem
+from rrr_cli.tasks.mbpp.problem import WORDS, make_problem
 from rrr_cli.tasks.splits import split_of
 
 LIMITS = {"train": 2000, "test": 500}
@@ -71,8 +71,8 @@ VOCABULARY = (
 )
 
 
-def problems(level: str, split: str) -> Iterator[Problem]:
-    """Problem i depends on the level, the split and i alone, but that a problem met before is left out."""
+def problems(level: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
+    """Problem i depends on the level, the split and i alone; one that was drawn before is left out."""
     seen: set[str] = set()
     index = 0
     while len(seen) < LIMITS[split]:
@@ -81,11 +81,12 @@ def problems(level: str, split: str) -> Iterator[Problem]:
         text, code, kind, tests, behaviour = _draw(random, level, split)
         if behaviour not in seen:
             seen.add(behaviour)
-            yield make_problem(text, code, tests[:SHOWN_TESTS], split, f"{level}-{kind}", level, tests[SHOWN_TESTS:])
+            shown, hidden = tests[:SHOWN_TESTS], tests[SHOWN_TESTS:]
+            yield make_problem(text, code, shown, split, f"{level}-{kind}", level, hidden, words=words)
 
 
 def _draw(random: Random, level: str, split: str) -> tuple[str, str, str, list[str], str]:
-    """A problem whose function belongs to `split`, and whose shown tests want different values: its text, reference,
+    """A problem whose function belongs to `split`, and whose shown tests expect different values: its text, reference,
     kind, tests, and the hash of what the function does."""
     while True:
         text, code, kind = _easy(random) if level == "easy" else _hard(random)
@@ -93,12 +94,12 @@ def _draw(random: Random, level: str, split: str) -> tuple[str, str, str, list[s
         exec(code, scope)  # of this file's templates, never of a model
         name = code[len("def "):code.index("(")]
         inputs = _inputs(random, kind, SHOWN_TESTS + HIDDEN_TESTS)
-        wanted = [scope[name](value) for value in inputs]
-        if len({repr(value) for value in wanted[:SHOWN_TESTS]}) < SHOWN_TESTS:
+        expected = [scope[name](value) for value in inputs]
+        if len({repr(value) for value in expected[:SHOWN_TESTS]}) < SHOWN_TESTS:
             continue
         behaviour = content_id("mbpp", kind, [scope[name](value) for value in _probes(kind)])
         if split_of(behaviour, TEST_SHARE) == split:
-            tests = [f"assert {name}({i!r}) == {w!r}" for i, w in zip(inputs, wanted, strict=True)]
+            tests = [f"assert {name}({i!r}) == {w!r}" for i, w in zip(inputs, expected, strict=True)]
             return text, code, kind, tests, behaviour
 
 

@@ -36,13 +36,13 @@ def problem_key(text: str, tests: Sequence[str]) -> str:
 
 def make_problem(
     text: str, code: str, tests: Sequence[str], split: str, difficulty: str, level: str,
-    hidden: Sequence[str] = (), imports: str = "", setup: str = "",
+    hidden: Sequence[str] = (), imports: str = "", setup: str = "", words: Mapping[str, str] = WORDS,
 ) -> Problem:
     """The row of one problem. `imports` run before the code, `setup` after it; `hidden` tests aren't shown."""
     metadata: dict[str, object] = {"tests": list(tests), "hidden": list(hidden), "imports": imports, "setup": setup}
     if os.environ.get(sandbox.UNSAFE_VARIABLE) == "1" and sandbox.kind() == "unsafe":
         metadata["unsafe_exec"] = True  # so that the artifact says so
-    template = WORDS["prompt_easy" if level == "easy" else "prompt"]
+    template = words["prompt_easy" if level == "easy" else "prompt"]
     shown = template.format(text=text.strip(), tests="\n".join(tests))
     return Problem(
         problem_id=problem_key(text, tests), task=NAME, split=split, difficulty=difficulty,

@@ -57,7 +57,9 @@ class Mbpp:
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"; the generator gives 2,000 and 500 at each level."""
         check_split(self.name, split)
-        return generated_problems(self.level, split) if self.data is None else data_problems(self.data, split)
+        if self.data is None:
+            return generated_problems(self.level, split, self.words)
+        return data_problems(self.data, split, self.words)
 
     def settings(self) -> dict[str, str]:
         """What decides a verdict beside the problem: the sandbox. Raises RrrError (exit 4) where there is none."""

@@ -1,10 +1,10 @@
 """A unit test of the form `assert CONDITION`, taken apart so that no object can lie its way through it.
 
-The model's process gives values of expressions as plain data, and the comparison is made here, on that copy: an
-`__eq__` that is always true is never asked. A condition is `a == b` (or another comparison), `math.isclose(a, b, …)`,
-`not`, `and`, `or` of conditions, or else an expression without a comparison that has to be true. A side of it that
-uses only literals, built-ins and the standard library (`set((1, 2))`, `sys.getsizeof("a")`) is worked out without the
-model's code.
+The model's process gives values of expressions as plain data, and they are compared here, on that copy: an `__eq__`
+that is always true is never asked. A condition is `a == b` (or another comparison), `math.isclose(a, b, …)`, `not`,
+`and`, `or` of conditions, or else an expression without a comparison that has to be true. A side of it that uses only
+literals, built-ins and the standard library (`set((1, 2))`, `sys.getsizeof("a")`) is worked out without the model's
+code.
 """
 
 from __future__ import annotations
@@ -174,10 +174,10 @@ def _holds(condition: Condition, values: Sequence[object]) -> bool:
         return not _holds(parts[0], values)
     if condition.kind in ("and", "or"):
         return (all if condition.kind == "and" else any)(_holds(part, values) for part in parts)
-    found: list[Any] = [values[side.index] if isinstance(side, Asked) else side.value for side in parts]
+    operands: list[Any] = [values[side.index] if isinstance(side, Asked) else side.value for side in parts]
     if condition.kind == "isclose":
-        return math.isclose(*found, **dict(condition.tolerances))
+        return math.isclose(*operands, **dict(condition.tolerances))
     if condition.kind == "true":
-        return found[0] is True
-    pairs = zip(condition.operators, found, found[1:], strict=False)
+        return operands[0] is True
+    pairs = zip(condition.operators, operands, operands[1:], strict=False)
     return all(bool(OPERATORS[kind](a, b)) for kind, a, b in pairs)

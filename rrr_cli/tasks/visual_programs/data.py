@@ -4,7 +4,7 @@ Reads `train_sceneGraphs.json` and `train_*questions*.json` for the train split 
 test has no scene graphs); where there is a balanced file of questions, that one alone. A question has `question`,
 `answer`, `imageId` and `semantic`, its list of operations, which becomes the reference program.
 
-GQA says of no attribute which category it is of, and of no name which kind. Both are learned from all questions of the
+GQA says of no attribute which category it is of, and of no name which kind. Both are read off all questions of the
 split: `filter color: red` says that red is a color, `animal (271881)` that thing 271881 may be called an animal.
 
 Left out and counted in a warning on stderr: a question with an operation that the language doesn't have (`choose older`
@@ -18,7 +18,7 @@ import json
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from rrr_cli.tasks.rows import shown
 from rrr_cli.tasks.visual_programs.interpreter import run
 from rrr_cli.tasks.visual_programs.judge import same_answer
 from rrr_cli.tasks.visual_programs.language import Wrong, parse
-from rrr_cli.tasks.visual_programs.problem import make_problem
+from rrr_cli.tasks.visual_programs.problem import WORDS, make_problem
 from rrr_cli.tasks.visual_programs.scene_graphs import SCENE, Lexicon, fold, read_scene
 
 FILES = {"train": "train", "test": "val"}
@@ -43,11 +43,11 @@ class Uncovered(Exception):
 def check(data: str) -> None:
     """Raises RrrError (exit 3) unless `data` is a folder."""
     if not Path(data).is_dir():
-        wanted = "train_sceneGraphs.json and train_balanced_questions.json, and the same of val"
-        raise RrrError(f"--data {data}: there is no such folder; give one with GQA's {wanted}", BAD_INPUT)
+        expected = "train_sceneGraphs.json and train_balanced_questions.json, and the same of val"
+        raise RrrError(f"--data {data}: there is no such folder; give one with GQA's {expected}", BAD_INPUT)
 
 
-def problems(data: str, split: str) -> Iterator[Problem]:
+def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """The problems of `split` in GQA's order. Raises RrrError (exit 3): a file that is missing or can't be read."""
     graphs_file = Path(data) / f"{FILES[split]}_sceneGraphs.json"
     if not graphs_file.is_file():
@@ -76,7 +76,7 @@ def problems(data: str, split: str) -> Iterator[Problem]:
                 kind = question.get("types", {}).get("structural", "gqa")
                 problem = make_problem(
                     question["question"], expression, [(scene, question["answer"])], split, f"data-{kind}",
-                    question["imageId"])
+                    question["imageId"], words)
                 if problem.problem_id not in seen:
                     seen.add(problem.problem_id)
                     yield problem
@@ -93,19 +93,20 @@ def convert(semantic: list[dict[str, Any]], place: str) -> str:
 
     Raises Uncovered; RrrError (exit 3): none, or one that depends on a later one.
     """
-    made: list[str] = []
+    expressions: list[str] = []
     for step in semantic:
-        if any(i >= len(made) for i in step["dependencies"]):
+        if any(i >= len(expressions) for i in step["dependencies"]):
             raise RrrError(f"{place}, semantic: found {shown(step)}, wanted dependencies on earlier steps", BAD_INPUT)
         if re.search(r"[\"\n]", step["argument"]):
             raise Uncovered
         try:
-            made.append(_step(step["operation"], step["argument"], *(made[i] for i in step["dependencies"])))
+            on = (expressions[i] for i in step["dependencies"])
+            expressions.append(_step(step["operation"], step["argument"], *on))
         except (TypeError, ValueError):  # another number of dependencies, or of parts of the argument
             raise Uncovered from None
-    if not made:
+    if not expressions:
         raise RrrError(f"{place}, semantic: found no operation", BAD_INPUT)
-    return made[-1]
+    return expressions[-1]
 
 
 def entries(path: Path) -> Iterator[tuple[str, str]]:
@@ -148,8 +149,8 @@ def _questions(files: list[Path], graphs: dict[str, str]) -> Iterator[tuple[str,
                     raise RrrError(f"{place}: {column} is {shown(row.get(column))}, wanted {kind.__name__}", BAD_INPUT)
             for step in row["semantic"]:
                 if not isinstance(step, dict) or not _is_step(step):
-                    wanted = "operation, argument and dependencies"
-                    raise RrrError(f"{place}, semantic: found {shown(step)}, wanted {wanted}", BAD_INPUT)
+                    expected = "operation, argument and dependencies"
+                    raise RrrError(f"{place}, semantic: found {shown(step)}, wanted {expected}", BAD_INPUT)
             if row["imageId"] not in graphs:
                 raise RrrError(f"{place}: there is no scene graph {shown(row['imageId'])}", BAD_INPUT)
             yield place, row
@@ -191,7 +192,7 @@ def _names(graph: Any) -> dict[str, str]:
 
 
 def _split_ids(argument: str) -> tuple[str, list[str]]:
-    """`apple (271881,271882)` as the name and the ids; `-` is no id."""
+    """`apple (271881,271882)` as the name and the ids; `-` isn't one."""
     match = re.fullmatch(r"(.*?) ?\(([0-9, ]+|-)\)", argument)
     return (match[1], re.findall("[0-9]+", match[2])) if match else (argument, [])
 
@@ -217,8 +218,8 @@ def _step(operation: str, argument: str, *on: str) -> str:
     if verb in ("filter", "verify"):
         (x,) = on
         word = argument.removeprefix("not(").removesuffix(")") if argument.startswith("not(") else argument
-        found = f'{"reject" if argument.startswith("not(") else "filter"}({x}, "{word}")'
-        return f"exists({found})" if verb == "verify" else found
+        expression = f'{"reject" if argument.startswith("not(") else "filter"}({x}, "{word}")'
+        return f"exists({expression})" if verb == "verify" else expression
     if operation == "query":
         (x,) = on
         return f'query({x}, "{argument}")'
@@ -240,9 +241,9 @@ def _relate(called: str, x: str) -> str:
     """`person,wearing,s`: the people that wear x; `shirt,wearing,o`: the shirts that x wears; `_` is any name."""
     name, relation, direction = called.rsplit(",", 2)
     if relation.startswith("same "):
-        found = f'like({x}, "{relation.removeprefix("same ")}")'
+        expression = f'like({x}, "{relation.removeprefix("same ")}")'
     elif direction in ("s", "o"):
-        found = f'{"subjects" if direction == "s" else "objects"}({x}, "{relation}")'
+        expression = f'{"subjects" if direction == "s" else "objects"}({x}, "{relation}")'
     else:
         raise Uncovered
-    return found if name == "_" else f'filter({found}, "{name}")'
+    return expression if name == "_" else f'filter({expression}, "{name}")'

@@ -1,37 +1,37 @@
-"""Made-up questions about made-up pictures, for `visual_programs`: each with a program and 6 pictures to try it on.
+"""Generated questions about generated pictures, for `visual_programs`: each with a program and 6 pictures to try it on.
 
-Level `easy`: one or two functions on objects of some 30 words, a few kinds of question. Level `full`: GQA's five kinds
+Level `easy`: one or two functions on objects of about 30 words, a few kinds of question. Level `full`: GQA's five kinds
 (query, verify, logical, choose, compare), with relations between objects, in the question and in its phrases.
 
 The pictures of a question are drawn about its own words, so that near misses abound. Of those on which the reference
 has an answer, 6 are taken: no answer stands for more than 3 of them, and at least nine in ten mutants of the reference
-(a filter dropped, a relation turned round, and taken for or) are wrong on one of them; where that can't be had, another
-question is asked. So a program that passes on all six means what the question means, or nearly so.
+(a filter dropped, a relation turned round, and taken for or) are wrong on one of them; where there are no such six,
+another question is drawn. So a program that passes on all six means what the question means, or nearly so.
 
 The key of a problem is its program; it says which split the question belongs to, whatever its wording. Problem n
-depends on the level, the split and n alone, but that a program that was drawn before is drawn again. Even and odd
+depends on the level, the split and n alone, except that a program that was drawn before is drawn again. Even and odd
 problems ask about different halves of the nouns: no program is right twice in a row. Reads and writes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
 from rrr_cli.records import Problem, content_id
 from rrr_cli.tasks.nouns import plural, with_article
 from rrr_cli.tasks.splits import split_of
-from rrr_cli.tasks.visual_programs.interpreter import run
+from rrr_cli.tasks.visual_programs.interpreter import prepared
 from rrr_cli.tasks.visual_programs.language import ANY, Call, Expression, Quoted, Wrong, parse, write
-from rrr_cli.tasks.visual_programs.problem import make_problem
+from rrr_cli.tasks.visual_programs.problem import WORDS, make_problem
 from rrr_cli.tasks.visual_programs.scene_graphs import Lexicon, Scene, fold, read_scene
 
 LIMITS = {"easy": {"train": 1500, "test": 500}, "full": {"train": 4000, "test": 1000}}  # problems
 TEST_SHARE = 0.25
 PICTURES = 6
 SURVIVORS = 0.1  # largest share of the mutants that may be right on all pictures
-POOL, TRIES = 40, 150  # pictures to choose from, and draws to get them
+POOL, TRIES = 40, 150  # pictures to choose from, and most draws to get them
 
 ATTRIBUTES = {
     "color": ("black", "blue", "green", "red", "white", "yellow"), "size": ("small", "large"),
@@ -56,21 +56,21 @@ LEXICON = Lexicon(
 Question = tuple[str, str, str]  # kind, words, expression
 
 
-def problems(level: str, split: str) -> Iterator[Problem]:
+def problems(level: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """The problems of a level."""
     seen: set[str] = set()
     ask, nouns = (easy_question, EASY_NOUNS) if level == "easy" else (full_question, NOUNS)
     for number in range(LIMITS[level][split]):
         random = Random(f"visual_programs/{level}/{split}/{number}")
         while True:
-            kind, words, expression = ask(random, nouns[number % 2::2])
+            kind, question, expression = ask(random, nouns[number % 2::2])
             key = content_id("visual program", expression)
             if key not in seen and split_of(key, TEST_SHARE) == split:
                 pictures = pictures_for(random, expression, level)
                 if pictures:
                     break
         seen.add(key)
-        yield make_problem(words, expression, pictures, split, f"{level}-{kind}")
+        yield make_problem(question, expression, pictures, split, f"{level}-{kind}", words=words)
 
 
 # Questions -----------------------------------------------------------------------------------------------------------
@@ -81,13 +81,13 @@ def easy_question(random: Random, nouns: Sequence[str]) -> Question:
     noun, category, word, other = random.choice(nouns), *_words(random)
     second = random.choice([w for c in ATTRIBUTES if c != category for w in ATTRIBUTES[c]])
     phrase = random.choice((noun, f"{second} {noun}"))
-    found = f'find("{noun}")' if phrase == noun else f'filter(find("{noun}"), "{second}")'
+    objects = f'find("{noun}")' if phrase == noun else f'filter(find("{noun}"), "{second}")'
     return random.choice([
-        ("verify", f"Is there {with_article(f'{word} {phrase}')} ?", f'exists(filter({found}, "{word}"))'),
-        ("query", f"How many {plural(f'{word} {phrase}')} are there ?", f'count(filter({found}, "{word}"))'),
-        ("query", f"What {category} is the {phrase} ?", f'query({found}, "{category}")'),
-        ("logical", f"Is there {with_article(phrase)} that is not {word} ?", f'exists(reject({found}, "{word}"))'),
-        ("choose", f"Is the {phrase} {word} or {other} ?", f'choose({found}, "{word}", "{other}")'),
+        ("verify", f"Is there {with_article(f'{word} {phrase}')} ?", f'exists(filter({objects}, "{word}"))'),
+        ("query", f"How many {plural(f'{word} {phrase}')} are there ?", f'count(filter({objects}, "{word}"))'),
+        ("query", f"What {category} is the {phrase} ?", f'query({objects}, "{category}")'),
+        ("logical", f"Is there {with_article(phrase)} that is not {word} ?", f'exists(reject({objects}, "{word}"))'),
+        ("choose", f"Is the {phrase} {word} or {other} ?", f'choose({objects}, "{word}", "{other}")'),
     ])
 
 
@@ -100,62 +100,64 @@ def full_question(random: Random, nouns: Sequence[str]) -> Question:
 
 
 def _query(random: Random, nouns: Sequence[str]) -> list[tuple[str, str]]:
-    (phrase, found), (category, *_) = _phrase(random, nouns), _words(random)
+    (phrase, objects), (category, *_) = _phrase(random, nouns), _words(random)
     relation, doing, kind = random.choice(RELATIONS), random.choice(list(DOING)), random.choice(list(KINDS))
     person = random.choice([noun for noun in nouns if noun in KINDS["person"]])
     asked = {"color": "What color is the {}?", "size": "What size is the {}?", "material": "What is the {} made of?"}
     noun, adjective = random.choice(nouns), _words(random)[1]
     return [
-        (asked[category].format(phrase), f'query({found}, "{category}")'),
-        (f"What is {relation} the {phrase}?", f'query(subjects({found}, "{relation}"), "name")'),
+        (asked[category].format(phrase), f'query({objects}, "{category}")'),
+        (f"What is {relation} the {phrase}?", f'query(subjects({objects}, "{relation}"), "name")'),
         (f"Which {kind} is {relation} the {phrase}?",
-         f'query(filter(subjects({found}, "{relation}"), "{kind}"), "name")'),
+         f'query(filter(subjects({objects}, "{relation}"), "{kind}"), "name")'),
         (f"What is the {person} {doing}?", f'query(objects(find("{person}"), "{doing}"), "name")'),
         (f"How many {plural(f'{adjective} {noun}')} are {relation} the {phrase}?",
-         f'count(filter(filter(subjects({found}, "{relation}"), "{noun}"), "{adjective}"))'),
+         f'count(filter(filter(subjects({objects}, "{relation}"), "{noun}"), "{adjective}"))'),
     ]
 
 
 def _verify(random: Random, nouns: Sequence[str]) -> list[tuple[str, str]]:
-    (phrase, found), (_, word, _) = _phrase(random, nouns), _words(random)
+    (phrase, objects), (_, word, _) = _phrase(random, nouns), _words(random)
     noun, relation = random.choice(nouns), random.choice(RELATIONS)
     return [
-        (f"Is there {with_article(phrase)} in the picture?", f"exists({found})"),
-        (f"Is the {phrase} {word}?", f'exists(filter({found}, "{word}"))'),
-        (f"Is the {noun} {relation} the {phrase}?", f'exists(filter(subjects({found}, "{relation}"), "{noun}"))'),
+        (f"Is there {with_article(phrase)} in the picture?", f"exists({objects})"),
+        (f"Is the {phrase} {word}?", f'exists(filter({objects}, "{word}"))'),
+        (f"Is the {noun} {relation} the {phrase}?", f'exists(filter(subjects({objects}, "{relation}"), "{noun}"))'),
     ]
 
 
 def _logical(random: Random, nouns: Sequence[str]) -> list[tuple[str, str]]:
-    (phrase, found), (second, also), (_, word, _) = _phrase(random, nouns), _phrase(random, nouns), _words(random)
+    (phrase, objects), (second, also), (_, word, _) = _phrase(random, nouns), _phrase(random, nouns), _words(random)
     return [
-        (f"Are there both {with_article(phrase)} and {with_article(second)}?", f"and(exists({found}), exists({also}))"),
-        (f"Is there either {with_article(phrase)} or {with_article(second)}?", f"or(exists({found}), exists({also}))"),
-        (f"Is there {with_article(phrase)} that is not {word}?", f'exists(reject({found}, "{word}"))'),
-        (f"Is there {with_article(phrase)} but no {second}?", f"and(exists({found}), not(exists({also})))"),
+        (f"Are there both {with_article(phrase)} and {with_article(second)}?",
+         f"and(exists({objects}), exists({also}))"),
+        (f"Is there either {with_article(phrase)} or {with_article(second)}?",
+         f"or(exists({objects}), exists({also}))"),
+        (f"Is there {with_article(phrase)} that is not {word}?", f'exists(reject({objects}, "{word}"))'),
+        (f"Is there {with_article(phrase)} but no {second}?", f"and(exists({objects}), not(exists({also})))"),
     ]
 
 
 def _choose(random: Random, nouns: Sequence[str]) -> list[tuple[str, str]]:
-    (phrase, found), (second, also), (_, word, other) = _phrase(random, nouns), _phrase(random, nouns), _words(random)
+    (phrase, objects), (second, also), (_, word, other) = _phrase(random, nouns), _phrase(random, nouns), _words(random)
     one, contrary = random.sample(random.choice(CONTRARY), 2)
     return [
-        (f"Is the {phrase} {word} or {other}?", f'choose({found}, "{word}", "{other}")'),
-        (f"Is the {phrase} {one} or {contrary} the {second}?", f'relation({found}, {also}, "{one}", "{contrary}")'),
-        (f"Is the {phrase} on the left or on the right side of the picture?", f'choose({found}, "left", "right")'),
+        (f"Is the {phrase} {word} or {other}?", f'choose({objects}, "{word}", "{other}")'),
+        (f"Is the {phrase} {one} or {contrary} the {second}?", f'relation({objects}, {also}, "{one}", "{contrary}")'),
+        (f"Is the {phrase} on the left or on the right side of the picture?", f'choose({objects}, "left", "right")'),
     ]
 
 
 def _compare(random: Random, nouns: Sequence[str]) -> list[tuple[str, str]]:
-    (phrase, found), (second, also), (category, *_) = _phrase(random, nouns), _phrase(random, nouns), _words(random)
+    (phrase, objects), (second, also), (category, *_) = _phrase(random, nouns), _phrase(random, nouns), _words(random)
     (noun, other), word = random.sample(nouns, 2), _words(random)[1]
     pair = f"the {phrase} and the {second}"
     return [
-        (f"Do {pair} have the same {category}?", f'same({found}, {also}, "{category}")'),
-        (f"Do {pair} differ in {category}?", f'not(same({found}, {also}, "{category}"))'),
+        (f"Do {pair} have the same {category}?", f'same({objects}, {also}, "{category}")'),
+        (f"Do {pair} differ in {category}?", f'not(same({objects}, {also}, "{category}"))'),
         (f"Are there more {plural(f'{word} {noun}')} than {plural(other)}?",
          f'more(count(filter(find("{noun}"), "{word}")), count(find("{other}")))'),
-        (f"What do {pair} have in common, color, size or material?", f"common({found}, {also})"),
+        (f"What do {pair} have in common, color, size or material?", f"common({objects}, {also})"),
     ]
 
 
@@ -169,35 +171,37 @@ def _phrase(random: Random, nouns: Sequence[str], depth: int = 0) -> tuple[str, 
     """What stands after the article, and an expression that finds it."""
     noun, adjective = random.choice(nouns), _words(random)[1] if random.random() < 0.5 else None
     words = f"{adjective} {noun}" if adjective else noun
-    found = f'find("{noun}")'
+    objects = f'find("{noun}")'
     if depth < 1 and random.random() < 0.35:
         under, inner = _phrase(random, nouns, depth + 1)
         relation = random.choice(RELATIONS)
         words = f"{words} {relation} the {under}"
-        found = f'filter(subjects({inner}, "{relation}"), "{noun}")'
-    return words, f'filter({found}, "{adjective}")' if adjective else found
+        objects = f'filter(subjects({inner}, "{relation}"), "{noun}")'
+    return words, f'filter({objects}, "{adjective}")' if adjective else objects
 
 
 # Pictures ------------------------------------------------------------------------------------------------------------
 
 
 def pictures_for(random: Random, expression: str, level: str) -> list[tuple[Scene, str]]:
-    """Scenes with the reference's answers, as the module says; none where they can't be had."""
+    """Scenes with the reference's answers, as the module says; none where there are no such scenes."""
     program = parse(f"answer = {expression}")
     right = program[-1][1]
+    answer_on = _answering(right)
     focus = list(_quoted(right))
     pool: list[tuple[Scene, str]] = []
     for tried in range(TRIES):
-        scene = read_scene(draw_graph(random, focus, level), LEXICON, "a made-up scene")
-        answer = _answer(right, scene)
+        scene = read_scene(draw_graph(random, focus, level), LEXICON, "a generated scene")
+        answer = answer_on(scene)
         if answer is not None:
             pool.append((scene, answer))
-        if len(pool) == POOL or tried == 9 + 6 * len(pool):  # enough, or hardly any to be had
+        if len(pool) == POOL or tried == 9 + 6 * len(pool):  # enough, or hardly any have an answer
             break
     if len({answer for _, answer in pool}) < 2:
         return []
     wrong = list({write(m): m for m in mutants(right)}.values())
-    wrong_on = [{k for k, m in enumerate(wrong) if _answer(m, scene) != answer} for scene, answer in pool]
+    answering = [_answering(mutant) for mutant in wrong]
+    wrong_on = [{k for k, mutant in enumerate(answering) if mutant(scene) != answer} for scene, answer in pool]
     taken: list[int] = []
     left = set(range(len(wrong)))
     while len(taken) < PICTURES:
@@ -234,15 +238,15 @@ def mutants(expression: Expression) -> Iterator[Expression]:
 def draw_graph(random: Random, focus: list[str], level: str) -> dict[str, Any]:
     """A scene in GQA's form, more often than not of the words in `focus`."""
     nouns = EASY_NOUNS if level == "easy" else NOUNS
-    wanted = [noun for word in focus for noun in (KINDS.get(word, ()) or (word,)) if noun in NOUNS]
+    focus_nouns = [noun for word in focus for noun in (KINDS.get(word, ()) or (word,)) if noun in NOUNS]
+    choices = [(words, [word for word in words if word in focus]) for words in ATTRIBUTES.values()]
     objects: dict[str, dict[str, Any]] = {}
     for i in range(random.randint(3, 6)):
-        attributes = []
-        for words in ATTRIBUTES.values():
-            told = [word for word in words if word in focus]
-            attributes.append(random.choice(told if told and random.random() < 0.5 else words))
+        attributes = [
+            random.choice(asked if asked and random.random() < 0.5 else words) for words, asked in choices
+        ]
         objects[str(i)] = {
-            "name": random.choice(wanted if wanted and random.random() < 0.7 else nouns),
+            "name": random.choice(focus_nouns if focus_nouns and random.random() < 0.7 else nouns),
             "x": int(70 * random.random()), "y": int(70 * random.random()), "w": 10 + int(20 * random.random()),
             "h": 10 + int(20 * random.random()), "attributes": attributes, "relations": [],
         }
@@ -253,19 +257,20 @@ def draw_graph(random: Random, focus: list[str], level: str) -> dict[str, Any]:
 
 def _relate(random: Random, objects: dict[str, dict[str, Any]], focus: list[str]) -> None:
     """Sides from the boxes; at most one other relation between two things, drawn."""
-    told = [relation for relation in RELATIONS if relation not in SIDES and fold(relation) in focus]
+    asked = [relation for relation in RELATIONS if relation not in SIDES and fold(relation) in focus]
+    centres = {key: thing["x"] + thing["w"] / 2 for key, thing in objects.items()}
     for key, subject in objects.items():
-        for other, thing in objects.items():
-            apart = subject["x"] + subject["w"] / 2 - thing["x"] - thing["w"] / 2
+        for other, centre in centres.items():
+            apart = centres[key] - centre
             if abs(apart) > 5 and key != other:
                 subject["relations"].append({"name": SIDES[apart > 0], "object": other})
             if key < other and random.random() < 0.6:
-                name = random.choice(told if told and random.random() < 0.7 else RELATIONS[2:])
+                name = random.choice(asked if asked and random.random() < 0.7 else RELATIONS[2:])
                 pair = (key, other) if random.random() < 0.5 else (other, key)
                 objects[pair[0]]["relations"].append({"name": name, "object": pair[1]})
-        for doing, things in DOING.items():
+        for doing, things in DOING.items() if subject["name"] in KINDS["person"] else ():
             reach = [other for other, thing in objects.items() if thing["name"] in things and other != key]
-            if subject["name"] in KINDS["person"] and reach and random.random() < 0.8:
+            if reach and random.random() < 0.8:
                 subject["relations"].append({"name": doing, "object": random.choice(reach)})
 
 
@@ -277,8 +282,14 @@ def _quoted(expression: Expression) -> Iterator[str]:
             yield from _quoted(argument)
 
 
-def _answer(expression: Expression, scene: Scene) -> str | None:
-    try:
-        return run((("answer", expression),), scene)
-    except Wrong:
-        return None
+def _answering(expression: Expression) -> Callable[[Scene], str | None]:
+    """The expression's answer on a scene; None where it stops."""
+    program = prepared((("answer", expression),))
+
+    def answer_on(scene: Scene) -> str | None:
+        try:
+            return program(scene)
+        except Wrong:
+            return None
+
+    return answer_on

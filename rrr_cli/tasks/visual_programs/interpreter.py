@@ -5,37 +5,59 @@ Reads and writes nothing. No text of a model is evaluated: a program is a tree, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from rrr_cli.tasks.rows import shown
-from rrr_cli.tasks.visual_programs.language import ANY, Constant, Expression, Name, Program, Quoted, Wrong
+from rrr_cli.tasks.visual_programs.language import ANY, Call, Expression, Name, Program, Quoted, Wrong
 from rrr_cli.tasks.visual_programs.scene_graphs import SCENE, Scene
 
 Value = tuple[int, ...] | bool | int | str  # objects by their index, yes or no, a number, a word
+Evaluator = Callable[[Scene, dict[str, Value]], Value]  # of one expression, given the names that are set
 
 
 def run(program: Program, scene: Scene) -> str:
     """What the program answers: yes, no, a number in digits, or a word.
 
-    Raises Wrong: unknown_object (a question about a thing that wasn't found), unknown_attribute (a thing without the
+    Raises Wrong: unknown_object (a question about a thing that isn't there), unknown_attribute (a thing without the
     thing asked for), ambiguous (several answers).
     """
-    names: dict[str, Value] = {}
-    for name, expression in program:
-        names[name] = _value(expression, names, scene)
-    answer = names["answer"]
-    return ("yes" if answer else "no") if isinstance(answer, bool) else str(answer)
+    return prepared(program)(scene)
 
 
-def _value(expression: Expression, names: dict[str, Value], scene: Scene) -> Value:
+def prepared(program: Program) -> Callable[[Scene], str]:
+    """`run` of a program that is to be run on many scenes: the tree is walked once."""
+    statements = [(name, _evaluator(expression)) for name, expression in program]
+
+    def answer_on(scene: Scene) -> str:
+        names: dict[str, Value] = {}
+        for name, value in statements:
+            names[name] = value(scene, names)
+        answer = names["answer"]
+        return ("yes" if answer else "no") if isinstance(answer, bool) else str(answer)
+
+    return answer_on
+
+
+def _evaluator(expression: Expression) -> Evaluator:
+    if isinstance(expression, Call):
+        return _call(_OPERATIONS[expression.function], expression.arguments)
+    text = expression.text
     if isinstance(expression, Name):
-        return names[expression.text]
-    if isinstance(expression, Quoted):
-        return expression.text
-    if isinstance(expression, Constant):
-        return expression.text == "yes" if expression.text in ("yes", "no") else int(expression.text)
-    arguments = [_value(argument, names, scene) for argument in expression.arguments]
-    return _OPERATIONS[expression.function](scene, *arguments)
+        return lambda scene, names: names[text]
+    constant = text if isinstance(expression, Quoted) else text == "yes" if text in ("yes", "no") else int(text)
+    return lambda scene, names: constant
+
+
+def _call(operation: Callable[..., Value], arguments: Sequence[Expression]) -> Evaluator:
+    """A call. Nearly all have one argument or two, the second a word, and cost less so."""
+    if len(arguments) == 1:
+        [one] = map(_evaluator, arguments)
+        return lambda scene, names: operation(scene, one(scene, names))
+    if len(arguments) == 2 and isinstance(arguments[1], Quoted):
+        objects, word = _evaluator(arguments[0]), arguments[1].text
+        return lambda scene, names: operation(scene, objects(scene, names), word)
+    evaluators = [_evaluator(argument) for argument in arguments]
+    return lambda scene, names: operation(scene, *[value(scene, names) for value in evaluators])
 
 
 def _related(scene: Scene, relation: str) -> Iterator[tuple[int, int]]:
@@ -43,15 +65,17 @@ def _related(scene: Scene, relation: str) -> Iterator[tuple[int, int]]:
 
 
 def _find(scene: Scene, name: str) -> Value:
-    return tuple(i for i, t in enumerate(scene) if name in t.names or (name == ANY and t.names[0] != SCENE))
+    if name == ANY:
+        return tuple([i for i, t in enumerate(scene) if ANY in t.names or t.names[0] != SCENE])
+    return tuple([i for i, t in enumerate(scene) if name in t.names])
 
 
-def _one(answers: set[str], found: str) -> str:
+def _one(answers: set[str], asked: str) -> str:
     """The only one of `answers`."""
     if len(answers) > 1:
-        raise Wrong("ambiguous", f"{found} has several answers")
+        raise Wrong("ambiguous", f"{asked} has several answers")
     if not answers:
-        raise Wrong("unknown_attribute", f"{found} has no answer for what was found")
+        raise Wrong("unknown_attribute", f"{asked} has no answer for what was found")
     return answers.pop()
 
 
@@ -98,8 +122,8 @@ def _like(scene: Scene, objects: tuple[int, ...], category: str) -> Value:
 
 _OPERATIONS: dict[str, Callable[..., Value]] = {
     "find": _find,
-    "filter": lambda scene, xs, word: tuple(i for i in xs if word in scene[i].words),
-    "reject": lambda scene, xs, word: tuple(i for i in xs if word not in scene[i].words),
+    "filter": lambda scene, xs, word: tuple([i for i in xs if word in scene[i].words]),
+    "reject": lambda scene, xs, word: tuple([i for i in xs if word not in scene[i].words]),
     "subjects": lambda scene, xs, name: tuple(sorted({i for i, j in _related(scene, name) if j in xs})),
     "objects": lambda scene, xs, name: tuple(sorted({j for i, j in _related(scene, name) if i in xs})),
     "like": _like,

@@ -26,13 +26,13 @@ def judge(text: str, pictures: Sequence[tuple[Scene, str]]) -> Verdict:
         start = {"malformed": "The program can't be read", "type_error": "The program's types are wrong"}
         return _failed(wrong.error_type, f"{start.get(wrong.error_type, 'The program does not count')}: {wrong}.")
     answers: list[str] = []
-    for number, (scene, wanted) in enumerate(pictures, start=1):
+    for number, (scene, expected) in enumerate(pictures, start=1):
         which = f"On picture {number} of {len(pictures)}" if len(pictures) > 1 else "On the picture"
         try:
             answers.append(run(program, scene))
         except Wrong as wrong:
             return _failed(wrong.error_type, f"{which} the program stops: {wrong}.", answers)
-        if not same_answer(answers[-1], wanted):
+        if not same_answer(answers[-1], expected):
             return _failed("wrong_answer", f"{which} the program answers {answers[-1]}, which is wrong.", answers)
     return Verdict(True, 1.0, None, "The program's answer is right.", ", ".join(answers))
 
@@ -51,9 +51,9 @@ def program_in(text: str) -> str | None:
     return inside.strip() or None
 
 
-def same_answer(answer: str, wanted: str) -> bool:
+def same_answer(answer: str, expected: str) -> bool:
     """Whether two answers are the same, whatever the spelling: GQA says left where its program has to the left of."""
-    return _side(fold(answer)) == _side(fold(wanted))
+    return _side(fold(answer)) == _side(fold(expected))
 
 
 def _side(answer: str) -> str:

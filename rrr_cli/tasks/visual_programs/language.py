@@ -127,7 +127,7 @@ def tokens_of(text: str) -> list[str]:
 def _tokens(text: str) -> list[tuple[str, str]]:
     if len(text) > MAX_CHARACTERS:
         raise Wrong("malformed", f"it is longer than {MAX_CHARACTERS} characters")
-    found: list[tuple[str, str]] = []
+    tokens: list[tuple[str, str]] = []
     position, end = 0, len(text.rstrip())
     while position < end:
         match = _TOKEN.match(text, position)
@@ -135,12 +135,12 @@ def _tokens(text: str) -> list[tuple[str, str]]:
             raise Wrong("malformed", f"{shown(text[position:].split(None, 1)[0][:20])} can't be read")
         double, single, word, number, sign = match.groups()
         quoted = double if double is not None else single
-        found.append(("quoted", fold(quoted)) if quoted is not None else ("word", word) if word
+        tokens.append(("quoted", fold(quoted)) if quoted is not None else ("word", word) if word
                      else ("number", number) if number else (sign, sign))
         position = match.end()
-    if len(found) > MAX_TOKENS:
+    if len(tokens) > MAX_TOKENS:
         raise Wrong("malformed", f"it has more than {MAX_TOKENS} words and signs")
-    return found
+    return tokens
 
 
 class _Reader:
@@ -154,12 +154,12 @@ class _Reader:
         place = self._next + ahead
         return self._tokens[place][0] if place < len(self._tokens) else None
 
-    def take(self, kind: str, wanted: str) -> str:
+    def take(self, kind: str, expected: str) -> str:
         """The next token, which has to be of `kind`."""
-        found = self.peek()
-        if found != kind:
-            what = shown(self._tokens[self._next][1][:20]) if found else "the end"
-            raise Wrong("malformed", f"it has {what} where it should have {wanted}")
+        actual = self.peek()
+        if actual != kind:
+            what = shown(self._tokens[self._next][1][:20]) if actual else "the end"
+            raise Wrong("malformed", f"it has {what} where it should have {expected}")
         self._next += 1
         return self._tokens[self._next - 1][1]
 
@@ -207,18 +207,19 @@ def _type(expression: Expression, types: dict[str, str]) -> str:
         return types[expression.text]
     if expression.function not in FUNCTIONS:
         raise Wrong("type_error", f"there is no function {shown(expression.function[:40])}")
-    wanted, value = FUNCTIONS[expression.function]
-    if len(wanted) != len(expression.arguments):
-        raise Wrong("type_error", f"{expression.function} has {len(expression.arguments)} arguments, not {len(wanted)}")
-    for kind, argument in zip(wanted, expression.arguments, strict=True):
-        found = _type(argument, types)
-        if found != kind or (kind == QUOTED and not isinstance(argument, Quoted)):
-            raise Wrong("type_error", f"{expression.function} takes {kind} where it has {found}")
+    expected, value = FUNCTIONS[expression.function]
+    if len(expected) != len(expression.arguments):
+        count = len(expression.arguments)
+        raise Wrong("type_error", f"{expression.function} has {count} arguments, not {len(expected)}")
+    for kind, argument in zip(expected, expression.arguments, strict=True):
+        actual = _type(argument, types)
+        if actual != kind or (kind == QUOTED and not isinstance(argument, Quoted)):
+            raise Wrong("type_error", f"{expression.function} takes {kind} where it has {actual}")
     return value
 
 
 def _check_looks(program: Sequence[tuple[str, Expression]]) -> None:
-    """Raises Wrong (constant) unless the answer hangs on more of the scene than that there is something."""
+    """Raises Wrong (constant) unless the answer depends on more of the scene than that there is something."""
     asks: dict[str, bool] = {}
     for name, expression in program:
         asks[name] = _asks(expression, asks)

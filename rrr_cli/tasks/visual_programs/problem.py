@@ -48,10 +48,11 @@ WORDS: Mapping[str, str] = {
 
 def make_problem(
     question: str, expression: str, pictures: Sequence[tuple[Scene, str]], split: str, difficulty: str, image: str = "",
+    words: Mapping[str, str] = WORDS,
 ) -> Problem:
     """The row of one problem: the expression is of the reference, each picture a scene with its answer."""
     metadata = json.dumps({"question": question, "image": image, "pictures": [[to_json(s), a] for s, a in pictures]})
-    template = WORDS["prompt_easy" if difficulty.startswith("easy") else "prompt"]
+    template = words["prompt_easy" if difficulty.startswith("easy") else "prompt"]
     return Problem(
         problem_id=content_id("visual_programs", metadata),
         task=NAME,

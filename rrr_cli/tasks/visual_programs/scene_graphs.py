@@ -1,4 +1,5 @@
-"""Scene graphs: what stands in a picture, as GQA writes it (names, attributes, boxes, relations), made ready to ask.
+"""Scene graphs: what stands in a picture, as GQA writes it (names, attributes, boxes, relations), prepared for
+questions.
 
 `read_scene` takes one graph of GQA's sceneGraphs.json; the generator writes its scenes in the same form. GQA's
 attributes are a flat list, so the `Lexicon` says of which category (color, material) a word is, and of which kinds
@@ -63,7 +64,7 @@ def read_scene(graph: Any, lexicon: Lexicon, place: str) -> Scene:
     if not isinstance(objects, dict):
         raise RrrError(f"{place}: found {shown(graph)}, wanted an object with objects, as in GQA", BAD_INPUT)
     index = {key: i for i, key in enumerate(objects)}
-    things = [_thing(entry, index, graph, lexicon, f"{place}, object {key}") for key, entry in objects.items()]
+    things = [_thing(key, entry, index, graph, lexicon, place) for key, entry in objects.items()]
     attributes = {"weather": _listed(graph.get("weather"))}
     attributes |= dict.fromkeys(PLACES, _listed(graph.get("location")))
     return (*things, Thing((SCENE,), {k: v for k, v in attributes.items() if v}, ()))
@@ -80,38 +81,49 @@ def from_json(rows: list[list[Any]]) -> Scene:
                  for names, attributes, relations in rows)
 
 
-def _thing(entry: Any, index: dict[str, int], graph: dict[str, Any], lexicon: Lexicon, place: str) -> Thing:
+def _thing(key: str, entry: Any, index: dict[str, int], graph: dict[str, Any], lexicon: Lexicon, place: str) -> Thing:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-        raise RrrError(f"{place}: found {shown(entry)}, wanted an object with a name", BAD_INPUT)
+        raise RrrError(f"{place}, object {key}: found {shown(entry)}, wanted an object with a name", BAD_INPUT)
     name = fold(entry["name"])
     relations = []
-    for relation in entry.get("relations", []):
-        if not isinstance(relation, dict) or not isinstance(relation.get("name"), str):
-            raise RrrError(f"{place}: found the relation {shown(relation)}, wanted name and object", BAD_INPUT)
-        if relation.get("object") not in index:
-            message = f"has the relation {shown(relation['name'])} to {shown(relation.get('object'))}"
-            raise RrrError(f"{place}: {message}, which isn't in the scene; take the relation out", BAD_INPUT)
-        relations.append((fold(relation["name"]), index[relation["object"]]))
-    attributes = _position(entry, graph)
-    for word in entry.get("attributes", []):
+    for relation in entry.get("relations", ()):
+        try:
+            relations.append((fold(relation["name"]), index[relation["object"]]))
+        except (TypeError, KeyError, AttributeError):
+            raise _no_relation(relation, f"{place}, object {key}") from None
+    attributes = {}
+    for category, words, start, length, whole in _THIRDS:
+        third = _third(entry.get(start), entry.get(length), graph.get(whole))
+        if third is not None:
+            attributes[category] = [words[third]]
+    for word in entry.get("attributes", ()):
         folded = fold(str(word))
-        for category in sorted(lexicon.categories.get(folded, {""})):
+        for category in sorted(lexicon.categories.get(folded, _NO_CATEGORY)):
             attributes.setdefault(category, []).append(folded)
-    return Thing((name, *sorted(lexicon.kinds.get(name, frozenset()) - {name})), attributes, tuple(relations))
+    kinds = lexicon.kinds.get(name)
+    return Thing((name, *sorted(kinds - {name})) if kinds else (name,), attributes, tuple(relations))
 
 
-def _position(entry: dict[str, Any], graph: dict[str, Any]) -> dict[str, list[str]]:
-    """The thirds of the picture that the centre of the box is in; nothing where there is no box."""
-    found = {}
-    for category, words, start, length, whole in (
-        ("hposition", ("left", "middle", "right"), "x", "w", "width"),
-        ("vposition", ("top", "middle", "bottom"), "y", "h", "height"),
-    ):
-        near, extent, all_of_it = entry.get(start), entry.get(length), graph.get(whole)
-        if isinstance(near, int) and isinstance(extent, int) and isinstance(all_of_it, int) and all_of_it > 0:
-            third = 3 * (2 * near + extent) // (2 * all_of_it)
-            found[category] = [words[min(max(third, 0), 2)]]
-    return found
+def _no_relation(relation: Any, place: str) -> RrrError:
+    if not isinstance(relation, dict) or not isinstance(relation.get("name"), str):
+        return RrrError(f"{place}: found the relation {shown(relation)}, wanted name and object", BAD_INPUT)
+    message = f"has the relation {shown(relation['name'])} to {shown(relation.get('object'))}"
+    return RrrError(f"{place}: {message}, which isn't in the scene; take the relation out", BAD_INPUT)
+
+
+_NO_CATEGORY = frozenset({""})
+_THIRDS = (
+    ("hposition", ("left", "middle", "right"), "x", "w", "width"),
+    ("vposition", ("top", "middle", "bottom"), "y", "h", "height"),
+)
+
+
+def _third(near: Any, extent: Any, whole: Any) -> int | None:
+    """The third of the picture that the centre of the box is in; None where there is no box."""
+    if not (isinstance(near, int) and isinstance(extent, int) and isinstance(whole, int) and whole > 0):
+        return None
+    third = 3 * (2 * near + extent) // (2 * whole)
+    return 0 if third < 0 else 2 if third > 2 else third
 
 
 def _listed(word: Any) -> list[str]:
