@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 from rrr_cli.options import EngineOptions
 from rrr_cli.records import Message
@@ -26,6 +26,12 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 512
+
+    @classmethod
+    def of(cls, options: Any, **resolved: Any) -> Sampling:
+        """The options of the same names, so that a new field reaches every engine; `resolved` is what stands for None.
+        """
+        return cls(**{f.name: getattr(options, f.name) for f in fields(cls)} | resolved)
 
 
 @dataclass(frozen=True)

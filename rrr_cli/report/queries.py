@@ -96,6 +96,12 @@ select count(*) as n, count(*) filter (reflection_finish = 'length') as truncate
     count(*) filter (success is null) as unjudged
 from rollouts"""
 
+TRAINED_TEXTS = """\
+select coalesce(bool_or(trained_tokens > 0 and reflection is not null), false) as reflection,
+    coalesce(bool_or(trained_tokens > reflection_tokens and retry is not null), false) as retry,
+    coalesce(bool_or(trained_tokens > 0 and answer is not null), false) as answer
+from rollouts"""
+
 FORGETTING = """\
 select benchmark, model, count(*) as n, count(*) filter (score = 1) as passed, any_value(item_limit) as item_limit,
     any_value(shots) as shots, any_value(metric) as metric, count(*) filter (prompt_cut) as prompts_cut

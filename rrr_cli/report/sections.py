@@ -178,15 +178,17 @@ def gallery(ask: Ask, run: Path, story: Story) -> Row | None:
     objective = ask(queries.STEPS)[-1]["objective"] if exists(run, "steps") else None
     return {
         "kinds": [entry for entry in by_kind if entry[1]], "most": MOST_TEXT, "objective": objective,
-        "marked": trained_texts(objective, sql == queries.STORIES_OF_TRAINING),
+        "marked": trained_texts(ask, run, sql == queries.STORIES_OF_TRAINING),
     } if rows else None
 
 
-def trained_texts(objective: str | None, in_training: bool) -> list[str]:
-    """Which texts of an example GRPO trains; with objective answer, a training's answer is in the column `retry`."""
-    if objective == "answer":
-        return ["retry"] if in_training else []
-    return ["reflection", "retry"] if objective == "reflection+answer" else ["reflection"]
+def trained_texts(ask: Ask, run: Path, in_training: bool) -> list[str]:
+    """Which texts of an example GRPO trained; where it trains answers, a training's answer is in the column `retry`."""
+    if not exists(run, "rollouts"):
+        return ["reflection"]
+    trained = ask(queries.TRAINED_TEXTS)[0]
+    retry = trained["retry"] or (in_training and trained["answer"])
+    return [*(["reflection"] if trained["reflection"] else []), *(["retry"] if retry else [])]
 
 
 def problem_texts(run: Path, ids: set[str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.options import DEFAULT_MODEL, SamplingOptions, option
 from rrr_cli.progress import Work
 from rrr_cli.records import Attempt, Evaluation, Message, Problem, Reflection, content_id
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Failure, Loop, transcript_text
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import mining
@@ -158,7 +158,7 @@ def evaluate(
     for p in problems:
         first, own_try = firsts[p.problem_id], seconds.get(p.problem_id)
         common_try = own_try if shared is None else commons.get(p.problem_id)
-        failed_text = shared[p.problem_id].first if shared is not None else said(first)
+        failed_text = shared[p.problem_id].first if shared is not None else transcript_text(first.transcript)
         controls = {"blind": resampled.get(p.problem_id), "plain": plains.get(p.problem_id)}
         rows.append(own_columns(p, first, own_try, controls) | shared_columns(failed_text, common_try))
     return rows
@@ -171,14 +171,16 @@ def own_columns(
     reflection, second = second_try or (None, None)
     columns: dict[str, Any] = {
         "problem_id": problem.problem_id, "task": problem.task, "difficulty": problem.difficulty,
-        "first": said(first), "first_success": first.success, "first_error": first.error_type,
+        "first": transcript_text(first.transcript), "first_success": first.success, "first_error": first.error_type,
         "turns": first.transcript if len(first.transcript) > 1 else None,
         "reflection": reflection and reflection.text, "reflection_tokens": reflection and reflection.tokens,
-        "leaks_reference": reflection and reflection.leaks_reference, "second": second and said(second),
+        "leaks_reference": reflection and reflection.leaks_reference,
+        "second": second and transcript_text(second.transcript),
         "second_success": second and second.success, "second_error": second and second.error_type,
     }
     for name, control in controls.items():
-        columns |= {name: control and said(control), f"{name}_success": control and control.success}
+        columns |= {
+            name: control and transcript_text(control.transcript), f"{name}_success": control and control.success}
     return columns
 
 
@@ -187,13 +189,8 @@ def shared_columns(failed_text: str, repaired: tuple[Reflection, Attempt] | None
     reflection, retry = repaired or (None, None)
     return {
         "shared_attempt": failed_text if repaired else None, "shared_reflection": reflection and reflection.text,
-        "shared_retry": retry and said(retry), "shared_success": retry and retry.success,
+        "shared_retry": retry and transcript_text(retry.transcript), "shared_success": retry and retry.success,
     }
-
-
-def said(attempt: Attempt) -> str:
-    """The text of an attempt: its one turn, or the turns of model and environment one below the other."""
-    return "\n".join(m.content if m.role == "assistant" else f"< {m.content}" for m in attempt.transcript)
 
 
 def shared_failure(problem: Problem, row: Evaluation) -> Failure:

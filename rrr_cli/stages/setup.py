@@ -32,14 +32,9 @@ def engine_arguments(options: EngineOptions) -> dict[str, Any]:
     return {name: getattr(options, name) for name in own if name in known}
 
 
-def sampling_of(options: SamplingOptions) -> Sampling:
-    """The `Sampling` of the options: its fields have the same names."""
-    return Sampling(**{f.name: getattr(options, f.name) for f in fields(Sampling)})
-
-
 def open_loop(
     options: SamplingOptions, task: Task, model: str, retry_context: str = "full", reflection_tokens: int = 512
 ) -> Loop:
     """Load `model`, and build the loop of attempt, reflect, retry and repair with it. Raises as `load_engine`."""
     engine = load_engine(options.engine, model, **engine_arguments(options))
-    return Loop(task, engine, sampling_of(options), options.seed, retry_context, reflection_tokens)
+    return Loop(task, engine, Sampling.of(options), options.seed, retry_context, reflection_tokens)

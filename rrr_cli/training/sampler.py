@@ -70,7 +70,7 @@ class Sampler:
     def _loop(self, engine: PolicyEngine, trainer: Any) -> Loop:
         options, recipe = self.options, self.recipe
         return Loop(
-            self.task, engine, Sampling(options.temperature, options.top_p, recipe.max_tokens),
+            self.task, engine, Sampling.of(options, max_tokens=recipe.max_tokens),
             derive_seed(options.seed, "grpo", trainer.state.global_step), options.retry_context,
             recipe.reflection_tokens, judge, open_anywhere if trainer.use_vllm else bool,
         )

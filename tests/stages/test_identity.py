@@ -15,7 +15,6 @@ from rrr_cli.engines.chat_completions import body
 from rrr_cli.options import SamplingOptions
 from rrr_cli.records import Message
 from rrr_cli.stages import STAGES, load
-from rrr_cli.stages.setup import sampling_of
 from rrr_cli.tasks.layout.task import Layout
 
 SORTING = Path(__file__).parent.parent.parent / "examples" / "sorting.py"
@@ -150,9 +149,9 @@ def test_reflect_mode_repair_says_its_new_name(rrr, sorting, tmp_path):
 def test_every_sampling_field_is_an_option(monkeypatch):
     assert {f.name for f in fields(Sampling)} <= {f.name for f in fields(SamplingOptions)}
     options = SamplingOptions(temperature=0.5, top_p=0.25, max_tokens=7)
-    assert sampling_of(options) == Sampling(0.5, 0.25, 7)
-    request = body("m", Prompt((Message("user", "x"),), (1,)), 1, sampling_of(options))
-    assert asdict(sampling_of(options)).items() <= request.items()
+    assert Sampling.of(options) == Sampling(0.5, 0.25, 7)
+    request = body("m", Prompt((Message("user", "x"),), (1,)), 1, Sampling.of(options))
+    assert asdict(Sampling.of(options)).items() <= request.items()
 
 
 def test_each_option_declares_its_identity():
