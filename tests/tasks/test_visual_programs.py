@@ -17,7 +17,7 @@ from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.visual_programs import VisualPrograms
 from rrr_cli.tasks.visual_programs.data import Uncovered, convert, entries
-from rrr_cli.tasks.visual_programs.generate import LEXICON, LIMITS, draw_graph, mutants
+from rrr_cli.tasks.visual_programs.generate import ATTRIBUTES, LIMITS, draw_scene, mutants
 from rrr_cli.tasks.visual_programs.interpreter import run
 from rrr_cli.tasks.visual_programs.judge import judge, program_in, same_answer
 from rrr_cli.tasks.visual_programs.language import FUNCTIONS, Call, Wrong, parse, write
@@ -39,7 +39,8 @@ GRAPH = {
         "5": thing("dress", 45, ("red", "large")),
     },
 }
-SCENE = read_scene(GRAPH, Lexicon(LEXICON.categories, {"woman": frozenset({"person"})}), "here")
+CATEGORIES = {word: frozenset({category}) for category, words in ATTRIBUTES.items() for word in words}
+SCENE = read_scene(GRAPH, Lexicon(CATEGORIES, {"woman": frozenset({"person"})}), "here")
 
 
 def answer(program: str, scene: Scene = SCENE) -> str:
@@ -150,7 +151,7 @@ def test_what_is_written_is_read_again(level: str, seed: int):
     expression = (easy_question if level == "easy" else full_question)(Random(seed), NOUNS)[2]
     program = parse(f"answer = {expression}")
     assert parse(f"answer = {write(program[0][1])}") == program
-    scene = read_scene(draw_graph(Random(seed), [], level), LEXICON, "here")
+    scene = draw_scene(Random(seed), [], level)
     assert from_json(json.loads(json.dumps(to_json(scene)))) == scene
     for mutant in mutants(program[0][1]):
         assert isinstance(mutant, Call)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
-from typing import Any
 
 from rrr_cli.records import Problem, content_id
 from rrr_cli.tasks.nouns import plural, with_article
@@ -25,7 +24,7 @@ from rrr_cli.tasks.splits import split_of
 from rrr_cli.tasks.visual_programs.interpreter import prepared
 from rrr_cli.tasks.visual_programs.language import ANY, Call, Expression, Quoted, Wrong, parse, write
 from rrr_cli.tasks.visual_programs.problem import WORDS, make_problem
-from rrr_cli.tasks.visual_programs.scene_graphs import Lexicon, Scene, fold, read_scene
+from rrr_cli.tasks.visual_programs.scene_graphs import SCENE, Scene, Thing, fold, position
 
 LIMITS = {"easy": {"train": 1500, "test": 500}, "full": {"train": 4000, "test": 1000}}  # problems
 TEST_SHARE = 0.25
@@ -49,10 +48,9 @@ SIDES = ("to the left of", "to the right of")
 RELATIONS = (*SIDES, "behind", "in front of", "near", "on", "under")
 CONTRARY = (SIDES, ("behind", "in front of"), ("on", "under"))
 DOING = {"holding": THINGS, "wearing": KINDS["garment"]}  # what a person does, to what
-LEXICON = Lexicon(
-    {word: frozenset({category}) for category, words in ATTRIBUTES.items() for word in words},
-    {noun: frozenset({kind}) for kind, nouns in KINDS.items() for noun in nouns},
-)
+SIDE_NAMES, DRAWN_RELATIONS = tuple(map(fold, SIDES)), RELATIONS[2:]  # as scenes name them
+#: Noun -> what a thing of it may be called.
+CALLED = {noun: (noun, *(kind for kind, nouns in KINDS.items() if noun in nouns)) for noun in NOUNS}
 Question = tuple[str, str, str]  # kind, words, expression
 
 
@@ -191,7 +189,7 @@ def pictures_for(random: Random, expression: str, level: str) -> list[tuple[Scen
     focus = list(_quoted(right))
     pool: list[tuple[Scene, str]] = []
     for tried in range(TRIES):
-        scene = read_scene(draw_graph(random, focus, level), LEXICON, "a generated scene")
+        scene = draw_scene(random, focus, level)
         answer = answer_on(scene)
         if answer is not None:
             pool.append((scene, answer))
@@ -235,43 +233,49 @@ def mutants(expression: Expression) -> Iterator[Expression]:
             yield Call(function, (*arguments[:i], mutant, *arguments[i + 1:]))
 
 
-def draw_graph(random: Random, focus: list[str], level: str) -> dict[str, Any]:
-    """A scene in GQA's form, more often than not of the words in `focus`."""
+def draw_scene(random: Random, focus: Sequence[str], level: str) -> Scene:
+    """A scene of 3 to 6 things in a picture of 100 by 100, more often than not of the words in `focus`."""
     nouns = EASY_NOUNS if level == "easy" else NOUNS
     focus_nouns = [noun for word in focus for noun in (KINDS.get(word, ()) or (word,)) if noun in NOUNS]
     choices = [(words, [word for word in words if word in focus]) for words in ATTRIBUTES.values()]
-    objects: dict[str, dict[str, Any]] = {}
-    for i in range(random.randint(3, 6)):
-        attributes = [
-            random.choice(asked if asked and random.random() < 0.5 else words) for words, asked in choices
-        ]
-        objects[str(i)] = {
-            "name": random.choice(focus_nouns if focus_nouns and random.random() < 0.7 else nouns),
-            "x": int(70 * random.random()), "y": int(70 * random.random()), "w": 10 + int(20 * random.random()),
-            "h": 10 + int(20 * random.random()), "attributes": attributes, "relations": [],
-        }
-    if level != "easy":
-        _relate(random, objects, focus)
-    return {"width": 100, "height": 100, "objects": objects}
+    names, attributes, centres = [], [], []
+    for _ in range(random.randint(3, 6)):
+        words = [random.choice(asked if asked and random.random() < 0.5 else words) for words, asked in choices]
+        names.append(random.choice(focus_nouns if focus_nouns and random.random() < 0.7 else nouns))
+        x, y = int(70 * random.random()), int(70 * random.random())
+        width, height = 10 + int(20 * random.random()), 10 + int(20 * random.random())
+        centres.append(x + width / 2)
+        attributes.append(
+            position(x, width, 100, y, height, 100)
+            | {category: [word] for category, word in zip(ATTRIBUTES, words, strict=True)})
+    relations = [[] for _ in names] if level == "easy" else _relations(random, names, centres, focus)
+    things = (
+        Thing(CALLED[name], its_attributes, tuple(its_relations))
+        for name, its_attributes, its_relations in zip(names, attributes, relations, strict=True)
+    )
+    return (*things, Thing((SCENE,), {}, ()))
 
 
-def _relate(random: Random, objects: dict[str, dict[str, Any]], focus: list[str]) -> None:
-    """Sides from the boxes; at most one other relation between two things, drawn."""
-    asked = [relation for relation in RELATIONS if relation not in SIDES and fold(relation) in focus]
-    centres = {key: thing["x"] + thing["w"] / 2 for key, thing in objects.items()}
-    for key, subject in objects.items():
-        for other, centre in centres.items():
-            apart = centres[key] - centre
-            if abs(apart) > 5 and key != other:
-                subject["relations"].append({"name": SIDES[apart > 0], "object": other})
-            if key < other and random.random() < 0.6:
-                name = random.choice(asked if asked and random.random() < 0.7 else RELATIONS[2:])
-                pair = (key, other) if random.random() < 0.5 else (other, key)
-                objects[pair[0]]["relations"].append({"name": name, "object": pair[1]})
-        for doing, things in DOING.items() if subject["name"] in KINDS["person"] else ():
-            reach = [other for other, thing in objects.items() if thing["name"] in things and other != key]
+def _relations(
+    random: Random, names: Sequence[str], centres: Sequence[float], focus: Sequence[str]
+) -> list[list[tuple[str, int]]]:
+    """Of each thing its relations to others: sides from the boxes, and at most one other between two things, drawn."""
+    asked = [relation for relation in DRAWN_RELATIONS if relation in focus]
+    relations: list[list[tuple[str, int]]] = [[] for _ in names]
+    for i, name in enumerate(names):
+        for j, centre in enumerate(centres):
+            apart = centres[i] - centre
+            if abs(apart) > 5 and i != j:
+                relations[i].append((SIDE_NAMES[apart > 0], j))
+            if i < j and random.random() < 0.6:
+                relation = random.choice(asked if asked and random.random() < 0.7 else DRAWN_RELATIONS)
+                one, other = (i, j) if random.random() < 0.5 else (j, i)
+                relations[one].append((relation, other))
+        for doing, things in DOING.items() if name in KINDS["person"] else ():
+            reach = [j for j, thing in enumerate(names) if thing in things and j != i]
             if reach and random.random() < 0.8:
-                subject["relations"].append({"name": doing, "object": random.choice(reach)})
+                relations[i].append((doing, random.choice(reach)))
+    return relations
 
 
 def _quoted(expression: Expression) -> Iterator[str]:

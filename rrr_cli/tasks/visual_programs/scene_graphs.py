@@ -1,12 +1,12 @@
 """Scene graphs: what stands in a picture, as GQA writes it (names, attributes, boxes, relations), prepared for
 questions.
 
-`read_scene` takes one graph of GQA's sceneGraphs.json; the generator writes its scenes in the same form. GQA's
-attributes are a flat list, so the `Lexicon` says of which category (color, material) a word is, and of which kinds
-(animal) a name is. Where a thing stands is worked out from its box: hposition left, middle or right, vposition top,
-middle or bottom, by the third of the picture that the box's centre is in. The picture itself is the last thing, named
-scene; its weather and location are attributes. Reads and writes nothing else. Refused: a graph of another form, a
-relation to a thing that isn't there.
+`read_scene` takes one graph of GQA's sceneGraphs.json; the generator draws scenes without that detour. GQA's attributes
+are a flat list, so the `Lexicon` says of which category (color, material) a word is, and of which kinds (animal) a name
+is. Where a thing stands is worked out from its box: hposition left, middle or right, vposition top, middle or bottom,
+by the third of the picture that the box's centre is in. The picture itself is the last thing, named scene; its weather
+and location are attributes. Reads and writes nothing else. Refused: a graph of another form, a relation to a thing that
+isn't there.
 """
 
 from __future__ import annotations
@@ -91,11 +91,8 @@ def _thing(key: str, entry: Any, index: dict[str, int], graph: dict[str, Any], l
             relations.append((fold(relation["name"]), index[relation["object"]]))
         except (TypeError, KeyError, AttributeError):
             raise _no_relation(relation, f"{place}, object {key}") from None
-    attributes = {}
-    for category, words, start, length, whole in _THIRDS:
-        third = _third(entry.get(start), entry.get(length), graph.get(whole))
-        if third is not None:
-            attributes[category] = [words[third]]
+    attributes = position(
+        entry.get("x"), entry.get("w"), graph.get("width"), entry.get("y"), entry.get("h"), graph.get("height"))
     for word in entry.get("attributes", ()):
         folded = fold(str(word))
         for category in sorted(lexicon.categories.get(folded, _NO_CATEGORY)):
@@ -112,14 +109,21 @@ def _no_relation(relation: Any, place: str) -> RrrError:
 
 
 _NO_CATEGORY = frozenset({""})
-_THIRDS = (
-    ("hposition", ("left", "middle", "right"), "x", "w", "width"),
-    ("vposition", ("top", "middle", "bottom"), "y", "h", "height"),
-)
+_COLUMNS, _ROWS = ("left", "middle", "right"), ("top", "middle", "bottom")
+
+
+def position(x: Any, width: Any, whole_width: Any, y: Any, height: Any, whole_height: Any) -> dict[str, list[str]]:
+    """The thirds of the picture that the centre of a box is in, as attributes; none where there is no box."""
+    attributes = {}
+    column, row = _third(x, width, whole_width), _third(y, height, whole_height)
+    if column is not None:
+        attributes["hposition"] = [_COLUMNS[column]]
+    if row is not None:
+        attributes["vposition"] = [_ROWS[row]]
+    return attributes
 
 
 def _third(near: Any, extent: Any, whole: Any) -> int | None:
-    """The third of the picture that the centre of the box is in; None where there is no box."""
     if not (isinstance(near, int) and isinstance(extent, int) and isinstance(whole, int) and whole > 0):
         return None
     third = 3 * (2 * near + extent) // (2 * whole)
