@@ -258,10 +258,10 @@ def test_a_report_says_what_is_missing(rrr, tmp_path):
     assert not [tag for tag, _ in Page(text).tags if tag == "svg"]
 
 
-@pytest.mark.parametrize(("objective", "marked"), [
-    ("reflection", ["I forgot"]), ("answer", ["2 plus 2"]), ("reflection+answer", ["I forgot", "2 plus 2"]),
+@pytest.mark.parametrize(("objective", "trained", "marked"), [
+    ("reflection", 2, ["I forgot"]), ("answer", 3, ["2 plus 2"]), ("reflection+answer", 5, ["I forgot", "2 plus 2"]),
 ])
-def test_examples_highlight_the_trained_texts(rrr, tmp_path, objective, marked):
+def test_examples_highlight_the_trained_texts(rrr, tmp_path, objective, trained, marked):
     run, answers = tmp_path / "run", objective == "answer"
     store(run, "problems", "mine-failures", [row(Problem, problem_id="p", prompt=[Message("user", "what is 4")])])
     store(run, "attempts", "mine-failures", [row(
@@ -269,7 +269,8 @@ def test_examples_highlight_the_trained_texts(rrr, tmp_path, objective, marked):
     store(run, "steps", "grpo", steps(2, objective=objective))
     store(run, "rollouts", "grpo", [row(
         Rollout, step=2, problem_id="p", attempt_id="a", success=True, reflection=None if answers else "I forgot",
-        retry=None if answers else "2 plus 2", answer="2 plus 2" if answers else None)])
+        retry=None if answers else "2 plus 2", answer="2 plus 2" if answers else None,
+        reflection_tokens=0 if answers else 2, retry_tokens=0 if answers else 3, trained_tokens=trained)])
     page = Page(report(rrr, run, "-o", tmp_path / "r.html")[1])
     assert page.marked[0] == "Highlighted"
     assert page.marked[1:] == marked

@@ -23,7 +23,7 @@ from rrr_cli.prompts import FAILED, REPAIR
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.household import Household
 from rrr_cli.tasks.household.generate import draw
-from rrr_cli.tasks.household.problem import WORDS, split_key
+from rrr_cli.tasks.household.problem import WORDS, make_problem, split_key
 from rrr_cli.tasks.household.rooms import PLACES, ROOMS, THINGS
 from rrr_cli.tasks.household.simulator import APPLIANCES, COMMANDS, KINDS, House, kind_of
 from rrr_cli.tasks.splits import split_of
@@ -260,7 +260,7 @@ def prompt(game: dict[str, Any]) -> list[Message]:
 
 
 def problem(game: dict[str, Any]) -> Problem:
-    return HOUSEHOLD._problem(game, [], "train", "easy")
+    return make_problem(game, [], "train", "easy")
 
 
 def feedback(game: dict[str, Any], transcript: Sequence[Message]) -> str:
