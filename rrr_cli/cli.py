@@ -331,10 +331,10 @@ def report(stage: Stage, result: dict[str, Any], options: Any, as_json: bool) ->
 
 def main() -> None:
     """Run the command line; turn errors into one line on stderr and an exit code."""
-    arguments = renamed(sys.argv[1:])
-    if arguments != sys.argv[1:]:
-        print(f"rrr: this is now: rrr {shlex.join(arguments)}", file=sys.stderr)
     try:
+        arguments = renamed(sys.argv[1:])
+        if arguments != sys.argv[1:]:
+            print(f"rrr: this is now: rrr {shlex.join(arguments)}", file=sys.stderr)
         build_app(next((a for a in arguments if not a.startswith("-")), None))(arguments)
     except RrrError as error:
         print(f"rrr: {error}", file=sys.stderr)

@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -47,8 +48,10 @@ def find(kind: str, name: str, built_in: Mapping[str, str]) -> Plug:
             raise RrrError(f"--{kind} {name}: no such {kind}. Known: {known}; or path/to/file.py:Class", USAGE)
         try:
             cls = points[name].load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _broken(kind, name, error) from None
+        if not isinstance(cls, type):
+            raise RrrError(f"--{kind} {name}: {points[name].value} is not a class", USAGE)
     return Plug(cls, source_of(cls))
 
 
@@ -58,14 +61,43 @@ def names(kind: str, built_in: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def source_of(cls: Any) -> str:
-    """A hash of the files that define a class and its base classes, without rrr's and Python's own."""
-    modules = dict.fromkeys(c.__module__ for c in getattr(cls, "__mro__", (type(cls),)))
-    files = []
-    for name in modules:
-        if name.partition(".")[0] not in {"rrr_cli", *sys.stdlib_module_names}:
-            path = getattr(sys.modules.get(name), "__file__", None)
-            files.append(Path(path).read_bytes().hex() if path else name)
-    return content_id(*files)
+    """A hash of a class's name and of the files that define it: its own, those of its base classes, those of the
+    modules that they import, and every file of a package that one of them is in; without rrr's, Python's own, and what
+    else is installed."""
+    own = {c.__module__ for c in cls.__mro__}
+    installed = {name.partition(".")[0] for name in own}  # a plug's own package may be an installed one
+    files: set[Path] = set()
+    for name in own | {used for module in own for used in _imports(sys.modules.get(module))}:
+        top = name.partition(".")[0]
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if top in {"rrr_cli", *sys.stdlib_module_names} or path is None:
+            continue
+        if top not in installed and {"site-packages", "dist-packages"} & set(Path(path).parts):
+            continue
+        package = getattr(sys.modules.get(top), "__path__", None)
+        files |= {f for folder in package for f in Path(folder).rglob("*.py")} if package else {Path(path)}
+    return content_id(cls.__qualname__, *(path.read_bytes().hex() for path in sorted(files)))
+
+
+def _imports(module: ModuleType | None) -> set[str]:
+    """The names of the modules that a module imports, or imports names from."""
+    values = list(vars(module).values()) if module else []
+    return {v.__name__ if isinstance(v, ModuleType) else str(getattr(v, "__module__", None)) for v in values}
+
+
+@contextmanager
+def blame(kind: str, plug: Any, what: str) -> Iterator[None]:
+    """Raises RrrError (exit 2) where a plug that isn't built in raises something else: its author's mistake, in one
+    line with the place. A built-in one's is a bug of ours, and keeps its traceback."""
+    try:
+        yield
+    except RrrError:
+        raise
+    except Exception as error:
+        cls = plug if isinstance(plug, type) else type(plug)
+        if cls.__module__.partition(".")[0] == "rrr_cli":
+            raise
+        raise RrrError(f"the {kind} {cls.__name__}: {what} raises {reason(error)}", USAGE) from error
 
 
 def _of_file(kind: str, name: str) -> Any:
@@ -79,7 +111,10 @@ def _of_file(kind: str, name: str) -> Any:
     if not hasattr(module, attribute):
         classes = ", ".join(_classes(module)) or "no class"
         raise RrrError(f"--{kind} {name}: {path} has no {attribute} (it has {classes})", USAGE)
-    return getattr(module, attribute)
+    cls = getattr(module, attribute)
+    if not isinstance(cls, type):
+        raise RrrError(f"--{kind} {name}: {attribute} is not a class", USAGE)
+    return cls
 
 
 def _module(path: Path) -> ModuleType:

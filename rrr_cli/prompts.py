@@ -1,14 +1,13 @@
 """The loop's own templates, which every task shares, and the chats built from them. A task's words are the task's own.
 
 Reads and writes nothing. Sources: RRR = Reflect, Retry, Reward (arXiv 2505.24726); Re-ReST (arXiv 2406.01495).
-`TEMPLATES` is hashed into the configuration of each table, so a changed wording is never mixed with an old one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rrr_cli.records import Message, content_id
+from rrr_cli.records import Message
 
 # Ours, in the form of RRR's Countdown wording (section 4.2): for a task whose `words` have no "reflect" or "retry".
 REFLECT = (
@@ -32,20 +31,17 @@ REPAIR = (
 FAILED = "Your attempt failed."  # --feedback binary
 GOLD = "{feedback}\n\nA right solution is:\n{gold}"  # --feedback gold
 
+#: Those that a stage can show, by name: each stage's identity holds the ones that it does show.
 TEMPLATES = {
-    "reflect": REFLECT,
-    "retry": RETRY,
     "tools": TOOLS,
     "reflection_only": REFLECTION_ONLY,
     "repair": REPAIR,
     "failed": FAILED,
     "gold": GOLD,
 }
-
-
-def templates_fingerprint() -> str:
-    """A hash of the loop's templates."""
-    return content_id(TEMPLATES)
+TRY = ("tools",)
+RETRY_AFTER_REFLECTION = (*TRY, "reflection_only")
+REPAIRING = (*TRY, "repair", "failed", "gold")
 
 
 def reflect_chat(prompt: Sequence[Message], failed: Sequence[Message], request: str) -> tuple[Message, ...]:

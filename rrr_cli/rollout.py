@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from rrr_cli.engines.base import Completion, Engine, Prompt, Sampling
 from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.plugs import blame
 from rrr_cli.prompts import FAILED, GOLD, reflect_chat, repair_chat, retry_chat, split_repair
 from rrr_cli.records import Attempt, Message, Problem, Reflection, content_id, derive_seed
 from rrr_cli.tasks.base import Environment, Task, Verdict, verify_all
@@ -164,7 +165,8 @@ class Loop:
         open_episodes = self._turn(prompts, episodes, repairs=phase == "repair")
         while self.any_open(bool(open_episodes)):
             open_episodes = self._turn([e.prompt((e.next_seed,)) for e in open_episodes], open_episodes)
-        verdicts = self.judge(self.task, [(e.problem, e.transcript) for e in episodes])
+        with blame("task", self.task, "verify()"):
+            verdicts = self.judge(self.task, [(e.problem, e.transcript) for e in episodes])
         rows = iter([self._row(phase, e, v) for e, v in zip(episodes, verdicts, strict=True)])
         return [[next(rows) for _ in episodes_N] for episodes_N in episodes_B_N]
 
@@ -182,7 +184,8 @@ class Loop:
             e.transcript.append(Message("assistant", text))
             e.completions.append(completion)
             if isinstance(self.task, Environment) and len(e.completions) < self.task.max_turns and completion.tokens:
-                observation = self.task.observe(e.problem, e.transcript)
+                with blame("task", self.task, "observe()"):
+                    observation = self.task.observe(e.problem, e.transcript)
                 if observation is not None:
                     e.transcript.append(observation)
                     still_open.append(e)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rrr_cli.engines.base import Engine
 from rrr_cli.errors import USAGE, RrrError
-from rrr_cli.plugs import find
+from rrr_cli.plugs import blame, find
 
 ENGINES = {
     "transformers": "rrr_cli.engines.transformers:TransformersEngine",
@@ -39,5 +39,7 @@ def load_engine(name: str, model: str, **options: Any) -> Engine:
     `options` are those of `takes`. Raises RrrError: unknown engine (exit 2), model not found (3), extra not
     installed or no server (4).
     """
-    engine: Engine = engine_class(name)(model, **options)
+    cls = engine_class(name)
+    with blame("engine", cls, "its constructor"):
+        engine: Engine = cls(model, **options)
     return engine

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import Any
 
@@ -26,7 +26,7 @@ from numpy.random import Generator, Philox
 from transformers.cache_utils import Cache, DynamicLayer
 
 from rrr_cli.engines.base import Sampling
-from rrr_cli.errors import RrrError
+from rrr_cli.errors import BUG, RrrError
 
 ROOM = 64  # columns a rebuild leaves free, so that the buffer is copied once in 64 steps
 PREFILL_TOKENS = 16384  # of one prefill forward; bounds its memory
@@ -86,6 +86,8 @@ def sample(
     prompt is empty or leaves no room in the context, the model has other than plain attention layers, or its
     probabilities aren't finite.
     """
+    if unknown := {f.name for f in fields(sampling)} - {"temperature", "top_p", "max_tokens"}:
+        raise RrrError(f"decoding.py doesn't sample by {', '.join(sorted(unknown))} yet", BUG)
     context = context_length(model, max_model_len)
     for prompt in prompts_B:
         if not 0 < len(prompt) < context:

@@ -45,6 +45,7 @@ class OpenaiEngine:
     """One model of one server; at most `concurrency` requests are open at once."""
 
     name = "openai"
+    remote = True  # the weights are on the server, not here
 
     def __init__(
         self, model: str, *, base_url: str | None = None, concurrency: int = 32, api_key_env: str = KEY_VARIABLE

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rrr_cli.errors import USAGE, RrrError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -42,12 +44,19 @@ def load(name: str) -> Stage:
 
 
 def renamed(arguments: list[str]) -> list[str]:
-    """A command line with the old `reflect --mode repair` as today's `repair`; any other unchanged."""
+    """A command line with `reflect --mode`, whose mode repair is now the command `repair`, in today's words; any other
+    as it is. Raises RrrError (exit 2) where a --config would have to be renamed too."""
     if arguments[:1] != ["reflect"]:
         return arguments
     words = [part for word in arguments[1:] for part in (word.split("=", 1) if word.startswith("--mode=") else [word])]
-    for i in range(len(words) - 1):
-        if words[i : i + 2] == ["--mode", "repair"]:
-            rest = words[:i] + words[i + 2 :]
-            return ["repair", *("--repairs" + w[9:] if w.split("=")[0] == "--retries" else w for w in rest)]
-    return arguments
+    mode = next((words[i + 1] for i in range(len(words) - 1) if words[i] == "--mode"), None)
+    if mode not in ("retry", "repair"):
+        return arguments
+    place = words.index("--mode")
+    rest = words[:place] + words[place + 2 :]
+    if mode == "retry":
+        return ["reflect", *rest]
+    if any(word.split("=")[0] == "--config" for word in rest):
+        raise RrrError("reflect --mode repair is now rrr repair: type that, and rename [reflect] to [repair] in the "
+                       "--config", USAGE)
+    return ["repair", *("--repairs" + w[9:] if w.split("=")[0] == "--retries" else w for w in rest)]

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.options import check_options, option, refuse_given
+from rrr_cli.prompts import TRY
 from rrr_cli.records import Attempt
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.learnt import Tried, distinct, repairers, require_rows, tried
 from rrr_cli.stages.mined import as_mined
 from rrr_cli.tasks import load_task
-from rrr_cli.training.settings import Supervised
+from rrr_cli.training.settings import Supervised, rate
 
 if TYPE_CHECKING:
     from rrr_cli.training.policy import Policy
@@ -83,19 +84,22 @@ def train_agent(options: AgentOptions) -> dict[str, Any]:
         check_repairers(source, options.repairs_by)
     chosen, counts = choose(rows, options)
     check_no_test_prompt((c.tried.problem for c in chosen), task)
-    policy = Policy(options.model or "tiny")
+    policy = Policy(str(options.model))
     candidates = preferences(chosen, policy) if options.method == "dpo" else good_texts(chosen, policy)
     require_rows(
         candidates, "no problem has both a good and a failed try" if chosen else "no try is good",
         "Mine with more --samples, or at an easier --level")
-    learnt, too_long = fitting(candidates, min(options.max_length or policy.window, policy.window))
+    longest = min(options.max_length or policy.window, policy.window)
+    learnt, too_long = fitting(candidates, longest)
     counts |= {"texts_too_long": too_long}
     if options.dry_run:
         return {**counts, "texts": len(learnt)}
-    config = identity(options, task, {"model": policy.fingerprint})
+    beta = BETA if options.beta is None else options.beta
+    config = identity(
+        options, task, {"model": policy.fingerprint}, TRY, lr=rate(options, options.method), beta=beta,
+        max_length=longest)
     trained_on = {**counts, "own": [a.attempt_id for c in chosen for a in c.own],
                   "repairs": [a.attempt_id for c in chosen for a in c.repairs]}
-    beta = BETA if options.beta is None else options.beta
     training = Training("self-train", options.name, options, policy, learnt, config, trained_on, beta)
     return {**training.run(), **counts}
 

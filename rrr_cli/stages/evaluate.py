@@ -16,6 +16,7 @@ from rrr_cli import options as shared
 from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.options import DEFAULT_MODEL, SamplingOptions, option
 from rrr_cli.progress import Work
+from rrr_cli.prompts import REPAIRING, RETRY_AFTER_REFLECTION
 from rrr_cli.records import Attempt, Evaluation, Message, Problem, Reflection, content_id
 from rrr_cli.rollout import Failure, Loop, transcript_text
 from rrr_cli.stages import Stage
@@ -77,7 +78,8 @@ def run(options: Options) -> dict[str, Any]:
     compared = {"first model": weights[first]}
     if options.reflector is not None:
         compared["reflector"] = weights_of(options, options.reflector)
-    depends_on = identity(options, task, compared, first=first)
+    repairs = REPAIRING if options.reflect_all or options.oracle else ()
+    depends_on = identity(options, task, compared, (*RETRY_AFTER_REFLECTION, *repairs), first=first)
     with Writer(options.run, "evaluations", "eval", depends_on, overwrite=options.overwrite, seed=options.seed) as rows:
         done = rows.done("evaluation_id")
         check_names(options.run, "evaluations", weights)
@@ -102,7 +104,12 @@ def run(options: Options) -> dict[str, Any]:
 
 def checked(options: Options) -> Options:
     """The options; without level and data, with those of mining. Raises RrrError (exit 2): options that don't fit."""
-    parse_gate(options.fail_under)
+    gate = parse_gate(options.fail_under)
+    if gate is not None and gate[0] in VOTES and not getattr(options, gate[0]):
+        raise RrrError(f"--fail-under {options.fail_under}: type --{gate[0].replace('_', '-')} too, so that it is "
+                       "measured", USAGE)
+    if options.reflector is not None:
+        check_feedback(options.reflector, FEEDBACK)
     if options.reflect_all and options.self_consistency is None:
         raise RrrError("--reflect-all votes on the samples of --self-consistency K: give both", USAGE)
     if options.reflector is not None and not (options.reflect_all or options.oracle):
@@ -119,7 +126,6 @@ def judged(
     """The columns of one model's rows, a part at a time; its memory is freed after the last."""
     loop = repairing = open_loop(options, task, model, options.retry_context, options.reflection_tokens)
     if options.reflector is not None:
-        check_feedback(options.reflector, FEEDBACK)
         repairing = open_loop(options, task, options.reflector)
     for start in range(0, len(problems), options.part):
         part = problems[start : start + options.part]
@@ -209,7 +215,7 @@ def parse_gate(spec: str | None) -> tuple[str, float] | None:
     except ValueError:
         least = -1.0
     if measure not in (*MEASURES, *VOTES) or not 0 <= least <= 1:
-        known = ", ".join(MEASURES)
+        known = ", ".join((*MEASURES, *VOTES))
         raise RrrError(f"--fail-under {spec}: it must be MEASURE=RATE, RATE in 0..1, MEASURE one of {known}", USAGE)
     return measure, least
 
@@ -217,7 +223,7 @@ def parse_gate(spec: str | None) -> tuple[str, float] | None:
 def check_gate(result: dict[str, Any], options: Options) -> None:
     """Raise RrrError (exit 5) if the last model's rate is below --fail-under."""
     gate = parse_gate(options.fail_under)
-    if gate is None or options.dry_run:
+    if gate is None:
         return
     measure, least = gate
     last = result["models"][-1]

@@ -189,7 +189,7 @@ def verdict(low: float, high: float) -> str:
 
 def check_gate(result: dict[str, Any], options: Options) -> None:
     """Raise RrrError (exit 5) when a benchmark dropped by more than --max-drop points."""
-    if options.max_drop is None or options.dry_run:
+    if options.max_drop is None:
         return
     over = [c for c in result["comparisons"] if -100 * c["change"]["value"] > options.max_drop]
     if over:

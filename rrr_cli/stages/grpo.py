@@ -14,6 +14,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from rrr_cli.plugs import blame
+from rrr_cli.prompts import RETRY_AFTER_REFLECTION
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import as_mined
@@ -43,7 +45,8 @@ def prepare(options: Options) -> Session:
 
     recipe = recipe_of(options)
     plug = find_objective(options.objective)
-    plug.cls.check(options)
+    with blame("objective", plug.cls, "check()"):
+        plug.cls.check(options)
     require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
     from rrr_cli.tasks import load_task
     from rrr_cli.training.dataset import check_enough, training_set
@@ -54,13 +57,16 @@ def prepare(options: Options) -> Session:
     source = options.input or options.run
     options = as_mined(options, source)
     task = load_task(options.task, options.level, options.data)
-    policy = Policy(options.model or "tiny")
+    policy = Policy(str(options.model))
     failures = training_set(islice(failed_attempts(source, task.name), options.limit))
     check_enough(failures, recipe.batch // recipe.group, source)
-    objective = plug.cls(Setting(
-        task, policy.render, recipe.reflection_tokens, recipe.max_tokens, options.retry_context, options.zero_leaks))
-    longest = objective.fit(failures, policy.window)
-    config = identity(options, task, {"model": policy.fingerprint}, **given_by(recipe))
+    setting = Setting(
+        task, policy.render, recipe.reflection_tokens, recipe.max_tokens, options.retry_context, options.zero_leaks)
+    with blame("objective", plug.cls, "its constructor or fit()"):
+        objective = plug.cls(setting)
+        longest = objective.fit(failures, policy.window)
+    config = identity(
+        options, task, {"model": policy.fingerprint}, RETRY_AFTER_REFLECTION, **given_by(recipe))
     return Session(options, recipe, task, policy, failures, objective, longest, config)
 
 

@@ -7,12 +7,12 @@ wording of one task doesn't affect the runs of another. Reads plug files; writes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from rrr_cli.engines import ENGINES
-from rrr_cli.plugs import find
+from rrr_cli.plugs import blame, find
 from rrr_cli.prompts import TEMPLATES
 from rrr_cli.tasks import TASKS
 from rrr_cli.tasks.base import Task
@@ -21,20 +21,25 @@ from rrr_cli.training.objectives import OBJECTIVES
 KINDS = {"task": TASKS, "engine": ENGINES, "objective": OBJECTIVES}
 
 
-def identity(options: Any, task: Task | None, weights: Mapping[str, str], **resolved: Any) -> dict[str, Any]:
-    """Name -> value. `weights`: which model -> its fingerprint. `resolved`: values of options that weren't given.
+def identity(
+    options: Any, task: Task | None, weights: Mapping[str, str], templates: Sequence[str] = (), **resolved: Any
+) -> dict[str, Any]:
+    """Name -> value. `weights`: which model -> its fingerprint. `templates`: those of the loop that the stage shows.
+    `resolved`: what an option that isn't given means.
 
-    Raises RrrError: no such plug (exit 2); a task that can't judge on this machine, from its settings() (4).
+    Raises RrrError (exit 2): a plug that isn't there; as a task's settings() does, where it can't judge here (4).
     """
     values = {f.name: getattr(options, f.name) for f in fields(options) if f.metadata["identity"]}
     if values.get("base_url"):
         values["base_url"] = values["base_url"].rstrip("/")  # the same server
     if task is not None:
         values["task"] = task.name
-        values["level"] = options.level or (None if options.data else task.levels[0])
+        values["level"] = options.level or (None if options.data else next(iter(task.levels), None))
         values |= {f"words of the task: {name}": text for name, text in task.words.items()}
-        values |= {f"template: {name}": text for name, text in TEMPLATES.items()}
-        values |= task.settings() if hasattr(task, "settings") else {}
+        values |= {f"template: {name}": TEMPLATES[name] for name in templates}
+        with blame("task", task, "settings()"):
+            settings = task.settings() if hasattr(task, "settings") else {}
+        values |= {f"setting of the task: {name}": value for name, value in settings.items()}
     for kind, built_in in KINDS.items():
         if hasattr(options, kind) and (source := find(kind, getattr(options, kind), built_in).source):
             values[f"source of the {kind}"] = source

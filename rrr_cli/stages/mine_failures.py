@@ -15,6 +15,7 @@ from rrr_cli import options as shared
 from rrr_cli.errors import NOTHING, RrrError
 from rrr_cli.options import SamplingOptions, option
 from rrr_cli.progress import Work
+from rrr_cli.prompts import TRY
 from rrr_cli.records import Attempt, Problem
 from rrr_cli.rollout import Loop
 from rrr_cli.stages import Stage
@@ -50,7 +51,7 @@ def run(options: Options) -> dict[str, Any]:
         return {"problems": len(problems), "attempts_at_most": len(problems) * options.samples}
     from rrr_cli.store.artifacts import Writer
 
-    depends_on = identity(options, task, {"model": weights_of(options, options.model)})
+    depends_on = identity(options, task, {"model": weights_of(options, options.model)}, TRY)
 
     def writer(table: str) -> Writer:
         return Writer(options.run, table, "mine-failures", depends_on, overwrite=options.overwrite, seed=options.seed)

@@ -4,19 +4,22 @@ Reads `problems`, `attempts` and their provenance; writes nothing. Refuses a run
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from rrr_cli import options as shared
+from rrr_cli.engines import engine_class
 from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.options import DEFAULT_MODEL, SamplingOptions, TaskOptions, option
-from rrr_cli.records import Attempt, Problem, content_id
+from rrr_cli.records import Problem, content_id
 from rrr_cli.rollout import Failure
 from rrr_cli.tasks import load_task
 from rrr_cli.tasks.base import Task
+
+COPIED = "copied"  # the stage of rows that another run's failures brought along
 
 Anything = TypeVar("Anything", bound=TaskOptions)
 F = TypeVar("F", bound="FailureOptions")
@@ -85,31 +88,27 @@ def failures(
         yield Failure.of(problems[attempt.problem_id], attempt)
 
 
-class Copies:
-    """The problems and attempts of failures that are copied into another run, each once, so that every run is complete
-    by itself. Nothing is copied if `source` is `run`."""
+def copy_failures(source: Path, run: Path, failures: Sequence[Failure]) -> None:
+    """Copy the problems and attempts of failures into another run, each once, so that every run is complete by itself.
 
-    def __init__(self, source: Path, run: Path, failures: Iterable[Failure]) -> None:
-        self.needed = source != run
-        if self.needed:
-            from rrr_cli.store.artifacts import read
+    They are rows of a stage of their own, which says how they were mined: no `--overwrite` of another stage takes them
+    away. Nothing is copied where `source` is `run`. Raises RrrError (exit 3): the run has copies that were mined
+    otherwise.
+    """
+    if source == run:
+        return
+    from rrr_cli.store.artifacts import Writer, read
 
-            self._problems = stored(run, "problems", "problem_id")
-            missing = {f.attempt_id for f in failures} - stored(run, "attempts", "attempt_id")
-            rows = read(source, "attempts", where={"phase": "first", "success": False})
-            self._attempts = {a.attempt_id: a for a in rows if a.attempt_id in missing}
-
-    def problems(self, failures: Sequence[Failure]) -> list[Problem]:
-        """The problems of `failures` that aren't in the run yet."""
-        if not self.needed:
-            return []
-        fresh = {f.problem.problem_id: f.problem for f in failures if f.problem.problem_id not in self._problems}
-        self._problems |= fresh.keys()
-        return list(fresh.values())
-
-    def attempts(self, failures: Sequence[Failure]) -> list[Attempt]:
-        """The attempts of `failures` that weren't in the run."""
-        return [self._attempts[f.attempt_id] for f in failures if self.needed and f.attempt_id in self._attempts]
+    mined = mining(source)
+    problems = {f.problem.problem_id: f.problem for f in failures}
+    for existing in stored(run, "problems", "problem_id"):
+        problems.pop(existing, None)
+    missing = {f.attempt_id for f in failures} - stored(run, "attempts", "attempt_id")
+    with Writer(run, "problems", COPIED, mined) as writer:
+        writer.append(list(problems.values()))
+    with Writer(run, "attempts", COPIED, mined) as writer:
+        rows = read(source, "attempts", where={"phase": "first", "success": False}) if missing else ()
+        writer.append([a for a in rows if a.attempt_id in missing])
 
 
 def stored(run: Path, table: str, column: str) -> set[str]:
@@ -120,14 +119,23 @@ def stored(run: Path, table: str, column: str) -> set[str]:
 
 
 def mining(run: Path) -> dict[str, Any]:
-    """How the run was mined: the configuration with the seed; {} if it wasn't mined.
+    """How the run, or what was copied into it, was mined: the configuration with the seed; {} if it wasn't mined.
 
     Mining more problems with the same options doesn't change it.
     """
     from rrr_cli.store.artifacts import provenance
 
-    entries = [p for p in provenance(run, "attempts") if p["stage"] == "mine-failures"]
-    return {**entries[0]["config"], "seed": entries[0]["seed"]} if entries else {}
+    by_stage = {p["stage"]: p for p in provenance(run, "attempts")}
+    entry = by_stage.get("mine-failures") or by_stage.get(COPIED)
+    return {"seed": entry["seed"], **entry["config"]} if entry else {}
+
+
+def is_remote(engine: str | None) -> bool:
+    """Whether the weights of the engine's models aren't on this machine. False if the engine isn't here any more."""
+    try:
+        return engine is not None and bool(getattr(engine_class(engine), "remote", False))
+    except RrrError:
+        return False
 
 
 def as_mined(options: Anything, source: Path) -> Anything:
@@ -138,7 +146,8 @@ def as_mined(options: Anything, source: Path) -> Anything:
     """
     mined = mining(source)
     values: dict[str, Any] = {}
-    if not getattr(options, "model", None) and mined.get("engine") == "openai" != getattr(options, "engine", None):
+    engine = mined.get("engine")
+    if not getattr(options, "model", None) and engine != getattr(options, "engine", None) and is_remote(engine):
         raise RrrError(
             f"{source} was mined from a server, whose weights aren't here: name them with --model (a folder or a hub "
             "id), or, to reflect, type --engine openai --base-url URL", USAGE,

@@ -7,7 +7,6 @@ the stored reflections again. Refuses a run without failed attempts.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ from typing import Any
 from rrr_cli import options as shared
 from rrr_cli.options import option
 from rrr_cli.progress import Work
+from rrr_cli.prompts import RETRY_AFTER_REFLECTION
 from rrr_cli.records import Attempt, Reflection
 from rrr_cli.rollout import Failure, Loop
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
-from rrr_cli.stages.mined import Copies, FailureOptions, chosen_failures
+from rrr_cli.stages.mined import FailureOptions, chosen_failures, copy_failures
 from rrr_cli.stages.setup import open_loop, weights_of
 from rrr_cli.tasks.base import Task
 
@@ -50,16 +50,13 @@ def run(options: Options) -> dict[str, Any]:
     from rrr_cli.store.artifacts import Writer
 
     weights = {"model": weights_of(options, model), "reflector": weights_of(options, reflector)}
-    depends_on = identity(options, chosen.task, weights, reflector=reflector)
+    depends_on = identity(options, chosen.task, weights, RETRY_AFTER_REFLECTION, reflector=reflector)
 
     def writer(table: str) -> Writer:
         return Writer(options.run, table, "reflect", depends_on, chosen.inputs, options.overwrite, options.seed)
 
-    copies = Copies(chosen.source, options.run, failed)
-    with (
-        writer("attempts") as attempt_rows, writer("reflections") as reflection_rows,
-        writer("problems") if copies.needed else nullcontext() as problem_rows,
-    ):
+    copy_failures(chosen.source, options.run, failed)
+    with writer("attempts") as attempt_rows, writer("reflections") as reflection_rows:
         retried = attempt_rows.done("parent_id")
         remaining = [f for f in failed if f.attempt_id not in retried]
         if not remaining:
@@ -74,10 +71,10 @@ def run(options: Options) -> dict[str, Any]:
                 reflection_rows.append([r for rows in written for r in rows])
                 reflections = stored | {f.attempt_id: rows for f, rows in zip(fresh, written, strict=True)}
                 retries = retry(retrying, part, reflections, options.retries)
-                if problem_rows:
-                    problem_rows.append(copies.problems(part))
-                attempt_rows.append([*copies.attempts(part), *retries])
+                attempt_rows.append(retries)
                 work.advance(len(part), f"{sum(a.success for a in retries)}/{len(retries)} retries passed")
+        for loop in {id(loop): loop for loop in (retrying, reflecting)}.values():
+            loop.engine.close()
     return summarise(options, failed)
 
 

@@ -8,7 +8,6 @@ failures in one run. Refuses a reflector that was trained with other feedback.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,12 @@ from rrr_cli import options as shared
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.options import option
 from rrr_cli.progress import Work
+from rrr_cli.prompts import REPAIRING
 from rrr_cli.records import content_id
 from rrr_cli.rollout import feedback_text
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
-from rrr_cli.stages.mined import Copies, FailureOptions, chosen_failures
+from rrr_cli.stages.mined import FailureOptions, chosen_failures, copy_failures
 from rrr_cli.stages.setup import open_loop, weights_of
 
 
@@ -50,14 +50,15 @@ def run(options: Options) -> dict[str, Any]:
     from rrr_cli.store.artifacts import Writer
 
     depends_on = identity(
-        options, chosen.task, {"reflector": weights_of(options, reflector)}, reflector=reflector, model=None)
+        options, chosen.task, {"reflector": weights_of(options, reflector)}, REPAIRING, reflector=reflector,
+        model=None)
 
     def writer(table: str) -> Writer:
         stage = f"repair-{content_id(reflector)[:8]}"
         return Writer(options.run, table, stage, depends_on, chosen.inputs, options.overwrite, options.seed)
 
-    copies = Copies(chosen.source, options.run, failed)
-    with writer("attempts") as attempt_rows, writer("problems") if copies.needed else nullcontext() as problem_rows:
+    copy_failures(chosen.source, options.run, failed)
+    with writer("attempts") as attempt_rows:
         repaired = attempt_rows.done("parent_id")
         remaining = [f for f in failed if f.attempt_id not in repaired]
         if remaining:
@@ -67,9 +68,7 @@ def run(options: Options) -> dict[str, Any]:
                     part = remaining[start : start + options.part]
                     written = loop.repair(part, options.feedback, range(options.repairs))
                     repairs = [a for rows in written for a in rows]
-                    if problem_rows:
-                        problem_rows.append(copies.problems(part))
-                    attempt_rows.append([*copies.attempts(part), *repairs])
+                    attempt_rows.append(repairs)
                     work.advance(len(part), f"{sum(a.success for a in repairs)}/{len(repairs)} repairs passed")
             loop.engine.close()
     return summarise(options, reflector, {f.attempt_id for f in failed})

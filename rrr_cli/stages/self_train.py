@@ -18,6 +18,7 @@ from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.options import option
 from rrr_cli.stages import Stage, mine_failures, repair
 from rrr_cli.stages.agent import OWN, AgentOptions, train_agent
+from rrr_cli.stages.mined import is_remote
 
 T = TypeVar("T")
 
@@ -46,6 +47,9 @@ def run(options: Options) -> dict[str, Any]:
         raise RrrError(f"{options.run} wasn't mined. Type: rrr mine-failures --run {options.run}")
     if options.texts != OWN and repaired is None:
         raise RrrError(f"{options.run} has no repairs. Type: rrr repair --run {options.run}")
+    if is_remote(mined["engine"]) or (repaired is not None and is_remote(repaired["engine"])):
+        raise RrrError("--rounds lets the trained agent try the problems again, and this run was mined or repaired by "
+                       "a server, which doesn't have it: mine and repair each round by hand", USAGE)
     rounds = [train_agent(options)]
     for number in range(2, options.rounds + 1):
         run = options.run / f"round-{number}"

@@ -10,6 +10,7 @@ from typing import Any
 from rrr_cli.engines import engine_class, load_engine, takes
 from rrr_cli.engines.base import Sampling
 from rrr_cli.options import EngineOptions, SamplingOptions, refuse_given
+from rrr_cli.plugs import blame
 from rrr_cli.rollout import Loop
 from rrr_cli.tasks.base import Task
 
@@ -20,7 +21,9 @@ def weights_of(options: EngineOptions, model: str) -> str:
     Raises RrrError: no such engine, or an option of another engine (exit 2), no such model (3).
     """
     engine_arguments(options)
-    fingerprint: str = engine_class(options.engine).fingerprint_of(model, options)
+    cls = engine_class(options.engine)
+    with blame("engine", cls, "fingerprint_of()"):
+        fingerprint: str = cls.fingerprint_of(model, options)
     return fingerprint
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rrr_cli import options as shared
 from rrr_cli.options import check_options, option
-from rrr_cli.prompts import repair_chat
+from rrr_cli.prompts import REPAIRING, repair_chat
 from rrr_cli.records import Attempt, Message
 from rrr_cli.rollout import Failure, feedback_text
 from rrr_cli.stages import Stage
@@ -22,7 +22,7 @@ from rrr_cli.stages.learnt import Tried, distinct, require_rows, tried
 from rrr_cli.stages.mined import as_mined
 from rrr_cli.tasks import load_task
 from rrr_cli.tasks.base import Task
-from rrr_cli.training.settings import Supervised
+from rrr_cli.training.settings import Supervised, rate
 
 if TYPE_CHECKING:
     from rrr_cli.training.policy import Policy
@@ -60,7 +60,7 @@ def run(options: Options) -> dict[str, Any]:
     source = options.input or options.run
     options = as_mined(options, source)
     task = load_task(options.task, options.level, options.data)
-    model = options.model or "tiny"
+    model = str(options.model)
     rows = tried(source, task.name, options.limit, options.own_samples, options.repairs_by or model)
     own = [pair for one in rows for pair in own_pairs(one, options.pairs)]
     repaired = [pair for one in rows for pair in repair_pairs(one, options.pairs)] if options.repairs else []
@@ -74,7 +74,9 @@ def run(options: Options) -> dict[str, Any]:
     counts = {"own_pairs": len(own), "pairs_from_repairs": len(repaired), "texts_too_long": too_long}
     if options.dry_run:
         return {**counts, "texts": len(learnt)}
-    config = identity(options, task, {"model": policy.fingerprint}, repairs_by=options.repairs_by or model)
+    config = identity(
+        options, task, {"model": policy.fingerprint}, REPAIRING, repairs_by=options.repairs_by or model,
+        lr=rate(options), max_length=longest)
     trained_on = {"feedback": options.feedback, **counts,
                   "pairs": [[failed.attempt_id, passed.attempt_id] for failed, passed in pairs]}
     training = Training("train-reflector", options.name, options, policy, learnt, config, trained_on)

@@ -34,11 +34,6 @@ class PolicyEngine:
         self.seconds: list[float] = []  # that each call took
         self._generate = generate
 
-    @classmethod
-    def fingerprint_of(cls, model: str, options: Any) -> str:
-        """Unknown: the weights of a step exist only once it is reached. No stage loads this engine by name."""
-        raise NotImplementedError
-
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """completions_B_N, TokenCompletions all. Equal prompts are generated from one prefill."""
         start = perf_counter()

@@ -69,8 +69,9 @@ class Ledger:
             self.commit(checkpoint)
 
     def rewarded(self) -> bool:
-        """Whether any step so far earned a reward."""
-        return any(row["reward_mean"] > 0 for row in artifacts.read(self.run, "steps", columns=["reward_mean"]))
+        """Whether any sample of any step so far earned a reward other than 0."""
+        rows = artifacts.read(self.run, "steps", columns=["reward_mean", "reward_std"])
+        return any(row["reward_mean"] != 0 or row["reward_std"] > 0 for row in rows)
 
 
 def tokens_spent(run: Path, step: int) -> int:

@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any
 
 from rrr_cli.engines.base import Sampling
+from rrr_cli.plugs import blame
 from rrr_cli.records import derive_seed
 from rrr_cli.rollout import Failure, Loop
 from rrr_cli.tasks.base import Task
@@ -47,14 +48,16 @@ class Sampler:
         groups = [
             self._group(list(members)) for _, members in groupby(rows, key=lambda row: row[0] // self.recipe.group)
         ]
-        samples = self.objective.complete(groups, self._loop(engine, trainer), trainer.eos_token_ids)
-        samples = [
-            replace(
-                sample, group=row // self.recipe.group, sample_index=row % self.recipe.group,
-                reward=self.objective.reward(sample),
-            )
-            for (row, _), sample in zip(rows, samples, strict=True)
-        ]
+        with blame("objective", self.objective, "complete()"):
+            samples = self.objective.complete(groups, self._loop(engine, trainer), trainer.eos_token_ids)
+        with blame("objective", self.objective, "reward()"):
+            samples = [
+                replace(
+                    sample, group=row // self.recipe.group, sample_index=row % self.recipe.group,
+                    reward=self.objective.reward(sample),
+                )
+                for (row, _), sample in zip(rows, samples, strict=True)
+            ]
         reflect = engine.seconds[0] if samples[0].reflection is not None else 0.0
         return as_columns(samples) | {"seconds": (reflect, perf_counter() - start - reflect)}
 

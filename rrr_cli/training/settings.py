@@ -1,4 +1,4 @@
-"""The options of `rrr grpo` with its two presets, those of supervised training, and which of them make another run.
+"""The options of `rrr grpo` with its two presets, and those of supervised training.
 
 Standard library only: the command line imports it at start. Refuses values that aren't among an option's choices, and
 batches that aren't whole groups.
@@ -178,3 +178,8 @@ def recipe_of(options: Options) -> Recipe:
 def given_by(recipe: Recipe) -> dict[str, Any]:
     """What the options that a preset fills in come to, for the run's identity; how often it saves isn't of it."""
     return {name: value for name, value in asdict(recipe).items() if name != "save_every"}
+
+
+def rate(options: Supervised, method: str = "sft") -> float:
+    """The learning rate of supervised training: --lr, or the method's own (Re-ReST's for SFT, TRL's order for DPO)."""
+    return options.lr if options.lr is not None else {"sft": 3e-4, "dpo": 5e-5}[method]

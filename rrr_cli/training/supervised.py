@@ -30,7 +30,7 @@ from rrr_cli.store import artifacts
 from rrr_cli.training import checkpoints
 from rrr_cli.training.policy import Policy
 from rrr_cli.training.session import quiet
-from rrr_cli.training.settings import Supervised
+from rrr_cli.training.settings import Supervised, rate
 from rrr_cli.training.texts import NO_LOSS, Preference, Text, held_out
 
 LOSSES = "losses.json"  # in a checkpoint: the rows of all steps so far
@@ -127,7 +127,7 @@ class Training:
             output_dir=str(self.folder / checkpoints.PARTIAL), max_steps=self.epoch * options.epochs, seed=options.seed,
             per_device_train_batch_size=self.micro, per_device_eval_batch_size=self.micro,
             gradient_accumulation_steps=options.batch // self.micro,
-            learning_rate=rate(options, preferences), weight_decay=0.0, max_grad_norm=1.0,
+            learning_rate=rate(options, "dpo" if preferences else "sft"), weight_decay=0.0, max_grad_norm=1.0,
             lr_scheduler_type="cosine", warmup_steps=round(options.warmup * self.epoch * options.epochs),
             bf16=options.dtype == "bfloat16" or (options.dtype == "auto" and not cpu), use_cpu=cpu,
             gradient_checkpointing=options.gradient_checkpointing, dataloader_pin_memory=not cpu,
@@ -264,11 +264,6 @@ def best(losses: Sequence[dict[str, Any]]) -> int:
     """The step with the lowest held-out loss, the first of equals; 0 where none was measured."""
     measured = [row for row in losses if row["held_out_loss"] is not None]
     return int(min(measured, key=lambda row: row["held_out_loss"])["step"]) if measured else 0
-
-
-def rate(options: Supervised, preferences: bool) -> float:
-    """The learning rate: --lr, or the method's own."""
-    return options.lr if options.lr is not None else (5e-5 if preferences else 3e-4)
 
 
 def dataset(rows: Sequence[Text | Preference]) -> Dataset:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import pytest
 
 from rrr_cli.engines.base import Prompt, Sampling
 from rrr_cli.engines.chat_completions import body
+from rrr_cli.engines.transformers import TransformersEngine
+from rrr_cli.errors import RrrError
 from rrr_cli.options import SamplingOptions
+from rrr_cli.plugs import names
 from rrr_cli.records import Message
 from rrr_cli.stages import STAGES, load
+from rrr_cli.stages.mined import mining
+from rrr_cli.store.artifacts import count, read
 from rrr_cli.tasks.layout.task import Layout
+from rrr_cli.training.objectives import OBJECTIVES
 
 SORTING = Path(__file__).parent.parent.parent / "examples" / "sorting.py"
 ENGINE = '''"""An engine in one file, outside the package."""
@@ -103,19 +109,108 @@ def test_an_edited_engine_file_is_refused(rrr, tmp_path):
     assert "source of the engine was" in ran.err
 
 
-def test_an_installed_engine_is_known_by_name(rrr, tmp_path, monkeypatch):
-    package = tmp_path / "site"
-    (package / "parrot-1.0.dist-info").mkdir(parents=True)
+def test_two_classes_of_one_file_are_two_tasks(rrr, sorting, tmp_path):
+    with (tmp_path / "sorting.py").open("a") as file:
+        file.write("\n\nclass Lenient(Sorting):\n    def verify(self, problem, transcript):\n"
+                   "        return Verdict(True, 1.0, None, 'Fine.', None)\n")
+    assert rrr("mine-failures", *sorting, "--samples", 1, "--limit", 2).code == 0
+    lenient = ["--task", f"{tmp_path}/sorting.py:Lenient", *sorting[2:]]
+    ran = rrr("mine-failures", *lenient, "--samples", 1, "--limit", 4)
+    assert ran.code == 3
+    assert "source of the task was" in ran.err
+
+
+def test_an_edited_module_that_a_task_imports_is_refused(rrr, sorting, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "judging.py").write_text("LENIENT = False\n")
+    edit(tmp_path / "sorting.py", "import json\n", "import json\nimport judging\n")
+    assert rrr("mine-failures", *sorting, "--samples", 1, "--limit", 2).code == 0
+    edit(tmp_path / "judging.py", "False", "True")
+    ran = rrr("mine-failures", *sorting, "--samples", 1, "--limit", 4)
+    assert ran.code == 3
+    assert "source of the task was" in ran.err
+    sys.modules.pop("judging")
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A package of somebody else's, with a task, an engine and an objective behind entry points."""
+    site, package = tmp_path / "site", tmp_path / "site" / "plugged"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
     (package / "parrot.py").write_text(ENGINE)
-    (package / "parrot-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: parrot\nVersion: 1.0\n")
-    (package / "parrot-1.0.dist-info" / "entry_points.txt").write_text("[rrr.engines]\nparrot = parrot:Parrot\n")
-    monkeypatch.syspath_prepend(package)
-    command = ["mine-failures", "--run", tmp_path / "run", "--samples", 1, "--limit", 2]
-    assert rrr(*command, "--engine", "parrot").code == 0
-    ran = rrr(*command, "--engine", "parot")
+    shutil.copy(SORTING, package / "sorting.py")
+    (package / "helper.py").write_text("NUMBER = 1\n")
+    (package / "objective.py").write_text(
+        "from rrr_cli.training.objectives.reflection import Reflection\n\n\nclass Mine(Reflection):\n    pass\n")
+    info = site / "plugged-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[rrr.engines]\nparrot = plugged.parrot:Parrot\n[rrr.tasks]\nmy-sorting = plugged.sorting:Sorting\n"
+        "[rrr.objectives]\nmine = plugged.objective:Mine\n")
+    monkeypatch.syspath_prepend(site)
+    yield package
+    for name in [name for name in sys.modules if name.partition(".")[0] == "plugged"]:
+        del sys.modules[name]
+
+
+def test_installed_plugs_are_known_by_name(rrr, installed, tmp_path):
+    command = ["mine-failures", "--run", tmp_path / "run", "--samples", 1, "--task", "my-sorting"]
+    assert rrr(*command, "--limit", 2, "--engine", "parrot").code == 0
+    ran = rrr(*command, "--limit", 2, "--engine", "parot")
     assert ran.code == 2
     assert "Known: transformers, vllm, openai, scripted, parrot" in ran.err
-    sys.modules.pop("parrot", None)
+    assert "my-sorting" in rrr("mine-failures", "--task", "sortings").err
+    assert "mine" in names("objective", OBJECTIVES)
+    edit(installed / "helper.py", "1", "2")
+    ran = rrr(*command, "--limit", 4, "--engine", "parrot")
+    assert ran.code == 3
+    assert "source of the engine was" in ran.err
+    assert "source of the task was" in ran.err
+
+
+def test_a_plug_that_is_not_a_class_is_refused(rrr, tmp_path):
+    (tmp_path / "made.py").write_text("def task(level=None, data=None):\n    return None\n")
+    ran = rrr("mine-failures", "--task", f"{tmp_path}/made.py:task", "--run", tmp_path / "run")
+    assert (ran.code, "task is not a class" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize(("old", "new", "says"), [
+    ("        said = ", "        said = {}['x']  # ", "verify() raises KeyError: 'x' (sorting.py, line"),
+    ('    name = "sorting"', '    name = "sorting"\n    def settings(self): return 1 / 0', "settings() raises Zero"),
+])
+def test_a_plugs_own_error_is_one_line(rrr, sorting, tmp_path, old, new, says):
+    edit(tmp_path / "sorting.py", old, new)
+    ran = rrr("mine-failures", *sorting, "--samples", 1, "--limit", 2)
+    assert ran.code == 2
+    assert says in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_settings_of_a_task_hide_no_option(rrr, sorting, tmp_path):
+    edit(tmp_path / "sorting.py", '    name = "sorting"',
+         '    name = "sorting"\n    def settings(self): return {"model": "x", "seed": 5}')
+    assert rrr("mine-failures", *sorting, "--samples", 1, "--limit", 2).code == 0
+    mined = mining(tmp_path / "run")
+    assert (mined["model"], mined["seed"]) == (str(tmp_path / "script.json"), 0)
+    assert mined["setting of the task: model"] == "x"
+
+
+def test_a_copied_run_knows_how_it_was_mined(rrr, tmp_path, script):
+    common = ["--engine", "scripted", "--max-tokens", 8]
+    mined, other = tmp_path / "mined", tmp_path / "other"
+    assert rrr("mine-failures", *common, "--model", script, "--run", mined, "--level", "paper", "--limit", 3,
+               "--samples", 1).code == 0
+    for more in ([], ["--overwrite"]):
+        ran = rrr("reflect", *common, "--input", mined, "--run", other, *more)
+        assert ran.code == 0, ran.err
+        phases = [a.phase for a in read(other, "attempts")]
+        assert (phases.count("first"), phases.count("retry"), count(other, "problems")) == (3, 3, 3)
+    assert mining(other) == mining(mined)
+    ran = rrr("repair", *common, "--run", other, "--json")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["repairs"] == 3
 
 
 def test_an_option_of_another_engine_is_refused(rrr, tmp_path):
@@ -146,7 +241,34 @@ def test_reflect_mode_repair_says_its_new_name(rrr, sorting, tmp_path):
     assert json.loads(ran.out)["repairs"] == 8
 
 
-def test_every_sampling_field_is_an_option(monkeypatch):
+@pytest.mark.parametrize(("more", "code", "says"), [
+    (["--mode", "repair", "--config", "rrr.toml"], 2, "rename [reflect] to [repair]"),
+    (["--mode=retry", "--dry-run"], 3, "has no attempts"), (["--mode", "shout"], 2, "--mode"),
+])
+def test_old_modes_of_reflect_are_never_misread(rrr, tmp_path, more, code, says):
+    ran = rrr("reflect", "--run", tmp_path / "run", *more)
+    assert ran.code == code
+    assert says in ran.err
+
+
+def test_a_gate_on_what_is_not_measured_is_refused(rrr, tmp_path):
+    ran = rrr("eval", "--run", tmp_path / "run", "--fail-under", "oracle=0.5")
+    assert ran.code == 2
+    assert "type --oracle too" in ran.err
+
+
+def test_a_new_sampling_field_is_never_dropped(random_model):
+    @dataclass(frozen=True)
+    class MinP(Sampling):
+        min_p: float = 0.1
+
+    prompt = Prompt((Message("user", "x"),), (1,))
+    assert body("m", prompt, 1, MinP())["min_p"] == 0.1
+    with pytest.raises(RrrError, match="doesn't sample by min_p"):
+        TransformersEngine(str(random_model)).generate([prompt], MinP())
+
+
+def test_every_sampling_field_is_an_option():
     assert {f.name for f in fields(Sampling)} <= {f.name for f in fields(SamplingOptions)}
     options = SamplingOptions(temperature=0.5, top_p=0.25, max_tokens=7)
     assert Sampling.of(options) == Sampling(0.5, 0.25, 7)

@@ -115,7 +115,7 @@ def test_a_missing_method_is_refused_by_every_command(rrr, write, tmp_path: Path
     (source(__init__="    def __init__(self):\n        pass\n"), "__init__(self, level=None, data=None)"),
     (source(__init__="    def __init__(self, level=None, data=None):\n        1 / 0\n"),
      "its constructor raises ZeroDivisionError: division by zero (mine.py, line 11)"),
-    ("Yes = 5\n", "__init__(self, level=None, data=None)"),
+    ("Yes = 5\n", "Yes is not a class"),
     ("def\n", "doesn't load: SyntaxError: invalid syntax (mine.py, line 1)"),
     ("import json\njson.loads('{')\n", "(mine.py, line 2)"),
     ("raise SystemExit(3)\n", "doesn't load: SystemExit: 3 (mine.py, line 1)"),
