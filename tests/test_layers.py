@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
@@ -121,3 +122,13 @@ def test_help_is_light():
     assert not HEAVY & {m.split(".")[0] for m in modules}
     # The best of five: a busy machine only ever adds.
     assert min(float(r.stderr.split()[0]) for r in runs) <= 0.25
+
+
+def test_functions_are_short():
+    lines = [
+        (node.end_lineno or node.lineno) - node.lineno + 1
+        for path in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert statistics.median(lines) <= 10
+    assert max(lines) <= 60
