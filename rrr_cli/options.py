@@ -15,6 +15,7 @@ from typing import Any
 from rrr_cli.errors import USAGE, RrrError
 
 DEFAULT_MODEL = "tiny"
+DEFAULT_TASK = "countdown"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -99,7 +100,8 @@ class RunOptions:
 class TaskOptions(RunOptions):
     """Which task, level and data."""
 
-    task: str = option("countdown", "Task by name, or path/to/file.py:Class.", panel="Task")
+    task: str | None = option(
+        None, "Task by name, or path/to/file.py:Class.  [default: the one mined, else countdown]", panel="Task")
     level: str | None = option(
         None, "The task's level, such as countdown's easy or paper; an unknown one lists all.  [default: the first]",
         panel="Task")

@@ -6,6 +6,7 @@ a class that doesn't exist or doesn't load.
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import sys
 import sysconfig
@@ -76,7 +77,15 @@ def source_of(cls: Any) -> str:
             continue
         package = getattr(sys.modules.get(top), "__path__", None)
         files |= {f for folder in package for f in Path(folder).rglob("*.py")} if package else {Path(path)}
-    return content_id(cls.__qualname__, *(path.read_bytes().hex() for path in sorted(files)))
+    return content_id(cls.__qualname__, *(_code_of(path) for path in sorted(files)))
+
+
+def _code_of(path: Path) -> str:
+    """A file's code without comments and white space, which change nothing; whatever isn't Python as it is."""
+    try:
+        return ast.dump(ast.parse(path.read_bytes()))
+    except (SyntaxError, ValueError):
+        return path.read_bytes().hex()
 
 
 def _imports(module: ModuleType | None) -> set[str]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from rrr_cli.engines.base import Completion, Engine, Prompt, Sampling
+from rrr_cli.engines.base import Completion, Engine, Prompt, Sampling, completions_of
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.plugs import blame
 from rrr_cli.prompts import FAILED, GOLD, reflect_chat, repair_chat, retry_chat, split_repair
 from rrr_cli.records import Attempt, Message, Problem, Reflection, content_id, derive_seed
 from rrr_cli.tasks.base import Environment, Task, Verdict, verify_all
+from rrr_cli.tasks.protocol import check_observation, check_verdicts
 
 Judge = Callable[[Task, Sequence[tuple[Problem, Sequence[Message]]]], list[Verdict]]
 
@@ -92,7 +93,7 @@ class Loop:
     def reflect(self, failures_B: Sequence[Failure], samples: range) -> list[list[Reflection]]:
         """Reflections number `samples` on each failed attempt: reflections_B_N."""
         prompts = [self.reflect_prompt(f, samples) for f in failures_B]
-        completions_B_N = self.engine.generate(prompts, self.reflection_sampling)
+        completions_B_N = completions_of(self.engine, prompts, self.reflection_sampling)
         return [self.reflections(f, samples, c) for f, c in zip(failures_B, completions_B_N, strict=True)]
 
     @property
@@ -167,6 +168,7 @@ class Loop:
             open_episodes = self._turn([e.prompt((e.next_seed,)) for e in open_episodes], open_episodes)
         with blame("task", self.task, "verify()"):
             verdicts = self.judge(self.task, [(e.problem, e.transcript) for e in episodes])
+            check_verdicts(self.task, verdicts)
         rows = iter([self._row(phase, e, v) for e, v in zip(episodes, verdicts, strict=True)])
         return [[next(rows) for _ in episodes_N] for episodes_N in episodes_B_N]
 
@@ -175,7 +177,7 @@ class Loop:
 
     def _turn(self, prompts: Sequence[Prompt], episodes: Sequence[Episode], repairs: bool = False) -> list[Episode]:
         """Let the model write each episode's next turn and the environment answer it; the episodes still open."""
-        completions = (c for completions_N in self.engine.generate(prompts, self.sampling) for c in completions_N)
+        completions = [c for row in completions_of(self.engine, prompts, self.sampling) for c in row]
         still_open = []
         for e, completion in zip(episodes, completions, strict=True):
             text = completion.text
@@ -186,6 +188,7 @@ class Loop:
             if isinstance(self.task, Environment) and len(e.completions) < self.task.max_turns and completion.tokens:
                 with blame("task", self.task, "observe()"):
                     observation = self.task.observe(e.problem, e.transcript)
+                    check_observation(self.task, observation)
                 if observation is not None:
                     e.transcript.append(observation)
                     still_open.append(e)

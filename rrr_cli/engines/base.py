@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
+from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.options import EngineOptions
+from rrr_cli.plugs import blame
 from rrr_cli.records import Message
 
 
@@ -77,3 +79,17 @@ class NamedEngine(Engine, Protocol):
     def fingerprint_of(cls, model: str, options: EngineOptions) -> str:
         """What `fingerprint` will be, without loading the model. Raises RrrError: no such model (exit 3)."""
         ...
+
+
+def completions_of(engine: Engine, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+    """What the engine generates, completions_B_N. Raises RrrError (exit 2): not one completion a seed, in order."""
+    with blame("engine", engine, "generate()"):
+        completions_B_N = engine.generate(prompts_B, sampling)
+        given = [len(completions_N) for completions_N in completions_B_N]
+        texts = all(isinstance(c, Completion) and isinstance(c.text, str) for row in completions_B_N for c in row)
+    if given != [len(prompt.seeds) for prompt in prompts_B] or not texts:
+        raise RrrError(
+            f"the engine {type(engine).__name__}: generate() returns "
+            f"{'other things than Completion with a text' if not texts else f'{given[:5]} completions for its prompts'}"
+            ": it is one list a prompt, in order, with one Completion a seed", USAGE)
+    return completions_B_N

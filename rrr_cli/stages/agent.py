@@ -21,7 +21,7 @@ from rrr_cli.prompts import TRY
 from rrr_cli.records import Attempt
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.learnt import Tried, distinct, repairers, require_rows, tried
-from rrr_cli.stages.mined import as_mined
+from rrr_cli.stages.mined import as_mined, check_same_judge
 from rrr_cli.tasks import load_task
 from rrr_cli.training.settings import Supervised, rate
 
@@ -78,7 +78,7 @@ def train_agent(options: AgentOptions) -> dict[str, Any]:
 
     source = options.input or options.run
     options = as_mined(options, source)
-    task = load_task(options.task, options.level, options.data)
+    task = load_task(str(options.task), options.level, options.data)
     rows = tried(source, task.name, options.limit, options.own_samples, options.repairs_by)
     if options.texts != OWN:
         check_repairers(source, options.repairs_by)
@@ -98,6 +98,7 @@ def train_agent(options: AgentOptions) -> dict[str, Any]:
     config = identity(
         options, task, {"model": policy.fingerprint}, TRY, lr=rate(options, options.method), beta=beta,
         max_length=longest)
+    check_same_judge(source, config)
     trained_on = {**counts, "own": [a.attempt_id for c in chosen for a in c.own],
                   "repairs": [a.attempt_id for c in chosen for a in c.repairs]}
     training = Training("self-train", options.name, options, policy, learnt, config, trained_on, beta)
@@ -158,9 +159,8 @@ def check_repairers(run: Path, name: str | None) -> None:
     """Raise RrrError unless the run has repairs by `name` (exit 5), or for None by exactly one model (2)."""
     models = repairers(run)
     if not models or (name is not None and name not in models):
-        raise RrrError(
-            f"{run} has no repairs{f' by {name}' if name else ''}, only by {', '.join(models) or 'nobody'}. Type: "
-            f"rrr repair --run {run}, or --texts {OWN}", NOTHING)
+        by, only = f" by {name}" if name else "", f", only by {', '.join(models)}" if models else ""
+        raise RrrError(f"{run} has no repairs{by}{only}. Type: rrr repair --run {run}, or --texts {OWN}", NOTHING)
     if name is None and len(models) > 1:
         raise RrrError(f"{run} has repairs by {', '.join(models)}: choose with --repairs-by", USAGE)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rrr_cli import options as shared
@@ -21,7 +20,7 @@ from rrr_cli.records import Attempt, Evaluation, Message, Problem, Reflection, c
 from rrr_cli.rollout import Failure, Loop, transcript_text
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
-from rrr_cli.stages.mined import mining
+from rrr_cli.stages.mined import mining, same_task, task_of
 from rrr_cli.stages.models import check_names, parse_models
 from rrr_cli.stages.repair import check_feedback
 from rrr_cli.stages.setup import open_loop, weights_of
@@ -29,6 +28,7 @@ from rrr_cli.stages.summary import MEASURES, VOTES, summarise
 from rrr_cli.stages.votes import FEEDBACK, vote_columns
 from rrr_cli.tasks import load_task
 from rrr_cli.tasks.base import Task
+from rrr_cli.tasks.protocol import problems_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,8 +63,8 @@ def run(options: Options) -> dict[str, Any]:
     """
     models = parse_models(options.model)
     options = checked(options)
-    task = load_task(options.task, options.level, options.data)
-    problems = list(islice(task.problems("test"), options.limit))
+    task = load_task(str(options.task), options.level, options.data)
+    problems = problems_of(task, "test", options.limit)
     if not problems:
         raise RrrError(f"--task {options.task} has no test problems", NOTHING)
     if options.dry_run:
@@ -114,10 +114,10 @@ def checked(options: Options) -> Options:
         raise RrrError("--reflect-all votes on the samples of --self-consistency K: give both", USAGE)
     if options.reflector is not None and not (options.reflect_all or options.oracle):
         raise RrrError("--reflector repairs with --reflect-all or --oracle: give one of them", USAGE)
-    if options.level is None and options.data is None:
-        mined = mining(options.run)
-        return replace(options, level=mined.get("level"), data=mined.get("data"))
-    return options
+    mined = mining(options.run)
+    if options.level is None and options.data is None and same_task(options, mined):
+        options = replace(options, level=mined.get("level"), data=mined.get("data"))
+    return replace(options, task=task_of(options, mined, options.run))
 
 
 def judged(

@@ -18,7 +18,7 @@ from rrr_cli.plugs import blame
 from rrr_cli.prompts import RETRY_AFTER_REFLECTION
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
-from rrr_cli.stages.mined import as_mined
+from rrr_cli.stages.mined import as_mined, check_same_judge
 from rrr_cli.stages.mined import failures as failed_attempts
 from rrr_cli.training.objectives import find_objective
 from rrr_cli.training.settings import Options, given_by, recipe_of
@@ -56,7 +56,7 @@ def prepare(options: Options) -> Session:
 
     source = options.input or options.run
     options = as_mined(options, source)
-    task = load_task(options.task, options.level, options.data)
+    task = load_task(str(options.task), options.level, options.data)
     policy = Policy(str(options.model))
     failures = training_set(islice(failed_attempts(source, task.name), options.limit))
     check_enough(failures, recipe.batch // recipe.group, source)
@@ -67,6 +67,7 @@ def prepare(options: Options) -> Session:
         longest = objective.fit(failures, policy.window)
     config = identity(
         options, task, {"model": policy.fingerprint}, RETRY_AFTER_REFLECTION, **given_by(recipe))
+    check_same_judge(source, config)
     return Session(options, recipe, task, policy, failures, objective, longest, config)
 
 

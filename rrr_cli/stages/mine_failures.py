@@ -7,13 +7,12 @@ other options than those of the rows already written.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rrr_cli import options as shared
 from rrr_cli.errors import NOTHING, RrrError
-from rrr_cli.options import SamplingOptions, option
+from rrr_cli.options import DEFAULT_TASK, SamplingOptions, option
 from rrr_cli.progress import Work
 from rrr_cli.prompts import TRY
 from rrr_cli.records import Attempt, Problem
@@ -22,6 +21,7 @@ from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.setup import open_loop, weights_of
 from rrr_cli.tasks import load_task
+from rrr_cli.tasks.protocol import problems_of
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,11 @@ def run(options: Options) -> dict[str, Any]:
 
     Raises RrrError: bad options (exit 2), unfit model or table (3), a missing extra (4), no failures (5), stopped.
     """
-    task = load_task(options.task, options.level, options.data)
-    problems = list(islice(task.problems(options.split), options.limit))
+    options = replace(options, task=options.task or DEFAULT_TASK)
+    task = load_task(str(options.task), options.level, options.data)
+    problems = problems_of(task, options.split, options.limit)
+    if not problems:
+        raise RrrError(f"the task {task.name} has no {options.split} problems to try", NOTHING)
     if options.dry_run:
         return {"problems": len(problems), "attempts_at_most": len(problems) * options.samples}
     from rrr_cli.store.artifacts import Writer

@@ -4,7 +4,7 @@ Reads `problems`, `attempts` and their provenance; writes nothing. Refuses a run
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -13,12 +13,15 @@ from typing import Any, Generic, TypeVar
 from rrr_cli import options as shared
 from rrr_cli.engines import engine_class
 from rrr_cli.errors import NOTHING, USAGE, RrrError
-from rrr_cli.options import DEFAULT_MODEL, SamplingOptions, TaskOptions, option
+from rrr_cli.options import DEFAULT_MODEL, DEFAULT_TASK, SamplingOptions, TaskOptions, option
+from rrr_cli.plugs import names
 from rrr_cli.records import Problem, content_id
 from rrr_cli.rollout import Failure
-from rrr_cli.tasks import load_task
+from rrr_cli.tasks import TASKS, load_task
 from rrr_cli.tasks.base import Task
 
+TASKS_OWN = ("source of the task", "words of the task", "setting of the task")
+ASKED_LATER = ("words of the task: reflect", "words of the task: retry")
 COPIED = "copied"  # the stage of rows that another run's failures brought along
 
 Anything = TypeVar("Anything", bound=TaskOptions)
@@ -54,7 +57,7 @@ def chosen_failures(options: F) -> Chosen[F]:
     """The failures that the options select. Raises RrrError: none (exit 5), or as `as_mined`, `failures`."""
     source = options.input or options.run
     options = as_mined(options, source)
-    task = load_task(options.task, options.level, options.data)
+    task = load_task(str(options.task), options.level, options.data)
     rows = failures(source, task.name, options.per_problem, options.own_samples)
     failed = list(islice(rows, options.limit))
     if not failed:
@@ -138,6 +141,36 @@ def is_remote(engine: str | None) -> bool:
         return False
 
 
+def task_of(options: TaskOptions, mined: Mapping[str, Any], source: Path) -> str:
+    """The task: the one given, or the one mined. Raises RrrError (exit 2): that one is a file of the user's."""
+    if options.task is not None:
+        return options.task
+    name = str(mined.get("task", DEFAULT_TASK))
+    if name not in names("task", TASKS):
+        raise RrrError(f"{source} was mined with the task {name} of a file: type --task path/to/file.py:Class", USAGE)
+    return name
+
+
+def same_task(options: TaskOptions, mined: Mapping[str, Any]) -> bool:
+    """Whether the options name the task that was mined; a file's class is taken at its word."""
+    return options.task is None or options.task == mined.get("task") or ".py:" in options.task
+
+
+def check_same_judge(source: Path, depends_on: Mapping[str, Any]) -> None:
+    """Raise RrrError (exit 3) where the task's source, words or settings aren't those that the source was mined with:
+    two verifiers' verdicts would stand in one story. What asks for a reflection or a retry isn't part of mining."""
+    mined = mining(source)
+    changed = [
+        name for name in sorted(mined.keys() | depends_on.keys())
+        if name.startswith(TASKS_OWN) and mined.get(name) != depends_on.get(name)
+    ]
+    recorded = any(name.startswith(TASKS_OWN) for name in mined)  # an older rrr recorded none of them
+    if recorded and set(changed) - set(ASKED_LATER):
+        raise RrrError(
+            f"the task has changed since {source} was mined ({', '.join(changed)}): undo the edit, or mine again with "
+            "another --run")
+
+
 def as_mined(options: Anything, source: Path) -> Anything:
     """The options; where level, data or model isn't given, with that of mining.
 
@@ -145,7 +178,7 @@ def as_mined(options: Anything, source: Path) -> Anything:
     model, whose weights aren't here.
     """
     mined = mining(source)
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"task": task_of(options, mined, source)}
     engine = mined.get("engine")
     if not getattr(options, "model", None) and engine != getattr(options, "engine", None) and is_remote(engine):
         raise RrrError(

@@ -19,7 +19,7 @@ from rrr_cli.records import Attempt, Reflection
 from rrr_cli.rollout import Failure, Loop
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
-from rrr_cli.stages.mined import FailureOptions, chosen_failures, copy_failures
+from rrr_cli.stages.mined import FailureOptions, check_same_judge, chosen_failures, copy_failures
 from rrr_cli.stages.setup import open_loop, weights_of
 from rrr_cli.tasks.base import Task
 
@@ -51,6 +51,8 @@ def run(options: Options) -> dict[str, Any]:
 
     weights = {"model": weights_of(options, model), "reflector": weights_of(options, reflector)}
     depends_on = identity(options, chosen.task, weights, RETRY_AFTER_REFLECTION, reflector=reflector)
+
+    check_same_judge(chosen.source, depends_on)
 
     def writer(table: str) -> Writer:
         return Writer(options.run, table, "reflect", depends_on, chosen.inputs, options.overwrite, options.seed)

@@ -21,7 +21,7 @@ from rrr_cli.records import content_id
 from rrr_cli.rollout import feedback_text
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
-from rrr_cli.stages.mined import FailureOptions, chosen_failures, copy_failures
+from rrr_cli.stages.mined import FailureOptions, check_same_judge, chosen_failures, copy_failures
 from rrr_cli.stages.setup import open_loop, weights_of
 
 
@@ -52,6 +52,8 @@ def run(options: Options) -> dict[str, Any]:
     depends_on = identity(
         options, chosen.task, {"reflector": weights_of(options, reflector)}, REPAIRING, reflector=reflector,
         model=None)
+
+    check_same_judge(chosen.source, depends_on)
 
     def writer(table: str) -> Writer:
         stage = f"repair-{content_id(reflector)[:8]}"

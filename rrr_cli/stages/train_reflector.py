@@ -19,7 +19,7 @@ from rrr_cli.rollout import Failure, feedback_text
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.learnt import Tried, distinct, require_rows, tried
-from rrr_cli.stages.mined import as_mined
+from rrr_cli.stages.mined import as_mined, check_same_judge
 from rrr_cli.tasks import load_task
 from rrr_cli.tasks.base import Task
 from rrr_cli.training.settings import Supervised, rate
@@ -59,7 +59,7 @@ def run(options: Options) -> dict[str, Any]:
 
     source = options.input or options.run
     options = as_mined(options, source)
-    task = load_task(options.task, options.level, options.data)
+    task = load_task(str(options.task), options.level, options.data)
     model = str(options.model)
     rows = tried(source, task.name, options.limit, options.own_samples, options.repairs_by or model)
     own = [pair for one in rows for pair in own_pairs(one, options.pairs)]
@@ -77,6 +77,7 @@ def run(options: Options) -> dict[str, Any]:
     config = identity(
         options, task, {"model": policy.fingerprint}, REPAIRING, repairs_by=options.repairs_by or model,
         lr=rate(options), max_length=longest)
+    check_same_judge(source, config)
     trained_on = {"feedback": options.feedback, **counts,
                   "pairs": [[failed.attempt_id, passed.attempt_id] for failed, passed in pairs]}
     training = Training("train-reflector", options.name, options, policy, learnt, config, trained_on)

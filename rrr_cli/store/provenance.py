@@ -58,8 +58,14 @@ def require_same(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None
     if changed:
         raise RrrError(
             f"{folder} already has rows that {old['stage']} wrote with other options: {'; '.join(changed)}. "
-            f"Type the same options to resume, --overwrite to replace those rows, or --run NAME for another run"
+            f"Type the same options to resume{_undo(changed)}, --overwrite to replace those rows, or --run NAME for "
+            "another run"
         )
+
+
+def _undo(changed: list[str]) -> str:
+    """What else resumes, where a file was edited."""
+    return " (where it is an edited file: undo the edit)" if any("source of" in text for text in changed) else ""
 
 
 _NOT_SET = object()

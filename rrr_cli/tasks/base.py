@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 
 from rrr_cli.records import Message, Problem
 
+JUDGE_CRASHED = "judge_crashed"  # in a training: the error type of a try that couldn't be judged
+
 
 @dataclass(frozen=True)
 class Verdict:

@@ -7,14 +7,16 @@ whose constructor fails; a task that lacks a part of the protocol, or has one of
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import reprlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from rrr_cli import prompts
 from rrr_cli.errors import USAGE, RrrError
-from rrr_cli.plugs import reason
-from rrr_cli.records import Problem
-from rrr_cli.tasks.base import Task
+from rrr_cli.plugs import blame, reason
+from rrr_cli.records import Message, Problem
+from rrr_cli.tasks.base import JUDGE_CRASHED, Task, Verdict
 
 WHERE = "the protocol is in rrr_cli/tasks/base.py"
 OLD_NAMES = {"reflect_request": "reflect", "retry_request": "retry"}
@@ -100,3 +102,59 @@ def _leaks(task: Any) -> Callable[[Problem, str], bool]:
         return any(turn in inside for turn in ("".join(turn.split()) for turn in task.right_turns(problem)) if turn)
 
     return leaks
+
+
+def problems_of(task: Task, split: str, limit: int | None = None) -> list[Problem]:
+    """The first problems of a split, each one checked.
+
+    Raises RrrError (exit 2): something that isn't a problem of this task and split, or an id that comes twice.
+    """
+    problems: list[Problem] = []
+    ids: set[str] = set()
+    with blame("task", task, "problems()"):
+        for problem in islice(iter(task.problems(split)), limit):
+            fault = _fault_of(problem, task, split)
+            if fault is None and problem.problem_id in ids:
+                fault = f"two problems with the id {problem.problem_id}: make it a hash of all that makes them differ"
+            if fault is not None:
+                raise RrrError(f"the task {type(task).__name__}: problems() yields {fault}", USAGE)
+            ids.add(problem.problem_id)
+            problems.append(problem)
+    return problems
+
+
+def _fault_of(problem: Any, task: Task, split: str) -> str | None:
+    if not isinstance(problem, Problem):
+        return f"{reprlib.repr(problem)}, not a Problem (rrr_cli/records.py)"
+    if not isinstance(problem.prompt, list) or not all(isinstance(turn, Message) for turn in problem.prompt):
+        return f"the prompt {reprlib.repr(problem.prompt)}, not a list of Message"
+    for name in ("problem_id", "difficulty", "reference", "metadata"):
+        if not isinstance(getattr(problem, name), str):
+            return f"the {name} {reprlib.repr(getattr(problem, name))}, not text (JSON in reference and metadata)"
+    if (problem.task, problem.split) != (task.name, split):
+        return f"a problem of task {problem.task!r} and split {problem.split!r}, not {task.name!r} and {split!r}"
+    return None
+
+
+def check_verdicts(task: Task, verdicts: Sequence[Any]) -> None:
+    """Raises RrrError (exit 2) where one of them isn't what `Task.verify` promises."""
+    for verdict in verdicts:
+        fault = None
+        if not isinstance(verdict, Verdict):
+            fault = f"{reprlib.repr(verdict)}, not a Verdict (rrr_cli/tasks/base.py)"
+        elif not isinstance(verdict.success, bool) or not isinstance(verdict.score, float | int):
+            fault = f"success {verdict.success!r} and score {verdict.score!r}: they are a bool and a number"
+        elif not 0 <= verdict.score <= 1:
+            fault = f"the score {verdict.score!r}: it is from 0 to 1"
+        elif not verdict.success and verdict.error_type not in (*task.error_types, JUDGE_CRASHED):
+            fault = f"the error_type {verdict.error_type!r}, which isn't among its error_types"
+        if fault is not None:
+            raise RrrError(f"the task {type(task).__name__}: verify() returns {fault}", USAGE)
+
+
+def check_observation(task: Task, observation: Any) -> None:
+    """Raises RrrError (exit 2) unless it is what `Environment.observe` promises: a user's turn, or None at the end."""
+    if observation is not None and not isinstance(observation, Message):
+        raise RrrError(
+            f"the task {type(task).__name__}: observe() returns {reprlib.repr(observation)}: it is "
+            'Message("user", TEXT), or None at the end', USAGE)

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from rrr_cli.errors import RrrError
 from rrr_cli.records import Attempt, Message, Problem
-from rrr_cli.tasks.base import Task, Verdict, verify_all
-
-JUDGE_CRASHED = "judge_crashed"
+from rrr_cli.tasks.base import JUDGE_CRASHED, Task, Verdict, verify_all
 
 
 def judge(task: Task, pairs: Sequence[tuple[Problem, Sequence[Message]]]) -> list[Verdict]:

@@ -111,7 +111,9 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         self.samples = [sample for samples, _, _ in parts for sample in samples]
         rewards = [sample.reward for sample in self.samples if sample.reward is not None]
         if not rewards:
-            raise RrrError(f"step {state.global_step}: the task's verify() crashed on every retry; fix the task", BUG)
+            raise RrrError(
+                f"step {state.global_step}: no sample has a reward: the task's verify() crashed on each, or the "
+                "objective gave None", BUG)
         self.rewarded = any(rewards) or any(rewarded for _, _, rewarded in parts)
         self.interrupted = any(interrupted for _, interrupted, _ in parts)
         self.spent += sum(sample.generated_tokens for sample in self.samples)

@@ -7,6 +7,7 @@ of processes, nor micro-batches change it. Reads and writes nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -14,6 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from rrr_cli.engines.base import Sampling
+from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.plugs import blame
 from rrr_cli.records import derive_seed
 from rrr_cli.rollout import Failure, Loop
@@ -54,7 +56,7 @@ class Sampler:
             samples = [
                 replace(
                     sample, group=row // self.recipe.group, sample_index=row % self.recipe.group,
-                    reward=self.objective.reward(sample),
+                    reward=checked(self.objective, self.objective.reward(sample)),
                 )
                 for (row, _), sample in zip(rows, samples, strict=True)
             ]
@@ -77,6 +79,16 @@ class Sampler:
             derive_seed(options.seed, "grpo", trainer.state.global_step), options.retry_context,
             recipe.reflection_tokens, judge, open_anywhere if trainer.use_vllm else bool,
         )
+
+
+def checked(objective: Objective, reward: Any) -> float | None:
+    """A reward as a number. Raises RrrError (exit 2): it is neither a finite number nor None."""
+    if reward is None:
+        return None
+    if not isinstance(reward, float | int) or not math.isfinite(reward):
+        raise RrrError(f"the objective {type(objective).__name__}: reward() returns {reward!r}, not a number or None",
+                       USAGE)
+    return float(reward)
 
 
 def as_columns(samples: Sequence[Sample]) -> dict[str, Any]:

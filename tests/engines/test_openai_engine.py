@@ -279,8 +279,8 @@ def test_stages_that_need_weights_refuse_a_server(rrr, flags, script):
     assert refused.code == 2
     assert "was mined from a server" in refused.err
     with pytest.raises(RrrError, match="was mined from a server"):
-        as_mined(GrpoOptions(run=flags[1]), flags[1])
-    named = as_mined(GrpoOptions(run=flags[1], model="tiny"), flags[1])
+        as_mined(GrpoOptions(run=flags[1], task=flags[3]), flags[1])
+    named = as_mined(GrpoOptions(run=flags[1], task=flags[3], model="tiny"), flags[1])
     assert named.model == "tiny"
 
 

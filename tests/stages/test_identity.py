@@ -69,20 +69,87 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize(("old", "new", "named"), [
-    ("Please try again.", "Try once more.", "words of the task: retry was"),
-    ("Reflect on what went wrong", "Think about it", "words of the task: reflect was"),
-    ("return Verdict(False", "return Verdict(True", "source of the task was"),
+    ("Please try again.", "Try once more.", "words of the task: retry"),
+    ("Reflect on what went wrong", "Think about it", "words of the task: reflect"),
+    ("return Verdict(False", "return Verdict(True", "source of the task"),
 ], ids=["retry", "reflect", "verifier"])
 def test_an_edited_task_file_is_refused(rrr, sorting, tmp_path, old, new, named):
     assert rrr("mine-failures", *sorting, "--samples", 1, "--limit", 4).code == 0
     assert rrr("reflect", *sorting, "--limit", 2).code == 0
     edit(tmp_path / "sorting.py", old, new)
-    for command in (["mine-failures", *sorting, "--samples", 1, "--limit", 8], ["reflect", *sorting, "--limit", 4]):
-        ran = rrr(*command)
+    ran = rrr("mine-failures", *sorting, "--samples", 1, "--limit", 8)
+    assert ran.code == 3
+    assert f"{named} was" in ran.err
+    assert "--overwrite" in ran.err
+    assert ran.err.count("\n") == 1
+    for command in ("reflect", "repair"):  # the second has no rows yet: the mined verdicts are the old verifier's
+        ran = rrr(command, *sorting, "--limit", 4)
         assert ran.code == 3
         assert named in ran.err
-        assert "--overwrite" in ran.err
+        assert "undo the edit" in ran.err
         assert ran.err.count("\n") == 1
+
+
+def test_a_comment_in_a_task_file_changes_nothing(rrr, sorting, tmp_path):
+    assert rrr("mine-failures", *sorting, "--samples", 1, "--limit", 2).code == 0
+    edit(tmp_path / "sorting.py", "import json\n", "import json  # for the references\n\n")
+    assert rrr("mine-failures", *sorting, "--samples", 1, "--limit", 4).code == 0
+    assert rrr("reflect", *sorting).code == 0
+
+
+def test_a_reworded_request_leaves_the_mining_usable(rrr, tmp_path, script, monkeypatch):
+    common = ["--run", tmp_path / "run", "--task", "layout", "--engine", "scripted", "--model", script]
+    assert rrr("mine-failures", *common, "--samples", 1, "--limit", 2).code == 0
+    monkeypatch.setattr(Layout, "words", {**Layout.words, "reflect": "Think."})
+    assert rrr("reflect", *common).code == 0
+    monkeypatch.setattr(Layout, "words", {**Layout.words, "prompt": "Draw {caption}"})
+    ran = rrr("repair", *common)
+    assert ran.code == 3
+    assert "words of the task: prompt" in ran.err
+
+
+@pytest.mark.parametrize(("old", "new", "says"), [
+    ('            return Verdict(False, 0.0, "no_answer"', "            return None  # ", "returns None, not a Verdict"),
+    ('Verdict(False, 0.0, "no_answer"', 'Verdict(False, 7, "no_answer"', "the score 7"),
+    ('Verdict(False, 0.0, "no_answer"', 'Verdict(False, 0.0, "other"', "isn't among its error_types"),
+    ('content_id("sorting", numbers)', '"same"', "two problems with the id same"),
+    ("            yield Problem(", "            yield dict(", "not a Problem"),
+    ("split=split", 'split="dev"', "split 'dev'"),
+], ids=["verdict", "score", "error_type", "ids", "problems", "split"])
+def test_what_a_task_returns_is_checked(rrr, sorting, script, tmp_path, old, new, says):
+    script.write_text(json.dumps({"default": "no answer"}))
+    edit(tmp_path / "sorting.py", old, new)
+    ran = rrr("mine-failures", *sorting, "--samples", 1, "--limit", 3)
+    assert ran.code == 2
+    assert says in ran.err
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("completions", [
+    '[[Completion("a", 1, "stop", 1)] * 2, *([[]] * (len(prompts_B) - 1))]', "[]", "1 / 0",
+    "[[None for _ in p.seeds] for p in prompts_B]",
+])
+def test_what_an_engine_returns_is_checked(rrr, tmp_path, completions):
+    (tmp_path / "parrot.py").write_text(ENGINE.replace(
+        '[[Completion("<answer>1</answer>", 3, "stop", 9) for _ in p.seeds] for p in prompts_B]', completions))
+    ran = rrr("mine-failures", "--engine", f"{tmp_path}/parrot.py:Parrot", "--run", tmp_path / "run", "--limit", 2)
+    assert ran.code == 2
+    assert "the engine Parrot: generate()" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_the_task_is_the_one_that_was_mined(rrr, tmp_path, script, sorting):
+    common = ["--run", tmp_path / "layout", "--engine", "scripted", "--model", script]
+    assert rrr("mine-failures", *common, "--task", "layout", "--samples", 1, "--limit", 2).code == 0
+    ran = rrr("reflect", *common, "--json")
+    assert ran.code == 0, ran.err
+    ran = rrr("eval", *common[:-1], f"base={script}", "--limit", 2, "--json")
+    assert ran.code == 0, ran.err
+    assert next(read(tmp_path / "layout", "evaluations")).task == "layout"
+    assert rrr("mine-failures", *sorting, "--samples", 1, "--limit", 2).code == 0
+    ran = rrr("reflect", *sorting[2:])
+    assert ran.code == 2
+    assert "type --task path/to/file.py:Class" in ran.err
 
 
 def test_one_tasks_wording_affects_no_other_run(rrr, tmp_path, script, monkeypatch):
