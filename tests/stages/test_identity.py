@@ -109,7 +109,7 @@ def test_a_reworded_request_leaves_the_mining_usable(rrr, tmp_path, script, monk
 
 
 @pytest.mark.parametrize(("old", "new", "says"), [
-    ('            return Verdict(False, 0.0, "no_answer"', "            return None  # ", "returns None, not a Verdict"),
+    ('return Verdict(False, 0.0, "no_answer"', "return None  # ", "returns None, not a Verdict"),
     ('Verdict(False, 0.0, "no_answer"', 'Verdict(False, 7, "no_answer"', "the score 7"),
     ('Verdict(False, 0.0, "no_answer"', 'Verdict(False, 0.0, "other"', "isn't among its error_types"),
     ('content_id("sorting", numbers)', '"same"', "two problems with the id same"),
