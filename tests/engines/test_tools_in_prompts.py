@@ -113,6 +113,8 @@ def test_model_families_show_the_tools_once(family: str, native: bool):
     assert ("These tools can be called" in text) is not native
 
 
-def test_every_template_is_hashed():
+def test_every_template_is_in_an_identity():
     own = {value for name, value in vars(prompts).items() if name.isupper() and isinstance(value, str)}
-    assert own == set(prompts.TEMPLATES.values())
+    defaults = {prompts.REFLECT, prompts.RETRY}  # they are among a task's words
+    assert own - defaults == set(prompts.TEMPLATES.values())
+    assert {*prompts.RETRY_AFTER_REFLECTION, *prompts.REPAIRING} == prompts.TEMPLATES.keys()
