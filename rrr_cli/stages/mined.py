@@ -1,6 +1,7 @@
 """What was mined in a run, and how: the failed attempts with their problems, which reflect, repair and grpo start from.
 
-Reads `problems`, `attempts` and their provenance; writes nothing. Refuses a run without attempts or of another task."""
+Reads `problems`, `attempts` and their provenance; writes them into another run that starts from this one's failures.
+Refuses a run without attempts, of another task, or of a task that was edited since."""
 
 from __future__ import annotations
 
