@@ -123,9 +123,18 @@ def flags(options_type: Any) -> Iterator[inspect.Parameter]:
         elif choices:
             kind = Literal[choices] | None if default is None else Literal[choices]
         yield parameter(entry.name, kind, default, typer.Option(
-            *((f"{flag}/--no-{flag[2:]}",) if default is True else (flag,)), help=entry.metadata["help"],
+            *((f"{flag}/--no-{flag[2:]}",) if default is True else (flag,)), help=help_of(entry),
             rich_help_panel=entry.metadata["panel"], show_default=default is not None,
             autocompletion=completion(entry.name)))
+
+
+def help_of(entry: Any) -> str:
+    """An option's help, with the names of the plugs that are here."""
+    from rrr_cli.plugs import names
+    from rrr_cli.stages.identity import KINDS
+
+    text: str = entry.metadata["help"]
+    return text.replace("{known}", ", ".join(names(entry.name, KINDS[entry.name]))) if entry.name in KINDS else text
 
 
 def completion(name: str) -> Callable[[], list[str]] | None:

@@ -27,6 +27,7 @@ def option(
 
     `identity`: the stage's rows depend on it, so a run is resumed only with the same value. False for options that say
     where a stage works, how fast, and how much it does. `panel`: the part of `--help` that shows it.
+    `{known}` in a help text stands for the names of the plugs that are here.
     """
     return field(default=default, metadata={
         "help": help, "least": least, "most": most, "choices": choices, "identity": identity, "panel": panel})
@@ -101,7 +102,7 @@ class TaskOptions(RunOptions):
     """Which task, level and data."""
 
     task: str | None = option(
-        None, "Task by name, or path/to/file.py:Class.  [default: the one mined, else countdown]", panel="Task")
+        None, "Task: {known}, or path/to/file.py:Class.  [default: the one mined, else countdown]", panel="Task")
     level: str | None = option(
         None, "The task's level, such as countdown's easy or paper; an unknown one lists all.  [default: the first]",
         panel="Task")
@@ -114,8 +115,8 @@ class EngineOptions:
     """Which engine generates the text, and where. An option that the engine's constructor doesn't name is refused."""
 
     engine: str = option(
-        "transformers", "transformers, vllm, openai (a server), scripted (for tests, not a model), an entry point, "
-        "or path/to/file.py:Class.", panel="Engine")
+        "transformers", "What generates the text: {known}, or path/to/file.py:Class. openai is a server; scripted "
+        "gives fixed replies, for tests, and is not a model.", panel="Engine")
     base_url: str | None = option(
         None, "The server of --engine openai, such as http://localhost:8000/v1.", panel="Engine")
     concurrency: int = option(32, "Requests to that server at once.", least=1, identity=False, panel="Engine")

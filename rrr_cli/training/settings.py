@@ -57,11 +57,10 @@ class Options(TaskOptions):
         "quick", "quick (minutes on a CPU) or paper (arXiv 2505.24726); options given win over it.",
         choices=tuple(PRESETS), identity=False, panel="Method")
     objective: str = option(
-        "reflection",
-        "What is trained. reflection (the paper): the reflection's tokens, by the retry's verdict. answer: ordinary "
-        "GRPO on a first answer to the same problems, without reflections. reflection+answer: reflection and retry as "
-        "one conversation, by the retry's verdict; the request between isn't trained. Or path/to/file.py:Class.",
-        panel="Method")
+        "reflection", "What is trained: {known}, or path/to/file.py:Class. reflection (the paper): the reflection's "
+        "tokens, by the retry's verdict. answer: ordinary GRPO on a first answer to the same problems, without "
+        "reflections. reflection+answer: reflection and retry as one conversation, by the retry's verdict; the request "
+        "between isn't trained.", panel="Method")
     steps: int | None = option(
         None, "Optimiser steps.  [quick: 45, paper: 1750; as many as --token-budget takes]", least=1, panel="Optimiser")
     token_budget: int | None = option(

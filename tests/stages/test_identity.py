@@ -229,6 +229,7 @@ def test_installed_plugs_are_known_by_name(rrr, installed, tmp_path):
     assert ran.code == 2
     assert "Known: transformers, vllm, openai, scripted, parrot" in ran.err
     assert "my-sorting" in rrr("mine-failures", "--task", "sortings").err
+    assert {"my-sorting,", "parrot,"} <= set(rrr("mine-failures", "--help").out.split())
     assert "mine" in names("objective", OBJECTIVES)
     edit(installed / "helper.py", "1", "2")
     ran = rrr(*command, "--limit", 4, "--engine", "parrot")
