@@ -21,7 +21,7 @@ from rrr_cli.rollout import Failure
 from rrr_cli.tasks import TASKS, load_task
 from rrr_cli.tasks.base import Task
 
-TASKS_OWN = ("source of the task", "words of the task", "setting of the task")
+TASKS_OWN = ("source of the task", "words of the task")
 ASKED_LATER = ("words of the task: reflect", "words of the task: retry")
 COPIED = "copied"  # the stage of rows that another run's failures brought along
 
@@ -158,8 +158,9 @@ def same_task(options: TaskOptions, mined: Mapping[str, Any]) -> bool:
 
 
 def check_same_judge(source: Path, depends_on: Mapping[str, Any]) -> None:
-    """Raise RrrError (exit 3) where the task's source, words or settings aren't those that the source was mined with:
-    two verifiers' verdicts would stand in one story. What asks for a reflection or a retry isn't part of mining."""
+    """Raise RrrError (exit 3) where the task's source or words aren't those that the source was mined with: two
+    verifiers' verdicts would stand in one story. What asks for a reflection or a retry isn't part of mining, and
+    settings, such as a sandbox, may be those of another machine."""
     mined = mining(source)
     changed = [
         name for name in sorted(mined.keys() | depends_on.keys())
