@@ -22,6 +22,8 @@ from rrr_cli import __version__
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.stages import STAGES, Stage, load, renamed
 
+DEFAULT_RUN = Path("runs/default")  # as in options.py, which `rrr --help` doesn't import
+
 #: The parts of a stage's help, in order; the first has no heading of its own.
 PANELS = (None, "Task", "Method", "Optimiser", "LoRA", "Sampling", "Votes", "Engine", "vLLM", "Hardware", "Run")
 
@@ -170,12 +172,12 @@ def sql(
         text = file.read_text() if file else sys.stdin.read() if query == "-" else str(query)
     except (OSError, UnicodeDecodeError) as error:
         raise RrrError(f"--file {file} can't be read: {error}", BAD_INPUT) from error
-    database.query(run or [Path("runs/default")], text, format, sys.stdout, timeout)
+    database.query(run or [DEFAULT_RUN], text, format, sys.stdout, timeout)
 
 
 def show(
     id: Annotated[str, typer.Argument(help="A problem's, attempt's or reflection's id, or its first 4 digits.")],
-    run: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/default"),
+    run: Annotated[Path, typer.Option(help="Folder of the run.")] = DEFAULT_RUN,
     as_json: Annotated[bool, typer.Option("--json", help="Print the story as JSON.")] = False,
 ) -> None:
     from rich.console import Console
@@ -190,7 +192,7 @@ def show(
 
 def draw(
     id: Annotated[str, typer.Argument(help="An attempt's id, or the beginning of it.")],
-    run: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/default"),
+    run: Annotated[Path, typer.Option(help="Folder of the run.")] = DEFAULT_RUN,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .svg or .png to write.")] = Path("layout.svg"),
     renderer: Annotated[str | None, typer.Option(
         help="path.py:function to draw with, called with caption, boxes and path.", show_default=False)] = None,
@@ -209,7 +211,7 @@ def report_runs(
 ) -> None:
     from rrr_cli.report import write
 
-    figures = write(runs or [Path("runs/default")], output)
+    figures = write(runs or [DEFAULT_RUN], output)
     print(json.dumps(figures) if as_json else output)
 
 

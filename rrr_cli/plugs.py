@@ -83,7 +83,7 @@ def source_of(cls: Any) -> str:
 def _code_of(path: Path) -> str:
     """A file's code without comments and white space, which change nothing; whatever isn't Python as it is."""
     try:
-        return ast.dump(ast.parse(path.read_bytes()))
+        return ast.unparse(ast.parse(path.read_bytes()))  # a dump differs between Python versions
     except (SyntaxError, ValueError):
         return path.read_bytes().hex()
 

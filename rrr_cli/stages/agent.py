@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rrr_cli.errors import NOTHING, USAGE, RrrError
-from rrr_cli.options import check_options, option, refuse_given
+from rrr_cli.options import option, refuse_given
 from rrr_cli.prompts import TRY
 from rrr_cli.records import Attempt
 from rrr_cli.stages.identity import identity
@@ -66,11 +66,10 @@ def train_agent(options: AgentOptions) -> dict[str, Any]:
 
     Raises RrrError: bad options (exit 2), unfit attempts (3), missing extra (4), no good try (5), stopped (130, 143).
     """
-    from rrr_cli.extras import require
+    from rrr_cli.extras import require_training
 
-    check_options(options)
     check_method(options)
-    require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
+    require_training()
     from rrr_cli.training.dataset import check_no_test_prompt
     from rrr_cli.training.policy import Policy
     from rrr_cli.training.supervised import Training

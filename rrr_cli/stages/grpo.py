@@ -41,13 +41,13 @@ def run(options: Options) -> dict[str, Any]:
 
 def prepare(options: Options) -> Session:
     """Every check that needs no training; nothing is written."""
-    from rrr_cli.extras import require
+    from rrr_cli.extras import require_training
 
     recipe = recipe_of(options)
     plug = find_objective(options.objective)
     with blame("objective", plug.cls, "check()"):
         plug.cls.check(options)
-    require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
+    require_training()
     from rrr_cli.tasks import load_task
     from rrr_cli.training.dataset import check_enough, training_set
     from rrr_cli.training.objectives.base import Setting

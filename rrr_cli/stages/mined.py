@@ -125,13 +125,15 @@ def stored(run: Path, table: str, column: str) -> set[str]:
 def mining(run: Path) -> dict[str, Any]:
     """How the run, or what was copied into it, was mined: the configuration with the seed; {} if it wasn't mined.
 
-    Mining more problems with the same options doesn't change it.
+    Mining more problems with the same options doesn't change it. The first part that was mined or copied says it, so
+    that a large table isn't read for it.
     """
-    from rrr_cli.store.artifacts import provenance
+    from rrr_cli.store.artifacts import parts
 
-    by_stage = {p["stage"]: p for p in provenance(run, "attempts")}
-    entry = by_stage.get("mine-failures") or by_stage.get(COPIED)
-    return {"seed": entry["seed"], **entry["config"]} if entry else {}
+    for part in parts(run, "attempts"):
+        if part.provenance["stage"] in ("mine-failures", COPIED):
+            return {"seed": part.provenance["seed"], **part.provenance["config"]}
+    return {}
 
 
 def is_remote(engine: str | None) -> bool:

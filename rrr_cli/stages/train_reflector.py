@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rrr_cli import options as shared
-from rrr_cli.options import check_options, option
+from rrr_cli.options import option
 from rrr_cli.prompts import REPAIRING, repair_chat
 from rrr_cli.records import Attempt, Message
 from rrr_cli.rollout import Failure, feedback_text
@@ -48,10 +48,9 @@ def run(options: Options) -> dict[str, Any]:
 
     Raises RrrError: bad options (exit 2), unfit attempts (3), a missing extra (4), no pairs (5), stopped (130, 143).
     """
-    from rrr_cli.extras import require
+    from rrr_cli.extras import require_training
 
-    check_options(options)
-    require("train", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
+    require_training()
     from rrr_cli.training.dataset import check_no_test_prompt
     from rrr_cli.training.policy import Policy
     from rrr_cli.training.supervised import Training

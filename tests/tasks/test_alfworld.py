@@ -357,7 +357,7 @@ def test_it_is_mined_like_any_other_task(rrr, tmp_path: Path):
 
 def test_a_real_alfworld_scene_is_won(tmp_path: Path):
     if not SCENE.is_file():
-        pytest.skip(f"{SCENE.name} isn't here: it lies in ../shared/data beside the repository")
+        pytest.skip(f"{SCENE.name} isn't here")
     scene = gzip.decompress(SCENE.read_bytes()).decode()
     # It has three players, which one command can't tell apart: one stays.
     alone = re.sub(r"\n(?:bob|charlie) - agent|\n\s+\(atLocation (?:bob|charlie) \S+\)", "", scene)

@@ -429,7 +429,7 @@ def test_the_hub_without_datasets_says_what_to_install(monkeypatch: pytest.Monke
 def test_every_reference_of_the_shared_data_passes(name: str, count: int):
     path = SHARED / f"{name}.jsonl.gz"
     if not path.is_file():
-        pytest.skip(f"{path.name} isn't here: it lies in ../shared/data beside the repository")
+        pytest.skip(f"{path.name} isn't here")
     rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
     assert len(rows) == count
     failed = [r["id"] for r in rows if not verdict_of(r["solution"], r["nums"], r["target"]).success]

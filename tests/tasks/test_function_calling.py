@@ -565,7 +565,7 @@ def test_the_audit_is_clean_on_shared_data(name: str, count: int):
 
     path = SHARED / f"{name}.jsonl.gz"
     if not path.is_file():
-        pytest.skip(f"{path.name} isn't here: it lies in ../shared/data beside the repository")
+        pytest.skip(f"{path.name} isn't here")
     result = audit(FunctionCalling(data=str(path)))
     assert (result["problems"], result["wrong"], result["reference"]["passed"]) == (count, 0, count)
 

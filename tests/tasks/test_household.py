@@ -605,7 +605,7 @@ def test_what_is_no_scene_is_refused(tmp_path: Path, content: bytes, suffix: str
 
 def test_a_real_alfworld_scene_agrees_with_our_tables():
     if not SCENE.is_file():
-        pytest.skip(f"{SCENE.name} isn't here: it lies in ../shared/data beside the repository")
+        pytest.skip(f"{SCENE.name} isn't here")
     task = Household(data=str(SCENE))
     (problem,) = task.problems("train")
     assert problem.prompt[0].content.endswith("Your task is to: put a hot potato in sinkbasin.")

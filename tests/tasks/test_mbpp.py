@@ -387,7 +387,7 @@ def test_mining_keeps_the_verdicts(rrr, tmp_path: Path):
 def test_every_reference_of_mbpp_passes(name: str, rows: int):
     path = DATA / f"{name}.jsonl.gz"
     if not path.is_file():
-        pytest.skip(f"{path.name} isn't here: it lies in ../shared/data beside the repository")
+        pytest.skip(f"{path.name} isn't here")
     with gzip.open(path, "rt") as file:
         found = [json.loads(line) for line in file]
     task = Mbpp()
