@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -68,4 +69,5 @@ if __name__ == "__main__":  # a process of its own, to be killed or multiplied: 
     from rrr_cli.stages import grpo
 
     changes = {key: json.loads(value) for key, _, value in (word.partition("=") for word in sys.argv[3:])}
-    print(json.dumps(grpo.run(options(Path(sys.argv[1]), Path(sys.argv[2]), **changes))))
+    summary = grpo.run(options(Path(sys.argv[1]), Path(sys.argv[2]), **changes))
+    os.write(1, f"{json.dumps(summary)}\n".encode())  # in one call: lines of several processes don't mix

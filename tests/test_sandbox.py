@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -173,13 +173,21 @@ def group(worker: Worker) -> set[str]:
     return {pid for pgid, pid, state in rows if pgid == str(worker._process.pid) and not state.startswith("Z")}
 
 
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    """Whether it holds in time: the kernel takes its moment to clear away what was killed."""
+    deadline = time.monotonic() + seconds
+    while not (holds := condition()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return holds
+
+
 def ask(worker: Worker, body: str, before: str = "") -> Outcome:
     return worker.run(Job(f"import os\n{before}", f"def f():\n    {body}\n", "", ("f()",)))
 
 
 def assert_unharmed(worker: Worker, processes: set[str]) -> None:
     assert worker.run(Job("", "def f(x): return x + 1", "", ("f(1)",))) == Outcome("done", True, (2,), "")
-    assert len(group(worker)) == len(processes)
+    assert wait_for(lambda: len(group(worker)) == len(processes))
 
 
 @pytest.fixture
@@ -302,7 +310,7 @@ def test_the_pool_replaces_dead_workers(worker: Worker):
     assert [o.values[0] for o in pool.run(jobs)] == list(range(40))
     workers += [w for w in list(pool._workers.queue) if w]
     pool.close()
-    assert [group(w) for w in workers] == [set()] * len(workers)
+    assert wait_for(lambda: not any(map(group, workers)))
 
 
 def test_a_killed_process_leaves_no_sandbox(worker: Worker):
@@ -314,12 +322,11 @@ def test_a_killed_process_leaves_no_sandbox(worker: Worker):
         leader = parent.stdout.readline().strip()
         assert leader
         parent.kill()
-    for _ in range(100):
-        listed = subprocess.run(["ps", "-eo", "pgid="], capture_output=True, text=True, check=True).stdout.split()
-        if leader not in listed:
-            return
-        time.sleep(0.1)
-    pytest.fail("its processes are still there")
+
+    def groups() -> list[str]:
+        return subprocess.run(["ps", "-eo", "pgid="], capture_output=True, text=True, check=True).stdout.split()
+
+    assert wait_for(lambda: leader not in groups()), "its processes are still there"
 
 
 def test_without_a_sandbox_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
