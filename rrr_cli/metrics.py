@@ -1,63 +1,51 @@
-"""Rates with bootstrap intervals, the exact paired test, and how repetitive a text is.
+"""Rates and their changes with intervals that cover, the exact paired test, and how repetitive a text is.
 
-The statistics are SciPy's. Reads and writes nothing."""
+All are exact or closed formulas, so a figure depends on its counts alone. Reads and writes nothing."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import sqrt
+
+Z = 1.959964  # the normal quantile of a 95 % interval
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of successes with its 95 % bootstrap interval over problems."""
+    """A share of successes with its 95 % interval."""
 
     value: float
     low: float
     high: float
 
 
-def rate(successes: Sequence[bool], seed: int = 0) -> Rate | None:
-    """The share of successes: percentile bootstrap, 10,000 resamples of the problems. None for no problems.
+def rate(successes: Sequence[bool]) -> Rate | None:
+    """The share of successes with its exact binomial interval (Clopper and Pearson 1934). None for no problems.
 
-    The problems' order changes nothing: the interval depends on the two counts only.
+    It covers the true rate in at least 95 % of samples whatever the rate and n. Wilson's is narrower (by 8 % at
+    n = 50) but falls to 84 % near 0 and 1, and the percentile bootstrap to 0.
     """
     if not successes:
         return None
-    import numpy as np
+    from scipy.special import betaincinv
 
-    values = np.sort(np.asarray(successes, dtype=float))
-    if values[0] == values[-1]:
-        # Every resample is the same, so the bootstrap gives no interval: take the exact binomial one.
-        from scipy.stats import binomtest
-
-        exact = binomtest(int(values.sum()), len(values)).proportion_ci(0.95, "exact")
-        return Rate(float(values[0]), float(exact.low), float(exact.high))
-    return _bootstrap(values, seed)
+    n, k = len(successes), sum(map(bool, successes))
+    low = float(betaincinv(k, n - k + 1, 0.025)) if k else 0.0
+    high = float(betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
+    return Rate(k / n, low, high)
 
 
-def difference(won: int, lost: int, n: int, seed: int = 0) -> Rate:
-    """b's rate less a's over the same `n` problems, in [-1, 1], from McNemar's counts; bootstrap as in `rate`."""
-    import numpy as np
+def difference(won: int, lost: int, n: int) -> Rate:
+    """b's rate less a's over the same `n` problems, in [-1, 1], from McNemar's counts.
 
-    value = (won - lost) / n
-    if n in (won, lost, n - won - lost):
-        # Every resample is the same: the exact bound on the unseen outcome; between won and lost the step is 2.
-        bound = (1 - 0.025 ** (1 / n)) * (2 if value else 1)
-        return Rate(value, max(-1.0, value - bound), min(1.0, value + bound))
-    return _bootstrap(np.repeat([-1.0, 0.0, 1.0], [lost, n - won - lost, won]), seed)
-
-
-def _bootstrap(values: Any, seed: int) -> Rate:
-    import numpy as np
-    from scipy.stats import bootstrap
-
-    interval = bootstrap(
-        (values,), np.mean, n_resamples=10_000, method="percentile", batch=1_000, rng=np.random.default_rng(seed)
-    ).confidence_interval
-    return Rate(float(values.mean()), float(interval.low), float(interval.high))
+    The interval is Wald's with one problem more won and one more lost (Bonett and Price 2012, equation 4).
+    """
+    gains, losses = (won + 1) / (n + 2), (lost + 1) / (n + 2)
+    middle = gains - losses
+    half = Z * sqrt((gains + losses - middle**2) / (n + 2))
+    return Rate((won - lost) / n, max(-1.0, middle - half), min(1.0, middle + half))
 
 
 @dataclass(frozen=True)
@@ -78,9 +66,9 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> Paired:
 
 def paired(won: int, lost: int) -> Paired:
     """The exact two-sided McNemar test from its two counts."""
-    from scipy.stats import binomtest
+    from scipy.special import bdtr
 
-    return Paired(won, lost, float(binomtest(won, won + lost).pvalue) if won + lost else 1.0)
+    return Paired(won, lost, min(1.0, 2 * float(bdtr(min(won, lost), won + lost, 0.5))))
 
 
 def repetition(texts: Sequence[str]) -> float | None:

@@ -180,7 +180,7 @@ class Evaluation:
     second: str | None  #: the retry after it
     second_success: bool | None  #: its verdict
     second_error: str | None  #: why it failed
-    blind: str | None  #: an independent second sample where the first try failed
+    blind: str | None  #: an independent second sample where the first try failed; null at temperature 0
     blind_success: bool | None  #: its verdict
     plain: str | None  #: a retry without a reflection where the first try failed
     plain_success: bool | None  #: its verdict

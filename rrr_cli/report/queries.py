@@ -53,7 +53,8 @@ select model,
     count(*) filter (second_success and not blind_success) as blind_second_try_won,
     count(*) filter (blind_success and not second_success) as blind_second_try_lost,
     count(*) filter (second_success and not plain_success) as retry_without_reflection_won,
-    count(*) filter (plain_success and not second_success) as retry_without_reflection_lost
+    count(*) filter (plain_success and not second_success) as retry_without_reflection_lost,
+    any_value(temperature) as temperature
 from evaluations group by model order by model"""
 
 ERRORS = """\

@@ -40,11 +40,13 @@ def results(ask: Ask, names: Sequence[str]) -> Row:
 
 
 def rates(counts: Row) -> Row:
-    """Each measure's share with its interval, from a row of counts."""
-    return {
+    """Each measure's share with its interval, from a row of counts; of blind second tries none where they are greedy.
+    """
+    shares = {
         measure: share(counts[measure], counts["n_failures" if measure == "second_try_on_failures" else "n"])
         for measure in MEASURES
     }
+    return shares if counts["temperature"] else shares | {"blind_second_try": None}
 
 
 def share(passed: int, n: int) -> Row | None:
@@ -71,7 +73,7 @@ def comparisons(ask: Ask, names: Sequence[str]) -> list[Row]:
     ]
     own = {row["model"]: row for row in ask(queries.AGAINST_CONTROLS)}
     for name in names:
-        for control in CONTROLS:
+        for control in CONTROLS if own[name]["temperature"] else CONTROLS[1:]:
             won, lost = own[name][f"{control}_won"], own[name][f"{control}_lost"]
             tests.append({
                 "a": name, "b": name, "measure": f"second_try over {control}", **asdict(paired(won, lost)),

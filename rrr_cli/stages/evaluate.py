@@ -154,12 +154,14 @@ def evaluate(
     pairs: list[tuple[Failure, Reflection | None]] = list(zip(failures, reflections, strict=True))
     n, m = len(own), len(common)
     retries = [rows[0] for rows in loop.retry([*pairs, *((f, None) for f in failures[:n])], range(1))]
-    blinds = [rows[0] for rows in loop.attempt(own, range(1, 2), phase="resample")]
+    # greedy, it would be the first try again
+    resampled_B = own if loop.sampling.temperature else []
+    blinds = [rows[0] for rows in loop.attempt(resampled_B, range(1, 2), phase="resample")]
 
     seconds = {p.problem_id: (r, a) for p, r, a in zip(own, reflections[:n], retries[:n], strict=True)}
     commons = {p.problem_id: (r, a) for p, r, a in zip(common, reflections[n:], retries[n : n + m], strict=True)}
     plains = {p.problem_id: a for p, a in zip(own, retries[n + m :], strict=True)}
-    resampled = {p.problem_id: a for p, a in zip(own, blinds, strict=True)}
+    resampled = {p.problem_id: a for p, a in zip(resampled_B, blinds, strict=True)}
     rows = []
     for p in problems:
         first, own_try = firsts[p.problem_id], seconds.get(p.problem_id)

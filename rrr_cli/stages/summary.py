@@ -19,6 +19,9 @@ VOTES = ("self_consistency", "reflect_all", "oracle")
 CONTROLS = {"self_consistency": "first_try", "reflect_all": "self_consistency", "oracle": "blind_second_try"}
 MEASURES = ("first_try", "second_try", "second_try_on_failures", "blind_second_try", "retry_without_reflection")
 
+GREEDY = ("at temperature 0 a blind resample is the first try again, so this control is left out: compare with a retry "
+          "without a reflection, or give --temperature")
+
 
 def outcomes(rows: Sequence[Evaluation], measure: str) -> dict[str, bool]:
     """problem_id -> success by `measure`, for the problems that have one."""
@@ -26,7 +29,8 @@ def outcomes(rows: Sequence[Evaluation], measure: str) -> dict[str, bool]:
         "first_try": lambda r: r.first_success,
         "second_try": lambda r: r.first_success or bool(r.second_success),
         "second_try_on_failures": lambda r: r.shared_success,
-        "blind_second_try": lambda r: r.first_success or bool(r.blind_success),
+        # a greedy resample is the first try again: no control
+        "blind_second_try": lambda r: r.first_success or bool(r.blind_success) if r.temperature else None,
         "retry_without_reflection": lambda r: r.first_success or bool(r.plain_success),
         "self_consistency": lambda r: r.voted_success,
         "reflect_all": lambda r: r.reflected_success,
@@ -67,11 +71,12 @@ def summarise(rows: Sequence[Evaluation], names: Sequence[str]) -> dict[str, Any
             compare(a, b, measure, outcomes(by_model[a], measure), outcomes(by_model[b], measure))
     for name, of in by_model.items():
         for control in ("blind_second_try", "retry_without_reflection"):
-            compare(name, name, f"second_try over {control}", outcomes(of, control), outcomes(of, "second_try"))
+            if outcomes(of, control):
+                compare(name, name, f"second_try over {control}", outcomes(of, control), outcomes(of, "second_try"))
     for name, of in by_model.items():
         for measure in votes:
-            control = CONTROLS[measure]
-            compare(name, name, f"{measure} over {control}", outcomes(of, control), outcomes(of, measure))
+            if outcomes(of, control := CONTROLS[measure]):
+                compare(name, name, f"{measure} over {control}", outcomes(of, control), outcomes(of, measure))
     return {"models": models, "comparisons": comparisons}
 
 
@@ -101,6 +106,8 @@ def in_words(result: dict[str, Any]) -> list[str]:
     And one for every two models but the first, on their first tries; the table compares with the first.
     """
     sentences = []
+    if result["models"][0]["temperature"] == 0:
+        sentences.append(GREEDY)
     first = result["models"][0]["name"]
     names = {"blind_second_try": "a blind resample", "retry_without_reflection": "a retry without a reflection"}
     for c in result["comparisons"]:

@@ -25,7 +25,7 @@ def evaluation_table(result: dict[str, Any], console: Console) -> None:
     paired = {(c["b"], c["measure"]): c for c in result["comparisons"] if c["a"] == first["name"] != c["b"]}
     table = Table(
         title=f"{first['n']} held-out problems, temperature {first['temperature']:g}, 1 seed ({first['seed']}); "
-        "% with 95 % bootstrap interval",
+        "% with 95 % interval",
         title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
     )
     table.add_column("model")
@@ -111,7 +111,7 @@ def forgetting_table(result: dict[str, Any], console: Console) -> None:
     first, *others = result["models"]
     items = "all items" if result["limit"] is None else f"--limit {result['limit']}: a part of each benchmark"
     chat = "chat format" if result["apply_chat_template"] else "plain prompts"
-    console.print(f"lm-eval {result['lm_eval']}, {chat}, {items}; % with 95 % bootstrap interval, changes in points")
+    console.print(f"lm-eval {result['lm_eval']}, {chat}, {items}; % with 95 % interval, changes in points")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("benchmark")
     table.add_column("n", justify="right")
@@ -150,5 +150,5 @@ def percent(rate: dict[str, float] | None) -> str:
 def stacked(rate: dict[str, float] | None) -> Text:
     """The same in two lines, so that five measures fit 80 columns: "50.0", "40.0–60.0"."""
     if rate is None:
-        return Text("no failures")
+        return Text("–")
     return Text(f"{100 * rate['value']:.1f}\n{100 * rate['low']:.1f}–{100 * rate['high']:.1f}", no_wrap=True)

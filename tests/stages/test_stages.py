@@ -227,6 +227,20 @@ def test_eval_uses_the_test_split_and_prints_sentences(rrr, base, random_model, 
     assert "a second try after a reflection does NOT beat a retry without a reflection" in printed
 
 
+def test_greedy_eval_has_no_blind_resample(rrr, base, random_model, tmp_path):
+    model = f"base={random_model}"
+    shown = rrr("eval", *base, "--model", model, "--temperature", 0)
+    assert "at temperature 0 a blind resample is the first try again" in " ".join(shown.err.split())
+    assert {(r["blind"], r["blind_success"]) for r in table(tmp_path / "run", "evaluations")} == {(None, None)}
+    result = json.loads(rrr("eval", *base, "--model", model, "--temperature", 0, "--json").out)
+    assert result["models"][0]["blind_second_try"] is None
+    assert result["models"][0]["retry_without_reflection"] is not None
+    assert [c["measure"] for c in result["comparisons"]] == ["second_try over retry_without_reflection"]
+    pytest.importorskip("matplotlib")
+    reported = json.loads(rrr("report", tmp_path / "run", "-o", tmp_path / "page.html", "--json").out)["runs"][0]
+    assert {key: reported[key] for key in result} == result
+
+
 def test_fail_under_exits_5_after_printing(rrr, evaluated, base, random_model):
     arguments = [*base, "--model", f"base={random_model}", "--model", f"again={random_model}", "--temperature", 0.9]
     gated = rrr("eval", *arguments, "--reflection-tokens", 10, "--json", "--fail-under", "second_try=1.0")
