@@ -21,6 +21,7 @@ import typer
 from rrr_cli import __version__
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.stages import STAGES, Stage, load, renamed
+from rrr_cli.text import one_line
 
 DEFAULT_RUN = Path("runs/default")  # as in options.py, which `rrr --help` doesn't import
 
@@ -163,6 +164,8 @@ def sql(
     file: Annotated[Path | None, typer.Option(help="Read the statement from a file.", show_default=False)] = None,
     format: Annotated[str, typer.Option(help="table, csv, jsonl or markdown.")] = "table",
     timeout: Annotated[float | None, typer.Option(help="Seconds until a query is stopped.", show_default=False)] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="csv: cells as they are, formulas and control characters too.")]
+    = False,
 ) -> None:
     from rrr_cli.store import sql as database
 
@@ -172,7 +175,7 @@ def sql(
         text = file.read_text() if file else sys.stdin.read() if query == "-" else str(query)
     except (OSError, UnicodeDecodeError) as error:
         raise RrrError(f"--file {file} can't be read: {error}", BAD_INPUT) from error
-    database.query(run or [DEFAULT_RUN], text, format, sys.stdout, timeout)
+    database.query(run or [DEFAULT_RUN], text, format, sys.stdout, timeout, raw)
 
 
 def show(
@@ -342,11 +345,30 @@ def report(stage: Stage, result: dict[str, Any], options: Any, as_json: bool) ->
 
 def main() -> None:
     """Run the command line; turn errors into one line on stderr and an exit code."""
+    arguments = renamed(sys.argv[1:])
+    if arguments != sys.argv[1:]:
+        say(f"this is now: rrr {shlex.join(arguments)}")
+    app = build_app(next((a for a in arguments if not a.startswith("-")), None))
     try:
-        arguments = renamed(sys.argv[1:])
-        if arguments != sys.argv[1:]:
-            print(f"rrr: this is now: rrr {shlex.join(arguments)}", file=sys.stderr)
-        build_app(next((a for a in arguments if not a.startswith("-")), None))(arguments)
+        code = app(arguments, prog_name="rrr", standalone_mode=False)
     except RrrError as error:
-        print(f"rrr: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        say(str(error))
+        code = error.exit_code
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # of a usage error, whose class has no public name
+            raise
+        code = usage_error(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def say(line: str) -> None:
+    """Print one line to stderr, whatever its words hold."""
+    print(f"rrr: {one_line(line)}", file=sys.stderr)
+
+
+def usage_error(error: Any) -> int:
+    """Print typer's message, if there is one, with the help to read; its exit code."""
+    if message := error.format_message():  # none where the help was printed
+        command = error.ctx.command_path if error.ctx else "rrr"
+        say(f"{message.rstrip('.')}; to see what there is: {command} --help")
+    return int(error.exit_code)

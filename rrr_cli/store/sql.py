@@ -7,8 +7,10 @@ exist (exit 3) and anything but one reading statement (exit 2).
 from __future__ import annotations
 
 import csv
+import html
 import json
 import math
+import re
 import subprocess
 import sys
 import threading
@@ -31,17 +33,24 @@ from rrr_cli.text import UNSAFE, safe_text
 
 TABLE_ROWS = 200  # nobody reads more; csv and jsonl print all
 CELL = 300  # characters of a value in a table
+# What a spreadsheet takes for a formula. A number with a sign is none.
+FORMULA = re.compile(r"\s*([=@＝＋－＠]|[+-](?!\d+(\.\d+)?$))")
+MARKDOWN = re.compile(r"[\\`|]|(?<=\])\(")  # beside HTML: what ends a cell, or begins code or a link
 Row = tuple[Any, ...]
 
 
-def query(runs: list[Path], sql: str, format: str, out: TextIO, timeout: float | None = None) -> int:
-    """Run `sql` over `runs`, print it to `out`, and return the number of rows printed.
+def query(
+    runs: list[Path], sql: str, format: str, out: TextIO, timeout: float | None = None, raw: bool = False
+) -> int:
+    """Run `sql` over `runs`, print it to `out`, and return the number of rows printed. `raw`: CSV cells as they are.
 
     Raises RrrError: no such run or a damaged part (exit 3); an error in the SQL, a statement that isn't a query, an
     unknown format, or longer than `timeout` seconds (exit 2).
     """
     if format not in FORMATS:
         raise RrrError(f"--format {format}: it must be one of {', '.join(FORMATS)}", USAGE)
+    if raw and format != "csv":
+        raise RrrError(f"--raw is for --format csv: {format} prints all as it is, or safe to read; leave it out", USAGE)
     for run in runs:
         require_run(run)
     child = subprocess.Popen(
@@ -57,7 +66,8 @@ def query(runs: list[Path], sql: str, format: str, out: TextIO, timeout: float |
         child.stdin.write(json.dumps({"runs": [str(run) for run in runs], "sql": sql}).encode() + b"\n")
         child.stdin.flush()  # left open: when it ends, the child knows that this process is gone
         stream = pa.ipc.open_stream(child.stdout)
-        printed = FORMATS[format](stream.schema.names, _rows(stream, child), out)
+        show = _print_raw_csv if raw else FORMATS[format]
+        printed = show(stream.schema.names, _rows(stream, child), out)
         out.flush()
         return printed
     except pa.ArrowException as error:
@@ -113,9 +123,18 @@ def _print_table(names: list[str], rows: Iterator[Row], out: TextIO) -> int:
 
 
 def _print_csv(names: list[str], rows: Iterator[Row], out: TextIO) -> int:
+    """Texts that a spreadsheet would run get an apostrophe before them; a terminal gets no control characters."""
+    def guarded(text: str) -> str:
+        text = safe_text(text) if out.isatty() else text
+        return f"'{text}" if FORMULA.match(safe_text(text)) else text
+
+    return _print_raw_csv(names, rows, out, guarded)
+
+
+def _print_raw_csv(names: list[str], rows: Iterator[Row], out: TextIO, guarded: Callable[[str], str] = str) -> int:
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(names)
-    return _each(rows, lambda row: writer.writerow([v if isinstance(v, str) else _shown(v) for v in row]))
+    writer.writerow(map(guarded, names))
+    return _each(rows, lambda row: writer.writerow([guarded(v) if isinstance(v, str) else _shown(v) for v in row]))
 
 
 def _print_jsonl(names: list[str], rows: Iterator[Row], out: TextIO) -> int:
@@ -125,8 +144,11 @@ def _print_jsonl(names: list[str], rows: Iterator[Row], out: TextIO) -> int:
 
 
 def _print_markdown(names: list[str], rows: Iterator[Row], out: TextIO) -> int:
+    def shown(cell: str) -> str:
+        return MARKDOWN.sub(r"\\\g<0>", html.escape(cell, quote=False)).replace("\n", "<br>")
+
     def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(c.replace("|", "\\|").replace("\n", "<br>") for c in cells) + " |\n"
+        return "| " + " | ".join(map(shown, cells)) + " |\n"
 
     out.write(line(safe_text(name) for name in names) + "|" + "---|" * len(names) + "\n")
     return _each(rows, lambda row: out.write(line(_cell(value) for value in row)))
@@ -161,7 +183,7 @@ def _shown(value: Any) -> str:
 def _json(value: Any) -> str:
     """JSON that equals the data and is safe to print: characters that a terminal might obey are escaped."""
     text = json.dumps(_finite(value), ensure_ascii=False, default=str)
-    return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def _finite(value: Any) -> Any:

@@ -11,6 +11,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+from rrr_cli.text import UNSAFE
+
 COMMANDS = ("mine-failures", "reflect", "grpo", "eval", "sql", "show", "schema")
 
 
@@ -74,6 +76,22 @@ def test_unknown_names_are_one_line(rrr, tmp_path, monkeypatch):
         assert named in result.err
         assert "Traceback" not in result.err
         assert result.out == ""
+
+
+@pytest.mark.parametrize("words", [
+    ["nosuch\x1b[31m"], ["mine-failures", "--nosuch\u202e", "1"], ["mine-failures", "--limit", "x"], ["show"],
+    ["mine-failures", "--task"], ["mine-failures", "--task", "x\x1b[31m"], ["mine-failures", "--data", "no\nsuch\x07"],
+    ["sql", "--run", "no\u200bsuch", "select 1"], ["mine-failures", "--model", "./no\U000e0041such"],
+    ["mine-failures", "--config", "no\x9bsuch.toml"], ["models", "get", "x\x1b[31m"], ["schema", "x\x1b[31m"],
+])
+def test_a_wrong_word_is_one_line_without_its_control_characters(rrr, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    result = rrr(*words)
+    assert result.code in (2, 3)
+    assert result.out == ""
+    assert len(result.err.splitlines()) == 1, result.err
+    assert result.err.startswith("rrr: ")
+    assert not UNSAFE.search(result.err), ascii(result.err)
 
 
 def test_version_prints_the_version(rrr):
