@@ -5,6 +5,7 @@ Reads and writes nothing. Refuses failures at problems of the test split, and to
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ from rrr_cli.errors import RrrError
 from rrr_cli.records import Problem, content_id
 from rrr_cli.rollout import Failure
 from rrr_cli.tasks.base import Environment, Task
+from rrr_cli.training.overlap import NEAR, overlap
 
 TEST_PROMPTS_COMPARED = 20_000  # generating a test split takes time; the paper's Countdown has 15,000
 
@@ -43,22 +45,27 @@ def check_enough(failures: list[Failure], groups: int, run: Path) -> None:
 
 
 def check_no_test_prompt(problems: Iterable[Problem], task: Task) -> None:
-    """Raise RrrError where one of `problems`, to be trained on, is of the test split, by its id or word for word.
+    """Raise RrrError where one of `problems`, to be trained on, is of the test split: by its id, or to a reader.
 
-    Countdown's id is (sorted numbers, target). In an environment two games may begin alike, so ids alone are compared.
-    The first `TEST_PROMPTS_COMPARED` test problems are compared.
+    Test problems that are only near one are counted on stderr. The first `TEST_PROMPTS_COMPARED` are compared. In an
+    environment two games may begin alike, so ids alone are.
     """
-    def keys(problem: Problem) -> set[str]:
-        words = " ".join(" ".join(message.content for message in problem.prompt).lower().split())
-        return {problem.problem_id} if isinstance(task, Environment) else {problem.problem_id, words}
-
-    trained = {key for problem in problems for key in keys(problem)}
-    for problem in islice(task.problems("test"), TEST_PROMPTS_COMPARED):
-        if keys(problem) & trained:
-            raise RrrError(
-                f"test problem {problem.problem_id} is among the mined problems, and training on it would spoil the "
-                f"test. Remove it from the training data and mine again"
-            )
+    trained = list(problems)
+    ids = {problem.problem_id for problem in trained}
+    test = list(islice(task.problems("test"), TEST_PROMPTS_COMPARED))
+    same = [problem for problem in test if problem.problem_id in ids]
+    near: list[Problem] = []
+    if not isinstance(task, Environment) and not same:
+        same, near = overlap(trained, test)
+    if same:
+        raise RrrError(
+            f"test problem {same[0].problem_id} is among the mined problems ({len(same)} of {len(test)} are), and "
+            "training on it would spoil the test. Remove it from the training data and mine again"
+        )
+    if near:
+        print(
+            f"rrr: {len(near)} of {len(test)} test problems share {NEAR} words in a row with a problem to be trained "
+            f"on, such as {near[0].problem_id}: a gain on them may be memory", file=sys.stderr)
 
 
 def training_order(failures: int, groups: int, steps: int, seed: int) -> list[int]:
