@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Any
 
@@ -35,29 +35,31 @@ def server_names(names: Iterable[str]) -> dict[str, str]:
     return given
 
 
-def for_server(tools: str) -> list[dict[str, Any]]:
-    """The tools of a prompt, a JSON list of schemas, with names that servers take."""
-    schemas: list[dict[str, Any]] = json.loads(tools)
-    names = server_names(_names(schemas))
+def for_server(tools: str) -> list[Any]:
+    """The tools of a prompt, a JSON list of schemas in OpenAI's form, with names that servers take."""
+    schemas: list[Any] = json.loads(tools)
+    names = server_names(filter(None, map(_name, schemas)))
     return [
-        {**schema, "function": {**schema["function"], "name": names[schema["function"]["name"]]}} for schema in schemas
+        {**schema, "function": {**schema["function"], "name": names[name]}} if (name := _name(schema)) else schema
+        for schema in schemas
     ]
 
 
-def from_server(text: str, tools: str | None) -> str:
+def from_server(text: str, tools: str) -> str:
     """What a model wrote on a server, with the tools' own names in its calls."""
-    own = {short: name for name, short in server_names(_names(json.loads(tools or "[]"))).items() if short != name}
-    if not own:
-        return text
-    return _NAME.sub(
-        lambda m: m[1] + json.dumps(own[m[2]], ensure_ascii=False) if m[2] in own else m[0], text)
+    names = server_names(filter(None, map(_name, json.loads(tools))))
+    own = {short: json.dumps(name, ensure_ascii=False) for name, short in names.items() if short != name}
+    return _NAME.sub(lambda m: m[1] + own[m[2]] if m[2] in own else m[0], text)
 
 
-def _names(schemas: Iterable[dict[str, Any]]) -> list[str]:
-    return [schema["function"]["name"] for schema in schemas]
+def _name(schema: Any) -> str | None:
+    """A tool's name; None where the schema is of another form, and goes as it is."""
+    function = schema.get("function") if isinstance(schema, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if isinstance(name, str) else None
 
 
-def _hashed(name: str, short: str) -> Iterable[str]:
+def _hashed(name: str, short: str) -> Iterator[str]:
     for salt in count():
         digest = hashlib.sha256(f"{salt}{name}".encode("utf-8", "surrogatepass")).hexdigest()[:8]
         yield f"{short[:LONGEST - 9] or 'tool'}_{digest}"

@@ -96,10 +96,12 @@ def named_call_at(text: str, at: int, tools: Tools, listed: bool = False) -> tup
 
 
 def _name_at(text: str, at: int, tools: Tools) -> tuple[str, int]:
-    """A tool's name, and where the bracket after it stands."""
-    ends = [at + len(name) for name in tools.names if text.startswith(name, at)]
+    """A tool's name, and where the bracket after it stands: right after it, if no such tool is offered."""
+    for name in tools.names:
+        if text.startswith(name, at) and (bracket := _TO_ARGUMENTS.match(text, at + len(name))):
+            return name, bracket.end()
     other = _NAME.match(text, at)
-    for end in (*ends, *([other.end()] if other else [])):
-        if end > at and (bracket := _TO_ARGUMENTS.match(text, end)):
-            return text[at:end], bracket.end()
+    if other and not text[other.end() : other.end() + 1].isspace():
+        if bracket := _TO_ARGUMENTS.match(text, other.end()):
+            return other[0], bracket.end()
     raise Refused(f"no call at character {at + 1}")

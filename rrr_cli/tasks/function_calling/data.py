@@ -118,7 +118,8 @@ def _ground_truth(row: dict[str, Any], place: str) -> list[Any]:
         return _list({"ground_truth": answers[key]}, "ground_truth", place)
     if "irrelevance" in f"{row.get('id')} {row.get('category')}":
         return []
-    raise RrrError(f"{place}, column ground_truth: found none, and none of id {shown(key)} in a file of the same name in "
+    found = shown(row.get("ground_truth")) if "ground_truth" in row else "none"
+    raise RrrError(f"{place}, column ground_truth: found {found}, and none of id {shown(key)} in a file of the same name in "
                    f"{ANSWERS}/ beside it; wanted a list of {{TOOL: {{ARGUMENT: [accepted values]}}}}", BAD_INPUT)
 
 

@@ -16,7 +16,7 @@ _STRING = re.compile(
 _NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9](?:_?[0-9])*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![\w.])")
 _CONSTANT = re.compile(r"(True|False|None)\b")
 _CONSTANTS = {"True": True, "False": False, "None": None}
-_KEY = re.compile(r"([^\W\d][\w.-]*)\s*=(?!=)")
+_KEY = re.compile(r"(\w[\w.-]*)\s*=(?!=)")
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U000[0-9a-fA-F]{5}|[0-7]{1,3}|.)", re.DOTALL)
 _ESCAPES = {
     "n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "\n": "", "\\": "\\", "'": "'",

@@ -29,7 +29,7 @@ _GLM_ARGUMENT = re.compile(r"\s*<arg_key>([^<>]{1,200})</arg_key>\s*<arg_value>\
 _LAST = re.compile(
     r"\s*(?:\Z|</s>|(?=\[TOOL_CALLS\]|<\|python_tag\|>|<\|tool_call\|>)|<\|(?:/tool_call|eom_id|eot_id|im_end)\|>)")
 _BEGIN = re.compile(
-    r"\s*(?:function<｜tool▁sep｜>)?(?:functions\.)?([^\s<>:]{1,200})(?::\d+)?\s*"
+    r"\s*(?:function<｜tool▁sep｜>)?(?:functions\.)?([^\n<>]{1,200}?)(?::\d+)?\s*"
     r"(?:<｜tool▁sep｜>|<\|tool_call_argument_begin\|>|```json)\s*")
 _BEGIN_END = re.compile(r"\s*(?:```)?\s*<[|｜]tool[_▁]call[_▁]end[|｜]>")
 _TO = re.compile(r"([^\s<>{]{1,200}?)(?:(?:commentary|analysis)?\s|(?=<\|))(?:<\|\w{1,20}\|>|commentary|json|code|\s){0,9}(?=\{)")

@@ -111,7 +111,7 @@ def accepts(value: Any, accepted: Sequence[Any], schema: Any, match: str) -> boo
     if match == "exact":
         return any(same(value, one, schema) for one in accepted)
     if not accepted:
-        return value in ("", [], {})
+        return value in _empties(schema)
     return any(_fits(value, one, schema) for one in accepted if one != "" or says(schema, "string"))
 
 
@@ -134,14 +134,17 @@ def _fits(value: Any, one: Any, schema: Any) -> bool:
 def first_accepted(expected: Expected, schema: Any) -> Call:
     """One right call: the first accepted value of each argument, and none where it may be left out."""
     kept = {
-        name: values or [_empty(property_schema(schema, name))] for name, values in expected.accepted.items()
+        name: values or _empties(property_schema(schema, name)) or [""] for name, values in expected.accepted.items()
         if not _optional(values) or _requires(schema, name)
     }
     return Call(expected.name, {name: _first(values) for name, values in kept.items()})
 
 
-def _empty(schema: Any) -> Any:
-    return [] if says(schema, "array") else {} if says(schema, "object") else ""
+def _empties(schema: Any) -> list[Any]:
+    """The empty values of a type; of any type where the schema names none."""
+    kinds: dict[str, Any] = {"array": [], "object": {}, "string": ""}
+    typed = isinstance(schema, dict) and "type" in schema
+    return [value for kind, value in kinds.items() if not typed or says(schema, kind)]
 
 
 def verdict(error: tuple[str, str] | None, answer: str | None) -> Verdict:

@@ -14,12 +14,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from rrr_cli.tasks.function_calling.bare import as_calls, calls_at, json_at, named_at, named_call_at
-from rrr_cli.tasks.function_calling.calls import Call, Tools, as_call, write_calls
+from rrr_cli.tasks.function_calling.calls import Call, Tools, as_call
 from rrr_cli.tasks.function_calling.marked import MARK, is_marked, marked_at, marked_calls
 from rrr_cli.tasks.function_calling.strict_json import MAX_BYTES, Refused, TooDeep, parse_at, skip_space, too_long
 from rrr_cli.thoughts import answer_of
-
-__all__ = ["Call", "calls_within", "read_calls", "write_calls"]
 
 MAX_TRIES = 1000  # places of a text where a call may start but can't be read
 MAX_DEEP = 100  # of those, places that are nested too deep: each costs as much as the depth that Python allows
@@ -97,18 +95,20 @@ def _calling(names: tuple[str, ...]) -> re.Pattern[str]:
     """Finds one of the names with something that makes it a call."""
     name = f"(?:{'|'.join(map(re.escape, names))})"
     own = rf"(?:(?<![\w\\])|(?<=function)|(?<=functions)){name}"  # marks that decoding dropped leave such a word
-    keyword = r"[^\W\d][\w.-]*\s*=(?!=)"
-    words = r"(?:with )?(?i:action[ _]input|tool[ _]input|arguments|parameters|args|params|input)"
+    keyword = r"\w[\w.-]*\s*=(?!=)"
+    words = r"(?i:action[ _]input|tool[ _]input|arguments|parameters|args|params|input)"
     fence = r"(?:```\w*\s*)?"
+    to_object = rf"(?:[\"'*]{{0,3}}{words}[\"'`*:=\s]{{0,12}}{fence})?\{{\s*[\"'}}]"
     keys = r"(?i:tool|tool_name|function|function_name|recipient_name|action|name)"
     return re.compile("|".join((
         rf"{own}\(\s*(?:[\"'\d\[{{-]|\*\*|(?:[Tt]rue|[Ff]alse|None|null)\b)",
         rf"{own}\s*\(\s*{keyword}",
         rf"{own}\[\s*(?:[\"'{{\[]|{keyword}|ARGS\]|CALL_ID\])",
-        rf"{own}[\"'`*:,=>\s-]{{0,12}}{fence}(?:[\"'*]{{0,3}}{words}[\"'`*:=\s]{{0,12}}{fence})?\{{\s*[\"'}}]",
-        rf"{own}[\"'`*,;\s]{{1,12}}{words}[\"'*]{{0,3}}\s{{0,3}}[:=]",
-        rf"(?m:^)[`\[ \t]*{name}[ \t]*\([^\n]*\)[\]`;. \t]*(?m:$)",  # a line that is nothing else
-        rf"<\s*{name}\s*/?>",
+        rf"{own}[\"'`*:,=>\s-]{{0,12}}(?:(?:with|using)\s+)?{fence}{to_object}",
+        rf"{own}[\"'`*,;\s]{{1,12}}(?:with\s+)?{words}[\"'*]{{0,3}}\s{{0,3}}[:=]",
+        rf"{own}[\"'`*]{{0,3}}(?:[ \t]+--\w|[ \t]*:?[ \t]*\n[ \t]+\w[\w.-]*\s*[:=])",  # a command line, YAML
+        rf"(?m:^)[`\[ \t]*{name}[ \t]*\((?:[^()\n]|\([^()\n]*\))*\)[\]`;. \t]*(?m:$)",  # a line that is nothing else
+        rf"<\s*{name}(?=[\s/>])",
         rf"<(?i:function|tool|tool_name|name|call|action)\b[^<>\n]{{0,40}}[>=\"']\s*{name}(?!\w)",
         rf"[\"']{keys}[\"']\s*:\s*[\"']{name}[\"']",
     )))
