@@ -59,7 +59,8 @@ def tool_call(function: dict[str, Any]) -> str:
     """`<tool_call>{"name": …, "arguments": …}</tool_call>`: the arguments as the model wrote them, valid or not."""
     arguments = function.get("arguments") or "{}"
     written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    return f'<tool_call>{{"name": {json.dumps(function["name"], ensure_ascii=False)}, "arguments": {written}}}</tool_call>'
+    name = json.dumps(function["name"], ensure_ascii=False)
+    return f'<tool_call>{{"name": {name}, "arguments": {written}}}</tool_call>'
 
 
 def with_own_names(completion: Completion, tools: str | None) -> Completion:

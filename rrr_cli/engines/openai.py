@@ -18,7 +18,13 @@ from urllib.parse import urlsplit
 
 from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
 from rrr_cli.engines.chat_completions import (
-    Overflow, body, completion, error_text, retry_after, too_long, with_own_names,
+    Overflow,
+    body,
+    completion,
+    error_text,
+    retry_after,
+    too_long,
+    with_own_names,
 )
 from rrr_cli.errors import NO_BACKEND, USAGE, RrrError
 from rrr_cli.extras import require

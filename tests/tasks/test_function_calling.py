@@ -134,7 +134,8 @@ def test_anything_but_strict_json_is_a_format_error(text: str):
 @pytest.mark.parametrize(
     "text",
     ["", "It rains in Paris.", "[]", "[1] says it rains.", "5", '"weather"', "null", "x" * 2 * MAX_BYTES,
-     f"<think>I could write <tool_call>{ONE}</tool_call>", "weather(city) takes a city, as does weather().", "\ud800\x00"],
+     f"<think>I could write <tool_call>{ONE}</tool_call>", "weather(city) takes a city, like weather().",
+     "\ud800\x00"],
 )
 def test_prose_is_not_a_call(text: str):
     assert read_calls(text) == []

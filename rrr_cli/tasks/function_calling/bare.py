@@ -101,7 +101,7 @@ def _name_at(text: str, at: int, tools: Tools) -> tuple[str, int]:
         if text.startswith(name, at) and (bracket := _TO_ARGUMENTS.match(text, at + len(name))):
             return name, bracket.end()
     other = _NAME.match(text, at)
-    if other and not text[other.end() : other.end() + 1].isspace():
-        if bracket := _TO_ARGUMENTS.match(text, other.end()):
-            return other[0], bracket.end()
+    bracket = _TO_ARGUMENTS.match(text, other.end()) if other else None
+    if other and bracket and not text[other.end()].isspace():
+        return other[0], bracket.end()
     raise Refused(f"no call at character {at + 1}")

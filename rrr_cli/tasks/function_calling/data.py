@@ -119,8 +119,9 @@ def _ground_truth(row: dict[str, Any], place: str) -> list[Any]:
     if "irrelevance" in f"{row.get('id')} {row.get('category')}":
         return []
     found = shown(row.get("ground_truth")) if "ground_truth" in row else "none"
-    raise RrrError(f"{place}, column ground_truth: found {found}, and none of id {shown(key)} in a file of the same name in "
-                   f"{ANSWERS}/ beside it; wanted a list of {{TOOL: {{ARGUMENT: [accepted values]}}}}", BAD_INPUT)
+    beside = f"none of id {shown(key)} in a file of the same name in {ANSWERS}/ beside it"
+    wanted = "wanted a list of {TOOL: {ARGUMENT: [accepted values]}}"
+    raise RrrError(f"{place}, column ground_truth: found {found}, and {beside}; {wanted}", BAD_INPUT)
 
 
 @lru_cache(maxsize=8)
@@ -189,7 +190,9 @@ def _check_strict(value: Any, column: str, place: str) -> None:
         raise RrrError(f"{place}, column {column}: not strict JSON: {refused}", BAD_INPUT) from None
 
 
-def _check_gold(expected: Sequence[Call] | Sequence[Expected], tools: list[dict[str, Any]], column: str, place: str) -> None:
+def _check_gold(
+    expected: Sequence[Call] | Sequence[Expected], tools: list[dict[str, Any]], column: str, place: str
+) -> None:
     """Raises RrrError (exit 3): an unknown tool, or accepted values of which no call can consist."""
     parameters = parameters_of(tools)
     for one in expected:

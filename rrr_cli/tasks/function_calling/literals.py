@@ -1,4 +1,4 @@
-"""Python's literals as a model may write them in a call, read one at a time; nothing is ever evaluated.
+"""Python's literals as a model may write them in a call, and values without quotes; nothing is ever evaluated.
 
 Read: strings, numbers, True, False, None, lists, tuples (as lists) and dicts with strings as keys. Refused, each with
 its reason: any other expression, a key that occurs twice, nesting deeper than `strict_json.MAX_DEPTH`.
@@ -9,19 +9,21 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from rrr_cli.tasks.function_calling.strict_json import MAX_DEPTH, Refused, TooDeep, finite, skip_space
+from rrr_cli.tasks.function_calling.strict_json import MAX_DEPTH, Refused, TooDeep, finite, parse, says, skip_space
 
 _STRING = re.compile(
-    r"""([rRuU]?)('''(?:[^\\]|\\.)*?'''|\"{3}(?:[^\\]|\\.)*?\"{3}|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")""", re.DOTALL)
+    r"""([rRuU]?)('''(?:[^\\]|\\.)*?'''|"{3}(?:[^\\]|\\.)*?"{3}|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")""", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9](?:_?[0-9])*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![\w.])")
 _CONSTANT = re.compile(r"(True|False|None)\b")
 _CONSTANTS = {"True": True, "False": False, "None": None}
 _KEY = re.compile(r"(\w[\w.-]*)\s*=(?!=)")
-_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U000[0-9a-fA-F]{5}|[0-7]{1,3}|.)", re.DOTALL)
+_ESCAPE = re.compile(
+    r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4}|[0-7]{1,3}|.)", re.DOTALL)
 _ESCAPES = {
     "n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "\n": "", "\\": "\\", "'": "'",
     '"': '"',
 }
+_KINDS = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
 
 
 def arguments_at(text: str, at: int) -> tuple[dict[str, Any], int]:
@@ -54,6 +56,28 @@ def value_at(text: str, at: int, depth: int = 0) -> tuple[Any, int]:
             raise TooDeep
         return _dict(text, at + 1, depth + 1) if bracket == "{" else _list(text, at, depth + 1)
     raise Refused(f"a value that isn't a literal at character {at + 1}")
+
+
+def typed(text: str, schema: Any) -> Any:
+    """A value that is written without quotes, by its schema: text where that says string, else JSON or Python."""
+    if says(schema, "string") and not isinstance(schema["type"], list):
+        return text
+    for read in (parse, _literal):
+        try:
+            value = read(text)
+        except Refused:
+            continue
+        kinds = [kind for kind in ("array", "boolean", "integer", "null", "number", "object") if says(schema, kind)]
+        fits = _KINDS.get(type(value), "null") in kinds or (type(value) is int and "number" in kinds)
+        return value if fits or not says(schema, "string") else text
+    return {"true": True, "false": False}.get(text.strip().lower(), text) if says(schema, "boolean") else text
+
+
+def _literal(text: str) -> Any:
+    value, end = value_at(text, 0)
+    if skip_space(text, end) != len(text):
+        raise Refused("something follows the value")
+    return value
 
 
 def _list(text: str, at: int, depth: int) -> tuple[Any, int]:

@@ -15,8 +15,8 @@ from typing import Any
 
 from rrr_cli.tasks.function_calling.bare import calls_at
 from rrr_cli.tasks.function_calling.calls import Call, Tools
-from rrr_cli.tasks.function_calling.literals import value_at
-from rrr_cli.tasks.function_calling.strict_json import Refused, parse, parse_at, property_schema, says, skip_space
+from rrr_cli.tasks.function_calling.literals import typed
+from rrr_cli.tasks.function_calling.strict_json import Refused, parse_at, property_schema, skip_space
 from rrr_cli.thoughts import outside_json
 
 MARK = re.compile(
@@ -32,8 +32,9 @@ _BEGIN = re.compile(
     r"\s*(?:function<｜tool▁sep｜>)?(?:functions\.)?([^\n<>]{1,200}?)(?::\d+)?\s*"
     r"(?:<｜tool▁sep｜>|<\|tool_call_argument_begin\|>|```json)\s*")
 _BEGIN_END = re.compile(r"\s*(?:```)?\s*<[|｜]tool[_▁]call[_▁]end[|｜]>")
-_TO = re.compile(r"([^\s<>{]{1,200}?)(?:(?:commentary|analysis)?\s|(?=<\|))(?:<\|\w{1,20}\|>|commentary|json|code|\s){0,9}(?=\{)")
-_KINDS = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
+_TO = re.compile(
+    r"([^\s<>{]{1,200}?)(?:(?:commentary|analysis)?\s|(?=<\|))"
+    r"(?:<\|\w{1,20}\|>|commentary|json|code|\s){0,9}(?=\{)")
 
 
 def is_marked(text: str) -> bool:
@@ -113,28 +114,6 @@ def _arguments(opening: re.Pattern[str], closing: str, text: str, at: int, schem
         arguments[head[1]] = typed(value, property_schema(schema, head[1]))
         at = end + len(closing)
     return arguments, at
-
-
-def typed(text: str, schema: Any) -> Any:
-    """A value that stands in tags, without quotes, by its schema: JSON or a Python literal where it isn't a string's."""
-    if says(schema, "string") and not isinstance(schema["type"], list):
-        return text
-    for read in (parse, _literal):
-        try:
-            value = read(text)
-        except Refused:
-            continue
-        kinds = [kind for kind in ("array", "boolean", "integer", "null", "number", "object") if says(schema, kind)]
-        fits = _KINDS.get(type(value), "null") in kinds or (type(value) is int and "number" in kinds)
-        return value if fits or not says(schema, "string") else text
-    return {"true": True, "false": False}.get(text.strip().lower(), text) if says(schema, "boolean") else text
-
-
-def _literal(text: str) -> Any:
-    value, end = value_at(text, 0)
-    if skip_space(text, end) != len(text):
-        raise Refused("something follows the value")
-    return value
 
 
 def _name_and_object(head: re.Pattern[str], text: str, at: int) -> tuple[Call, int]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.function_calling.calls import Call
-from rrr_cli.tasks.function_calling.strict_json import Refused, item_schema, parse, property_schema, same, says
+from rrr_cli.tasks.function_calling.strict_json import item_schema, property_schema, same, says
 
 _NAME = re.compile(r"[\w.][\w. \-]{0,63}")
 
@@ -71,8 +71,8 @@ def differences(call: Call, expected: Expected, schema: Any, match: str) -> list
     if call.name != expected.name:
         return [("wrong_tool", "")]
     errors = [
-        ("unknown_argument", name) for name, value in call.arguments.items()
-        if name not in expected.accepted and not (match == "exact" and _is_default(value, property_schema(schema, name)))
+        ("unknown_argument", name) for name, value in call.arguments.items() if name not in expected.accepted
+        and not (match == "exact" and _is_default(value, property_schema(schema, name)))
     ]
     for name, values in expected.accepted.items():
         own = property_schema(schema, name)
@@ -94,16 +94,8 @@ def _optional(accepted: Sequence[Any]) -> bool:
 
 
 def _is_default(value: Any, schema: Any) -> bool:
-    """Whether it is the default that the schema gives, which xLAM at times writes as text."""
-    if not isinstance(schema, dict) or "default" not in schema:
-        return False
-    default = schema["default"]
-    if isinstance(default, str) and not isinstance(value, str):
-        try:
-            default = parse(default)
-        except Refused:
-            return False
-    return same(value, default, schema)
+    """Whether it is the default that the schema gives."""
+    return isinstance(schema, dict) and "default" in schema and same(value, schema["default"], schema)
 
 
 def accepts(value: Any, accepted: Sequence[Any], schema: Any, match: str) -> bool:

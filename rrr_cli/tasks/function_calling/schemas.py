@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from rrr_cli.tasks.function_calling.literals import typed
+
 _TYPES = {
     "str": "string", "string": "string", "int": "integer", "integer": "integer", "long": "integer", "float": "number",
     "double": "number", "number": "number", "bool": "boolean", "boolean": "boolean", "list": "array", "array": "array",
@@ -91,7 +93,8 @@ def _flat_schema(parameters: dict[str, Any]) -> dict[str, Any]:
         if isinstance(given.get("description"), str):
             schema = {**schema, "description": given["description"]}
         if given.get("default", "") != "":
-            schema = {**schema, "default": given["default"]}
+            default = given["default"]  # at times as text, of whatever type
+            schema = {**schema, "default": typed(default, schema) if isinstance(default, str) and schema else default}
         properties[name] = schema
         optional = any(isinstance(k, str) and re.search(r"\boptional\b|^Optional\[", k) for k in kinds)
         if not optional and "null" not in kinds and "default" not in schema:
