@@ -51,7 +51,7 @@ def coder(call: Call) -> str:
         f"[\n  {PYTHONIC[0]},\n  {PYTHONIC[1]},\n]",
         f"<|python_tag|>{'; '.join(PYTHONIC)}<|eom_id|>",
         f"Like this:\n```python\n{PYTHONIC[0]}\n{PYTHONIC[1]}\n```\nDone.",
-        f"```\n[{', '.join(PYTHONIC)}]\n```",
+        f"```\n[{', '.join(PYTHONIC)}]\n```", f"<|python_start|>[{', '.join(PYTHONIC)}]<|python_end|>",
         f"I write.[TOOL_CALLS]send_mail[ARGS]{FIRST_JSON}[TOOL_CALLS]mail.search[ARGS]{SECOND_JSON}</s>",
         f"[TOOL_CALLS]send_mail[CALL_ID]a1b2c3d4e[ARGS]{FIRST_JSON}[TOOL_CALLS]mail.search[CALL_ID]z[ARGS]{SECOND_JSON}",
         f"send_mail{FIRST_JSON}mail.search{SECOND_JSON}", f"send_mail {FIRST_JSON}\nmail_search {SECOND_JSON}",
@@ -80,7 +80,8 @@ def test_the_calls_of_other_families_are_read(text: str):
 
 
 UNREAD = (
-    "send_mail('Ann')", "send_mail(Ann)", "send_mail(to=Ann)", "print(send_mail(to='Ann'))", "x = send_mail(to='Ann')",
+    "send_mail", "send_mail(", "[send_mail(to='An", "send_mail('Ann')", "send_mail(Ann)", "send_mail(to=Ann)",
+    "print(send_mail(to='Ann'))", "x = send_mail(to='Ann')",
     "send_mail(to='Ann', to='Bob')", "send_mail(to='An' 'n')", "send_mail(to=f'Ann')", "send_mail(to=open('x').read())",
     "send_mail(**{'to': 'Ann'})", "I call send_mail(to='Ann').", "The call: send_mail{\"to\": \"Ann\"}",
     "[send_mail(to='Ann']",
@@ -128,7 +129,8 @@ def test_to_mention_a_tool_is_not_to_call_it(text: str):
     assert verdict_of(text, FIRST).error_type == "no_call"
 
 
-@pytest.mark.parametrize("text", ["", " \n", "<think>hm, send_mail", "<think>no</think>", "...", "```\n```", "\u200b"])
+@pytest.mark.parametrize(
+    "text", ["", " \n", "<think>hm, send_mail", "<think>no</think>", "...", "<|im_end|>", "</s>", "```\n```", "\u200b"])
 def test_an_answer_without_a_word_never_passes(text: str):
     assert not verdict_of(text).success
 

@@ -2,7 +2,8 @@
 
 - Qwen and Hermes: `<tool_call>…</tool_call>`; Qwen3-Coder and Llama 3.1: `<function=name>`, then JSON or one
   `<parameter=key>value</parameter>` an argument, then `</function>`; GLM: `<arg_key>` and `<arg_value>`.
-- Mistral: `[TOOL_CALLS]`; Llama: `<|python_tag|>`; Granite and Phi: `<|tool_call|>`. Their calls end the text.
+- Mistral: `[TOOL_CALLS]`; Llama: `<|python_tag|>`, `<|python_start|>`; Granite and Phi: `<|tool_call|>`. Calls after
+  these end the text.
 - DeepSeek and Kimi: a name and JSON between marks of a call's begin and end; gpt-oss: `to=functions.name`, then JSON.
 
 A mark inside a JSON value is text. Refused, never repaired: a mark without a readable call after it, or never closed.
@@ -20,14 +21,15 @@ from rrr_cli.tasks.function_calling.strict_json import Refused, parse_at, proper
 from rrr_cli.thoughts import outside_json
 
 MARK = re.compile(
-    r"(?P<tag><tool_call>)|(?P<function><function=)|(?P<last>\[TOOL_CALLS\]|<\|python_tag\|>|<\|tool_call\|>)|"
+    r"(?P<tag><tool_call>)|(?P<function><function=)|(?P<last>\[TOOL_CALLS\]|<\|python_(?:tag|start)\|>|<\|tool_call\|>)|"
     r"(?P<begin><[|｜]tool[_▁]call[_▁]begin[|｜]>)|(?P<to>\bto=functions\.)")
 _FUNCTION = re.compile(r"\s*<function=([^<>\n]{1,200})>\s*")
 _PARAMETER = re.compile(r"\s*<parameter=([^<>\n]{1,200})>\n?")
 _GLM_NAME = re.compile(r"\s*([^\s<>{}()\[\]]{1,200})\s*(?=<arg_key>|</tool_call>)")
 _GLM_ARGUMENT = re.compile(r"\s*<arg_key>([^<>]{1,200})</arg_key>\s*<arg_value>\n?")
 _LAST = re.compile(
-    r"\s*(?:\Z|</s>|(?=\[TOOL_CALLS\]|<\|python_tag\|>|<\|tool_call\|>)|<\|(?:/tool_call|eom_id|eot_id|im_end)\|>)")
+    r"\s*(?:\Z|</s>|(?=\[TOOL_CALLS\]|<\|python_tag\|>|<\|tool_call\|>)|"
+    r"<\|(?:/tool_call|python_end|eom|eot|eom_id|eot_id|im_end)\|>)")
 _BEGIN = re.compile(
     r"\s*(?:function<｜tool▁sep｜>)?(?:functions\.)?([^\n<>]{1,200}?)(?::\d+)?\s*"
     r"(?:<｜tool▁sep｜>|<\|tool_call_argument_begin\|>|```json)\s*")

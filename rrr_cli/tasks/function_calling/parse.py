@@ -108,6 +108,7 @@ def _calling(names: tuple[str, ...]) -> re.Pattern[str]:
         rf"{own}[\"'`*,;\s]{{1,12}}(?:with\s+)?{words}[\"'*]{{0,3}}\s{{0,3}}[:=]",
         rf"{own}[\"'`*]{{0,3}}(?:[ \t]+--\w|[ \t]*:?[ \t]*\n[ \t]+\w[\w.-]*\s*[:=])",  # a command line, YAML
         rf"(?m:^)[`\[ \t]*{name}[ \t]*\((?:[^()\n]|\([^()\n]*\))*\)[\]`;. \t]*(?m:$)",  # a line that is nothing else
+        rf"\A[`\[\s]*{name}\s*[({{\[]?\s*\Z",  # cut right after the name
         rf"<\s*{name}(?=[\s/>])",
         rf"<(?i:function|tool|tool_name|name|call|action)\b[^<>\n]{{0,40}}[>=\"']\s*{name}(?!\w)",
         rf"[\"']{keys}[\"']\s*:\s*[\"']{name}[\"']",

@@ -32,6 +32,7 @@ from rrr_cli.tasks.splits import check_split, last_reply
 from rrr_cli.thoughts import answer_of
 
 SAYS_SOMETHING = re.compile(r"\w|\[\s*\]")  # words, or the list of no calls
+TAG = re.compile(r"<[|｜/]{0,2}[\w▁]{1,40}[|｜]?>")
 
 
 class FunctionCalling:
@@ -66,7 +67,7 @@ class FunctionCalling:
             calls = read_calls(text, Tools.of(parameters))
         except Refused as refused:
             return verdict(("format", f"The tool calls can't be read: {refused}."), None)
-        if not expected and not calls and not SAYS_SOMETHING.search(answer_of(text)):
+        if not expected and not calls and not SAYS_SOMETHING.search(TAG.sub("", answer_of(text))):
             return verdict(("format", "The answer is empty."), None)
         answer = json.dumps([{"name": call.name, "arguments": call.arguments} for call in calls], ensure_ascii=False)
         return verdict(judge_calls(calls, expected, parameters, match), answer)
