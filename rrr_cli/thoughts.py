@@ -56,3 +56,8 @@ def _outside_json(text: str) -> Iterator[str]:
             yield found[0]
             at = found.end()
     yield text[at:]
+
+
+def outside_json(text: str) -> str:
+    """The text with blanks in place of its JSON objects and lists."""
+    return "".join(_outside_json(text))

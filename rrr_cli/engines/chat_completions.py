@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rrr_cli.engines.base import Completion, Prompt, Sampling
 from rrr_cli.records import derive_seed
+from rrr_cli.tool_names import for_server, from_server
 
 if TYPE_CHECKING:
     from httpx import Response
@@ -32,7 +33,7 @@ def body(model: str, prompt: Prompt, seed: int, sampling: Sampling) -> dict[str,
         **asdict(sampling), "n": 1,
         "seed": derive_seed("openai", seed) >> 32,  # 31 bits: every server accepts as many
     }
-    return request | ({"tools": json.loads(prompt.tools)} if prompt.tools else {})
+    return request | ({"tools": for_server(prompt.tools)} if prompt.tools else {})
 
 
 def completion(response: Response) -> Completion:
@@ -57,8 +58,14 @@ def completion(response: Response) -> Completion:
 def tool_call(function: dict[str, Any]) -> str:
     """`<tool_call>{"name": …, "arguments": …}</tool_call>`: the arguments as the model wrote them, valid or not."""
     arguments = function.get("arguments") or "{}"
-    written = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    return f'<tool_call>{{"name": {json.dumps(function["name"])}, "arguments": {written}}}</tool_call>'
+    written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    name = json.dumps(function["name"], ensure_ascii=False)
+    return f'<tool_call>{{"name": {name}, "arguments": {written}}}</tool_call>'
+
+
+def with_own_names(completion: Completion, tools: str | None) -> Completion:
+    """The completion with the names that the prompt's tools have here."""
+    return replace(completion, text=from_server(completion.text, tools)) if tools else completion
 
 
 class Overflow(NamedTuple):

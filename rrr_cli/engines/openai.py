@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
-from rrr_cli.engines.chat_completions import Overflow, body, completion, error_text, retry_after, too_long
+from rrr_cli.engines.chat_completions import (
+    Overflow,
+    body,
+    completion,
+    error_text,
+    retry_after,
+    too_long,
+    with_own_names,
+)
 from rrr_cli.errors import NO_BACKEND, USAGE, RrrError
 from rrr_cli.extras import require
 from rrr_cli.options import EngineOptions
@@ -77,7 +85,7 @@ class OpenaiEngine:
         """
         requests = [body(self.model, p, seed, sampling) for p in prompts_B for seed in p.seeds]
         completions = iter(asyncio.run(self._all(requests)) if requests else ())
-        return [[next(completions) for _ in p.seeds] for p in prompts_B]
+        return [[with_own_names(next(completions), p.tools) for _ in p.seeds] for p in prompts_B]
 
     def _client(self) -> AsyncClient:
         import httpx

@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from rrr_cli.errors import BAD_INPUT, NO_BACKEND, USAGE, RrrError
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.function_calling import FunctionCalling, make_problem
+from rrr_cli.tasks.function_calling.calls import Call, write_calls
 from rrr_cli.tasks.function_calling.data import HUB_NAME
 from rrr_cli.tasks.function_calling.generate import NUMBER_WORDS
 from rrr_cli.tasks.function_calling.match import Expected
-from rrr_cli.tasks.function_calling.parse import Call, read_calls, write_calls
+from rrr_cli.tasks.function_calling.parse import read_calls
 from rrr_cli.tasks.function_calling.schemas import tool_schema, type_schema
 from rrr_cli.tasks.function_calling.strict_json import MAX_BYTES, MAX_DEPTH, Refused, parse, same
 
@@ -74,6 +75,10 @@ LLAMA_ONE, LLAMA_TWO = ONE.replace("arguments", "parameters"), TWO.replace("argu
         f" [{ONE},\n{TWO}] \n",
         f"```json\n[{ONE}, {TWO}]\n```",
         f"<think>\nhm\n</think>\n\n[{ONE}, {TWO}]",
+        f"{ONE} {TWO}",
+        f"{ONE}\n\n{TWO}",
+        f"Here it is:\n```json\n[{ONE}, {TWO}]\n```\nHope that helps!",
+        f"```json\n{ONE}\n```\n```json\n{TWO}\n```",
     ],
 )
 def test_every_familys_form_is_read(text: str):
@@ -86,15 +91,15 @@ def test_every_familys_form_is_read(text: str):
     [
         f"Here it is: {ONE}",
         f"{ONE}\nHope that helps!",
-        f"Here it is:\n```json\n{ONE}\n```",
-        f"```json\n{ONE}\n```\n```json\n{TWO}\n```",
+        f"Here it is:\n```json\n{ONE[:-1]}\n```",
+        f"```json\n{ONE}\n```\n```json\n{TWO[:-1]}\n```",
         f"<tool_call>{ONE}",
         f"<tool_call>{ONE}</tool_call><tool_call>{TWO[:-1]}</tool_call>",
         f"<tool_call>Sure: {ONE}</tool_call>",
         "<tool_call></tool_call>",
         f"[TOOL_CALLS] {ONE} Done.",
         f"<|python_tag|>weather(city='Paris') {ONE}",
-        f"{ONE} {TWO}",
+        f"{ONE}, {TWO}",
         f"{ONE};",
         ONE[:-1],
         ONE[:-2],
@@ -129,7 +134,8 @@ def test_anything_but_strict_json_is_a_format_error(text: str):
 @pytest.mark.parametrize(
     "text",
     ["", "It rains in Paris.", "[]", "[1] says it rains.", "5", '"weather"', "null", "x" * 2 * MAX_BYTES,
-     f"<think>I could write <tool_call>{ONE}</tool_call>", "weather(city='Paris', days=2)", "\ud800\x00"],
+     f"<think>I could write <tool_call>{ONE}</tool_call>", "weather(city) takes a city, like weather().",
+     "\ud800\x00"],
 )
 def test_prose_is_not_a_call(text: str):
     assert read_calls(text) == []
@@ -508,7 +514,8 @@ def test_without_a_split_column_the_request_decides(tmp_path: Path):
         ({"answers": "[{]"}, "column answers: not strict JSON"),
         ({"answers": '[{"name": "f", "arguments": {"a": 1, "a": 2}}]'}, "answers: not strict JSON: a key occurs"),
         ({"answers": '[{"name": "f", "arguments": {"a": NaN}}]'}, "column answers: not strict JSON: NaN"),
-        ({"answers": [{"name": "f", "arguments": "{}"}]}, "column answers: found"),
+        ({"answers": [{"name": "f", "arguments": "[]"}]}, "column answers: found"),
+        ({"answers": [{"name": "f", "arguments": "{'a': 1}"}]}, "column answers: found"),
         ({"answers": [{"name": "f"}]}, "column answers: found"),
         ({"answers": [{"name": "\x1b[2J", "arguments": {}}]}, "isn't among the row's tools"),
         ({"answers": {"name": "f", "arguments": {}}}, "column answers: found"),
@@ -520,6 +527,8 @@ def test_without_a_split_column_the_request_decides(tmp_path: Path):
         ({"query": "call it with 2", "split": "train"}, "stands in both splits"),
         ({**BFCL, "ground_truth": None}, "column ground_truth: found None"),
         ({**BFCL, "ground_truth": [{"f": {"a": 1}}]}, "column ground_truth: found"),
+        ({**BFCL, "ground_truth": [{"f": {"a": []}}]}, "no value is accepted for the argument 'a'"),
+        ({"query": "half of \ud83d"}, "not (strict )?JSON"),
         ({**BFCL, "ground_truth": [{"g": {"a": [1]}}]}, "'g' isn't among"),
         ({**BFCL, "question": BFCL["question"] * 2}, "column question: found"),
         ({**BFCL, "question": [[{"role": "system", "content": "x"}]]}, "column question: found"),
@@ -567,7 +576,8 @@ def test_the_audit_is_clean_on_shared_data(name: str, count: int):
     if not path.is_file():
         pytest.skip(f"{path.name} isn't here")
     result = audit(FunctionCalling(data=str(path)))
-    assert (result["problems"], result["wrong"], result["reference"]["passed"]) == (count, 0, count)
+    echoes = ["echo of 1484102b082325c3"] if name == "bfcl_simple_python" else []  # a request that is the call itself
+    assert (result["problems"], result["surprises"], result["reference"]["passed"]) == (count, echoes, count)
 
 
 # The command line

@@ -24,7 +24,8 @@ from rrr_cli.tasks.function_calling.strict_json import Refused, parse, same
 
 HOSTILE = (
     "NaN", "Infinity", "-Infinity", "1e999", "-1e999", '"\\ud800"', "\ud800", "[" * 40 + "]" * 40, "9" * 5000, "{",
-    "}", "[", "]", '"', "\\", "\x00", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "```json\n",
+    "}", "[", "]", '"', "\\", "\x00", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]",
+    "<function=timer>", "</function>", "timer(", "=", "<|python_tag|>", "```json\n",
     "```", "<think>", "</think>", ";", ",", ":", "null", "true", "1", "1.0", "-0.0", '{"a": 1, "a": 1}', "'", "\u202e",
     '{"name": "timer", "arguments": {}}', '{"name": 1, "arguments": []}', "﻿", "I can't. ", "__import__('os')",
 )
@@ -91,7 +92,10 @@ def random_text(random: Random, right: str, calls: list[dict[str, Any]]) -> str:
     """A right answer in some family's form, damaged or not, or pieces of one."""
     if random.random() < 0.4:
         calls = perturbed(random, calls)
+    pythonic = [f"{c['name']}({', '.join(f'{k}={v!r}' for k, v in c['arguments'].items())})" for c in calls]
     forms = (
+        f"[{', '.join(pythonic)}]", "\n".join(pythonic),
+        "".join(f"[TOOL_CALLS]{c['name']}[ARGS]{json.dumps(c['arguments'])}" for c in calls),
         right, json.dumps(calls), "[TOOL_CALLS] " + json.dumps(calls), f"```json\n{json.dumps(calls, indent=1)}\n```",
         "; ".join(json.dumps({"name": c["name"], "parameters": c["arguments"]}) for c in calls),
         "<think>hm</think>\n" + right, json.dumps(random_tree(random)),

@@ -28,7 +28,7 @@ from typing import Any
 
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.function_calling import generate as tools
-from rrr_cli.tasks.function_calling.parse import Call
+from rrr_cli.tasks.function_calling.calls import Call
 from rrr_cli.tasks.function_calling.problem import WORDS
 from rrr_cli.tasks.splits import split_of
 

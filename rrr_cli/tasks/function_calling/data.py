@@ -2,35 +2,45 @@
 
 Two kinds of rows, each column JSON or the text of JSON:
 
-- xLAM's (APIGen): `query` (text), `tools` (a list), `answers` (a list of {"name", "arguments"}; []: no call is right).
+- xLAM's (APIGen): `query` (text), `tools` (a list), `answers` (a list of {"name", "arguments"}, where `arguments` may
+  be JSON as text, or of calls in OpenAI's form; []: no call is right).
 - BFCL's: `question` (a list of one turn, a list of messages), `function` (a list) and `ground_truth`, a list of
-  {tool: {argument: [accepted values]}}; [], or null with "irrelevance" in the column `category`: no call is right.
+  {tool: {argument: [accepted values]}}; []: no call is right. Where a row has no ground_truth, or null, it is that of
+  the same `id` in the file of the same name in the folder `possible_answer` beside it, as BFCL is downloaded. Without
+  one, "irrelevance" in the `id` or `category` says that no call is right. Values of BFCL's Java and JavaScript rows
+  are compared as JSON, as they stand. Refused: rows of several turns, and "relevance" rows, which have no right calls.
+
+Tools come in xLAM's, BFCL's or OpenAI's form (`schemas.py`).
 
 `split` ("train" or "test"), where there is one, says where a row belongs. Else the words of the request decide, one
 request in five is for test: it falls into the same split whatever file it stands in and whatever tools come with it. A
 problem that occurs twice is given once. Other columns are ignored.
 
-A bad row stops the reading with the file, row and column: a column missing or of the wrong type, gold that isn't strict
-JSON or calls a tool that isn't offered. Nothing is skipped in silence.
+A bad row stops the reading with the file, row and column: a column missing or of the wrong type, text that isn't
+Unicode, gold that isn't strict JSON, that calls a tool that isn't offered, or that doesn't pass itself. Nothing is
+skipped in silence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Message, Problem, content_id
 from rrr_cli.tasks.function_calling import strict_json
-from rrr_cli.tasks.function_calling.match import Expected
-from rrr_cli.tasks.function_calling.parse import Call
+from rrr_cli.tasks.function_calling.calls import Call, as_call, with_parsed_arguments
+from rrr_cli.tasks.function_calling.match import Expected, differences, first_accepted
 from rrr_cli.tasks.function_calling.problem import TEST_SHARE, make_problem, parameters_of
 from rrr_cli.tasks.function_calling.schemas import tool_schema
 from rrr_cli.tasks.rows import check_source, read_rows, shown
 from rrr_cli.tasks.splits import split_in, split_of
 
 HUB_NAME = "Salesforce/xlam-function-calling-60k"
-COLUMNS = ("query", "tools", "answers", "question", "function", "ground_truth", "category", "split")
+COLUMNS = ("query", "tools", "answers", "question", "function", "ground_truth", "id", "category", "split")
+ANSWERS = "possible_answer"  # BFCL's folder of right answers
 
 
 def check(data: str) -> None:
@@ -72,31 +82,54 @@ def _xlam(row: dict[str, Any], place: str) -> Row:
     query = _column(row, "query", place)
     if not isinstance(query, str) or not query.strip():
         raise RrrError(f"{place}, column query: found {shown(query)}, wanted text", BAD_INPUT)
+    _check_strict(query, "query", place)
     tools = _tools(row, "tools", place)
     calls = []
     for answer in _list(row, "answers", place):
-        name, arguments = (answer.get("name"), answer.get("arguments")) if isinstance(answer, dict) else (None, None)
-        if not isinstance(name, str) or not isinstance(arguments, dict):
-            expected_form = 'wanted {"name": TEXT, "arguments": OBJECT}'
-            raise RrrError(f"{place}, column answers: found {shown(answer)}, {expected_form}", BAD_INPUT)
-        calls.append(Call(name, arguments))
-    _check_offered([call.name for call in calls], tools, "answers", place)
+        try:
+            calls.append(as_call(with_parsed_arguments(answer) if isinstance(answer, dict) else answer))
+        except strict_json.Refused as refused:
+            expected_form = f'wanted {{"name": TEXT, "arguments": OBJECT}} ({refused})'
+            raise RrrError(f"{place}, column answers: found {shown(answer)}, {expected_form}", BAD_INPUT) from None
+    _check_gold(calls, tools, "answers", place)
     return [Message("user", query)], tools, calls
 
 
 def _bfcl(row: dict[str, Any], place: str) -> Row:
     prompt, tools = _messages(row, place), _tools(row, "function", place)
-    nothing = row.get("ground_truth", "") is None and "irrelevance" in str(row.get("category"))
     expected = []
-    for answer in [] if nothing else _list(row, "ground_truth", place):
+    for answer in _ground_truth(row, place):
         entries = list(answer.items()) if isinstance(answer, dict) else []
         accepted = entries[0][1] if len(entries) == 1 else None
-        if not isinstance(accepted, dict) or not all(isinstance(v, list) and v for v in accepted.values()):
+        if not isinstance(accepted, dict) or not all(isinstance(values, list) for values in accepted.values()):
             expected_form = "wanted {TOOL: {ARGUMENT: [accepted values]}}"
             raise RrrError(f"{place}, column ground_truth: found {shown(answer)}, {expected_form}", BAD_INPUT)
         expected.append(Expected(entries[0][0], accepted))
-    _check_offered([one.name for one in expected], tools, "ground_truth", place)
+    _check_gold(expected, tools, "ground_truth", place)
     return prompt, tools, expected
+
+
+def _ground_truth(row: dict[str, Any], place: str) -> list[Any]:
+    """The row's own, or that of its id in the file of answers; [] where the row says that no call is right."""
+    if row.get("ground_truth") is not None:
+        return _list(row, "ground_truth", place)
+    answers, key = _answers_beside(place.rpartition(", row ")[0]), row.get("id")
+    if isinstance(key, str) and key in answers:
+        return _list({"ground_truth": answers[key]}, "ground_truth", place)
+    if "irrelevance" in f"{row.get('id')} {row.get('category')}":
+        return []
+    found = shown(row.get("ground_truth")) if "ground_truth" in row else "none"
+    beside = f"none of id {shown(key)} in a file of the same name in {ANSWERS}/ beside it"
+    wanted = "wanted a list of {TOOL: {ARGUMENT: [accepted values]}}"
+    raise RrrError(f"{place}, column ground_truth: found {found}, and {beside}; {wanted}", BAD_INPUT)
+
+
+@lru_cache(maxsize=8)
+def _answers_beside(path: str) -> dict[str, Any]:
+    """BFCL's right answers to the questions of a file, by id; none where that file isn't there."""
+    answers = Path(path).parent / ANSWERS / Path(path).name
+    rows = read_rows(str(answers), HUB_NAME, ("id", "ground_truth")) if answers.is_file() else ()
+    return {str(row.get("id")): row.get("ground_truth") for row in rows}
 
 
 def _messages(row: dict[str, Any], place: str) -> list[Message]:
@@ -115,8 +148,9 @@ def _messages(row: dict[str, Any], place: str) -> list[Message]:
 
 def _tools(row: dict[str, Any], column: str, place: str) -> list[dict[str, Any]]:
     try:
-        return [tool_schema(tool) for tool in _list(row, column, place)]
-    except (ValueError, RecursionError) as error:
+        tools = _list(row, column, place)
+        return [tool_schema(strict_json.parse(tool) if isinstance(tool, str) else tool) for tool in tools]
+    except (ValueError, RecursionError, strict_json.Refused) as error:
         raise RrrError(f"{place}, column {column}: {shown(str(error))}", BAD_INPUT) from None
 
 
@@ -126,9 +160,9 @@ def _list(row: dict[str, Any], column: str, place: str) -> list[Any]:
     try:
         if isinstance(value, str):
             value = strict_json.parse(value)
-        strict_json.check(value)
     except strict_json.Refused as refused:
         raise RrrError(f"{place}, column {column}: not strict JSON: {refused}", BAD_INPUT) from None
+    _check_strict(value, column, place)
     if not isinstance(value, list):
         raise RrrError(f"{place}, column {column}: found {shown(value)}, wanted a list", BAD_INPUT)
     return value
@@ -149,7 +183,23 @@ def _column(row: dict[str, Any], column: str, place: str) -> Any:
     return row[column]
 
 
-def _check_offered(names: list[str], tools: list[dict[str, Any]], column: str, place: str) -> None:
-    unknown = [name for name in names if name not in parameters_of(tools)]
-    if unknown:
-        raise RrrError(f"{place}, column {column}: {shown(unknown[0])} isn't among the row's tools", BAD_INPUT)
+def _check_strict(value: Any, column: str, place: str) -> None:
+    try:
+        strict_json.check(value)
+    except strict_json.Refused as refused:
+        raise RrrError(f"{place}, column {column}: not strict JSON: {refused}", BAD_INPUT) from None
+
+
+def _check_gold(
+    expected: Sequence[Call] | Sequence[Expected], tools: list[dict[str, Any]], column: str, place: str
+) -> None:
+    """Raises RrrError (exit 3): an unknown tool, or accepted values of which no call can consist."""
+    parameters = parameters_of(tools)
+    for one in expected:
+        if one.name not in parameters:
+            raise RrrError(f"{place}, column {column}: {shown(one.name)} isn't among the row's tools", BAD_INPUT)
+        if isinstance(one, Expected):
+            call = first_accepted(one, parameters[one.name])
+            if wrong := differences(call, one, parameters[one.name], "bfcl"):
+                raise RrrError(f"{place}, column {column}: no value is accepted for the argument {shown(wrong[0][1])}, "
+                               "which is required; wanted a list of accepted values", BAD_INPUT)

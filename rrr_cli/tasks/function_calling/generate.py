@@ -19,7 +19,7 @@ from random import Random
 from typing import Any
 
 from rrr_cli.records import Message, Problem, content_id
-from rrr_cli.tasks.function_calling.parse import Call
+from rrr_cli.tasks.function_calling.calls import Call
 from rrr_cli.tasks.function_calling.problem import TEST_SHARE, make_problem
 from rrr_cli.tasks.splits import split_of
 

@@ -1,8 +1,9 @@
 """Do a model's tool calls match the expected ones? By one of two rules; the form of the gold answer decides which.
 
-- `exact`, RRR's: tool, arguments and values are all the same (`strict_json.same`), nothing added, nothing left out.
+- `exact`, RRR's: tool, arguments and values are all the same (`strict_json.same`), nothing added, nothing left out. To
+  leave an argument out is to give its default, where the schema has one and doesn't require it.
 - `bfcl`, BFCL's: each argument has a list of accepted values, "" in it means that it may be left out, and strings are
-  folded. Inside an accepted object each key has such a list as well.
+  folded. An empty list accepts an empty value, or none. Inside an accepted object each key has such a list as well.
 
 Calls are a multiset: their order never counts, their number does. Unlike BFCL's own checker this one finds a pairing of
 the calls where there is one (BFCL takes the first that fits), and 1.0 isn't 1 where the schema says integer.
@@ -17,10 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rrr_cli.tasks.base import Verdict
-from rrr_cli.tasks.function_calling.parse import Call
+from rrr_cli.tasks.function_calling.calls import Call
 from rrr_cli.tasks.function_calling.strict_json import item_schema, property_schema, same, says
 
-_NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_. \-]{0,63}")
+_NAME = re.compile(r"[\w.][\w. \-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -69,22 +70,40 @@ def differences(call: Call, expected: Expected, schema: Any, match: str) -> list
     """What is wrong with `call` where `expected` is right: (error type, argument) pairs, none where nothing is."""
     if call.name != expected.name:
         return [("wrong_tool", "")]
-    errors = [("unknown_argument", name) for name in call.arguments if name not in expected.accepted]
-    required = schema.get("required") if isinstance(schema, dict) else None
+    errors = [
+        ("unknown_argument", name) for name, value in call.arguments.items() if name not in expected.accepted
+        and not (match == "exact" and _is_default(value, property_schema(schema, name)))
+    ]
     for name, values in expected.accepted.items():
         own = property_schema(schema, name)
         if name in call.arguments:
             if not accepts(call.arguments[name], values, own, match):
                 errors.append(("wrong_value", name))
-        elif match == "exact" or "" not in values or (isinstance(required, list) and name in required):
+        elif _requires(schema, name) or not (_is_default(values[0], own) if match == "exact" else _optional(values)):
             errors.append(("missing_argument", name))
     return errors
+
+
+def _requires(schema: Any, name: str) -> bool:
+    required = schema.get("required") if isinstance(schema, dict) else None
+    return isinstance(required, list) and name in required
+
+
+def _optional(accepted: Sequence[Any]) -> bool:
+    return not accepted or "" in accepted
+
+
+def _is_default(value: Any, schema: Any) -> bool:
+    """Whether it is the default that the schema gives."""
+    return isinstance(schema, dict) and "default" in schema and same(value, schema["default"], schema)
 
 
 def accepts(value: Any, accepted: Sequence[Any], schema: Any, match: str) -> bool:
     """Whether `value` is one of the accepted values."""
     if match == "exact":
         return any(same(value, one, schema) for one in accepted)
+    if not accepted:
+        return value in _empties(schema)
     return any(_fits(value, one, schema) for one in accepted if one != "" or says(schema, "string"))
 
 
@@ -93,7 +112,7 @@ def _fits(value: Any, one: Any, schema: Any) -> bool:
     if isinstance(one, dict):
         return isinstance(value, dict) and value.keys() <= one.keys() and all(
             accepts(value[key], _listed(values), property_schema(schema, key), "bfcl") if key in value
-            else "" in _listed(values)
+            else _optional(_listed(values))
             for key, values in one.items()
         )
     if isinstance(one, list) and any(isinstance(item, dict) for item in one):
@@ -106,12 +125,18 @@ def _fits(value: Any, one: Any, schema: Any) -> bool:
 
 def first_accepted(expected: Expected, schema: Any) -> Call:
     """One right call: the first accepted value of each argument, and none where it may be left out."""
-    required = schema.get("required") if isinstance(schema, dict) else None
     kept = {
-        name: values for name, values in expected.accepted.items()
-        if "" not in values or (isinstance(required, list) and name in required)
+        name: values or _empties(property_schema(schema, name)) or [""] for name, values in expected.accepted.items()
+        if not _optional(values) or _requires(schema, name)
     }
     return Call(expected.name, {name: _first(values) for name, values in kept.items()})
+
+
+def _empties(schema: Any) -> list[Any]:
+    """The empty values of a type; of any type where the schema names none."""
+    kinds: dict[str, Any] = {"array": [], "object": {}, "string": ""}
+    typed = isinstance(schema, dict) and "type" in schema
+    return [value for kind, value in kinds.items() if not typed or says(schema, kind)]
 
 
 def verdict(error: tuple[str, str] | None, answer: str | None) -> Verdict:
@@ -133,7 +158,7 @@ def _first(values: Sequence[Any]) -> Any:
 def _plain(value: Any) -> Any:
     """An accepted value without the lists of alternatives inside it."""
     if isinstance(value, dict):
-        return {key: _first(_listed(values)) for key, values in value.items() if "" not in _listed(values)}
+        return {key: _first(_listed(values)) for key, values in value.items() if not _optional(_listed(values))}
     return [_plain(item) if isinstance(item, dict) else item for item in value] if isinstance(value, list) else value
 
 

@@ -1,107 +1,140 @@
-"""The tool calls in a model's answer, in the form of its family.
+"""The tool calls in a model's answer, in the form of its family: `bare.py` and `marked.py` say which are read.
 
-- Qwen and Hermes: `<tool_call>{"name": …, "arguments": {…}}</tool_call>`, one or more.
-- Mistral: `[TOOL_CALLS] [{…}, …]`, to the end of the text.
-- Llama 3.1: `{"name": …, "parameters": {…}}`, several with `;` between them, after `<|python_tag|>` or bare.
-- any: bare JSON, an object or a list, alone or in one ```json fence.
-
-A leading `<think>…</think>` isn't read. Around a tagged form other text may stand; around JSON without a tag it may
-not. Text with nothing like a call in it makes no call. Refused, never repaired: whatever isn't strict JSON
-(`strict_json.py`), a call with other keys than these (but for an `id` and `"type": "function"`, which models echo),
-arguments that aren't an object, a tag that is never closed.
+What a model thought isn't read (`thoughts.py`). Around calls in marks or in a ``` fence other text may stand; around
+bare ones it may not. Refused, never repaired, and never taken for an answer without a call: a call that isn't strict
+(`strict_json.py`, `literals.py`, `calls.py`), and an offered tool that is called in a form that isn't read: its name
+and an opening bracket with arguments after it, in tags, or beside a word for arguments. To mention a tool's name, also
+as `name()` or `name(city)` in a sentence, isn't to call it.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from functools import lru_cache
 
-from rrr_cli.tasks.function_calling import strict_json
-from rrr_cli.tasks.function_calling.strict_json import Refused, TooDeep
+from rrr_cli.tasks.function_calling.bare import as_calls, calls_at, json_at, named_at, named_call_at
+from rrr_cli.tasks.function_calling.calls import Call, Tools, as_call
+from rrr_cli.tasks.function_calling.marked import MARK, is_marked, marked_at, marked_calls
+from rrr_cli.tasks.function_calling.strict_json import MAX_BYTES, Refused, TooDeep, parse_at, skip_space, too_long
+from rrr_cli.thoughts import answer_of
 
-MAX_DEEP = 100  # places that are nested too deep, each of which costs as much as the depth that Python allows
-_THINKING = re.compile(r"\s*<think>(.*?)(</think>|\Z)", re.DOTALL)
-_TAG = re.compile(r"<tool_call>(.*?)(</tool_call>|\Z)", re.DOTALL)
-_FENCE = re.compile(r"```json\s(.*)```", re.DOTALL)
+MAX_TRIES = 1000  # places of a text where a call may start but can't be read
+MAX_DEEP = 100  # of those, places that are nested too deep: each costs as much as the depth that Python allows
 _NAME_KEY = re.compile(r'"name"\s*:')
+_FENCE = re.compile(r"(?:^|(?<=\n))[ \t]*(`{3,}|~{3,})[\w+.-]*[ \t]*")
+# Marks of families that aren't read.
+_OTHER_MARK = re.compile(
+    r"[<\[][|｜/]?\w{0,20}:?(?:tool|function)[ _▁-]?calls?(?:[_▁]?\w{0,20})[|｜]?[>\]]|<invoke\b|<tool_code>|```tool_c|"
+    r"functools\[|<\|action_start\|>|<\|START_ACTION\|>", re.IGNORECASE)
 _SPACE = " \t\r\n"
 
 
-@dataclass(frozen=True)
-class Call:
-    """A tool's name and its arguments as parsed JSON."""
+def read_calls(text: str, tools: Tools = Tools()) -> list[Call]:  # noqa: B008 (immutable)
+    """The calls in an answer, in order, under the tools' own names; none where none is meant.
 
-    name: str
-    arguments: dict[str, Any]
+    Raises Refused: one is meant, and can't be read.
+    """
+    return [tools.own_name(call) for call in _read(answer_of(text).strip(_SPACE), tools)]
 
 
-def read_calls(text: str) -> list[Call]:
-    """The calls in `text`, in order; none where nothing in it is like a call. Raises Refused: meant, but unreadable."""
-    thinking = _THINKING.match(text)
-    if thinking:
-        text = text[thinking.end():]
-    if "<tool_call>" in text:
-        return [call for block in _TAG.finditer(text) for call in _calls([_block(block)])]
-    for tag in ("[TOOL_CALLS]", "<|python_tag|>"):
-        if tag in text:
-            return _calls(strict_json.parse_series(text.partition(tag)[2]))
-    text = text.strip(_SPACE)
-    fence = _FENCE.fullmatch(text)
-    if fence:
-        return _calls(strict_json.parse_series(fence.group(1)))
+def _read(text: str, tools: Tools) -> list[Call]:
+    if too_long(text):
+        if text.startswith("{") or MARK.search(text) or like_call(text, tools):
+            raise Refused(f"it is longer than {MAX_BYTES // 1024} KiB")
+        return []
+    refused = Refused("a tool is called in a form that isn't read")
     try:
-        values = strict_json.parse_series(text)
+        values, end = json_at(text, 0)
+    except Refused as reason:
+        refused = reason if text.startswith("{") else refused
+    else:
+        if end == len(text):
+            return as_calls(values)
+    try:
+        calls, end = named_at(text, 0, tools)
+        if end == len(text):
+            return calls
     except Refused:
-        if text.startswith(("{", "```json")) or _NAME_KEY.search(text):
-            raise
-        return []  # prose
-    return _calls(values) if any(isinstance(value, (dict, list)) for value in values) else []
+        pass
+    calls = marked_calls(text, tools) if is_marked(text) else _fenced(text, tools)
+    if not calls and (text.startswith(("{", "```json")) or like_call(text, tools) or _OTHER_MARK.search(text)):
+        raise refused
+    return calls
 
 
-def calls_within(text: str) -> Iterator[Call]:
-    """Every call that stands anywhere in `text` as JSON, whatever stands around it. Gives up on deep nesting."""
-    position, deep = text.find("{"), 0
-    while position >= 0 and deep < MAX_DEEP:
+def like_call(text: str, tools: Tools) -> bool:
+    """Whether a call seems to be meant, in any form."""
+    return bool(_NAME_KEY.search(text) or (tools.names and _calling(tools.names).search(text)))
+
+
+def _fenced(text: str, tools: Tools) -> list[Call]:
+    """The calls in ``` fences. A fence with anything else in it is prose."""
+    calls: list[Call] = []
+    at = 0
+    while fence := _FENCE.search(text, at):
         try:
-            value, end = strict_json.parse_at(text, position)
-            yield _call(value)
-            position = end
+            read, end = calls_at(text, fence.end(), tools)
+            closing = skip_space(text, end)
+            closed = text.startswith(fence[1], closing)
+        except Refused:
+            closed = False
+        if not closed:
+            end = text.find("\n" + fence[1], fence.end())
+            closing = end + 1 if end >= 0 else len(text)
+        if like_call(text[fence.end() : closing], tools):
+            if not closed:
+                raise Refused("a call in a code fence can't be read")
+            calls += read
+        at = closing + len(fence[1])
+    return calls
+
+
+@lru_cache(maxsize=512)
+def _calling(names: tuple[str, ...]) -> re.Pattern[str]:
+    """Finds one of the names with something that makes it a call."""
+    name = f"(?:{'|'.join(map(re.escape, names))})"
+    own = rf"(?:(?<![\w\\])|(?<=function)|(?<=functions)){name}"  # marks that decoding dropped leave such a word
+    keyword = r"\w[\w.-]*\s*=(?!=)"
+    words = r"(?i:action[ _]input|tool[ _]input|arguments|parameters|args|params|input)"
+    fence = r"(?:```\w*\s*)?"
+    to_object = rf"(?:[\"'*]{{0,3}}{words}[\"'`*:=\s]{{0,12}}{fence})?\{{\s*[\"'}}]"
+    keys = r"(?i:tool|tool_name|function|function_name|recipient_name|action|name)"
+    return re.compile("|".join((
+        rf"{own}\(\s*(?:[\"'\d\[{{-]|\*\*|(?:[Tt]rue|[Ff]alse|None|null)\b)",
+        rf"{own}\s*\(\s*{keyword}",
+        rf"{own}\[\s*(?:[\"'{{\[]|{keyword}|ARGS\]|CALL_ID\])",
+        rf"{own}[\"'`*:,=>\s-]{{0,12}}(?:(?:with|using)\s+)?{fence}{to_object}",
+        rf"{own}[\"'`*,;\s]{{1,12}}(?:with\s+)?{words}[\"'*]{{0,3}}\s{{0,3}}[:=]",
+        rf"{own}[\"'`*]{{0,3}}(?:[ \t]+--\w|[ \t]*:?[ \t]*\n[ \t]+\w[\w.-]*\s*[:=])",  # a command line, YAML
+        rf"(?m:^)[`\[ \t]*{name}[ \t]*\((?:[^()\n]|\([^()\n]*\))*\)[\]`;. \t]*(?m:$)",  # a line that is nothing else
+        rf"\A[`\[\s]*{name}\s*[({{\[]?\s*\Z",  # cut right after the name
+        rf"<\s*{name}(?=[\s/>])",
+        rf"<(?i:function|tool|tool_name|name|call|action)\b[^<>\n]{{0,40}}[>=\"']\s*{name}(?!\w)",
+        rf"[\"']{keys}[\"']\s*:\s*[\"']{name}[\"']",
+    )))
+
+
+def calls_within(text: str, tools: Tools = Tools()) -> Iterator[Call]:  # noqa: B008 (immutable)
+    """Every call that stands anywhere in a text, whatever stands around it. Looks at its first 64 KiB."""
+    text = text[:MAX_BYTES]
+    start = re.compile("|".join([MARK.pattern, r"\{", *(rf"{re.escape(name)}(?=\s*[(\[{{])" for name in tools.names)]))
+    at = tries = deep = 0
+    while (place := start.search(text, at)) and tries < MAX_TRIES and deep < MAX_DEEP:
+        try:
+            calls, at = _calls_from(text, place, tools)
+            yield from map(tools.own_name, calls)
         except Refused as refused:  # try again one character on: prose may hold a brace
-            position += 1
+            at = place.start() + 1
+            tries += 1
             deep += isinstance(refused, TooDeep)
-        position = text.find("{", position)
 
 
-def write_calls(calls: Sequence[Call]) -> str:
-    """The calls as an answer: JSON, each in its <tool_call> tag, one a line."""
-    return "\n".join(
-        f'<tool_call>{{"name": {json.dumps(call.name)}, "arguments": {json.dumps(call.arguments)}}}</tool_call>'
-        for call in calls
-    )
-
-
-def _block(block: re.Match[str]) -> Any:
-    if not block.group(2):
-        raise Refused("a <tool_call> is never closed")
-    return strict_json.parse(block.group(1))
-
-
-def _calls(values: Sequence[Any]) -> list[Call]:
-    if len(values) == 1 and isinstance(values[0], list):
-        values = values[0]
-    return [_call(value) for value in values]
-
-
-def _call(value: Any) -> Call:
-    if not isinstance(value, dict):
-        raise Refused("a call isn't an object")
-    keys = set(value) - {"id"} - ({"type"} if value.get("type") == "function" else set())
-    if keys not in ({"name", "arguments"}, {"name", "parameters"}):
-        raise Refused('a call doesn\'t have "name" and "arguments" as its keys')
-    arguments = value["arguments" if "arguments" in keys else "parameters"]
-    if not isinstance(value["name"], str) or not isinstance(arguments, dict):
-        raise Refused("a call's name isn't a string or its arguments aren't an object")
-    return Call(value["name"], arguments)
+def _calls_from(text: str, place: re.Match[str], tools: Tools) -> tuple[list[Call], int]:
+    if place.lastgroup:
+        return marked_at(text, place, tools)
+    if place[0] == "{":
+        value, end = parse_at(text, place.start())
+        return [as_call(value)], end
+    call, end = named_call_at(text, place.start(), tools)
+    return [call], end

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rrr_cli.records import Message, Problem, content_id
+from rrr_cli.tasks.function_calling.calls import Call
 from rrr_cli.tasks.function_calling.match import Expected, exactly, first_accepted
-from rrr_cli.tasks.function_calling.parse import Call
 
 NAME = "function_calling"
 TEST_SHARE = 0.2  # RRR: 48,000 for training and 12,000 for test
@@ -60,7 +60,7 @@ def make_problem(
         split=split,
         difficulty=f"{source}-{metadata['match']}-{len(calls)}",
         prompt=list(prompt),
-        tools=json.dumps(tools),
-        reference=json.dumps(reference),
-        metadata=json.dumps(metadata),
+        tools=json.dumps(tools, ensure_ascii=False),
+        reference=json.dumps(reference, ensure_ascii=False),
+        metadata=json.dumps(metadata, ensure_ascii=False),
     )

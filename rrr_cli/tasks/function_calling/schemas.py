@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from rrr_cli.tasks.function_calling.literals import typed
+
 _TYPES = {
     "str": "string", "string": "string", "int": "integer", "integer": "integer", "long": "integer", "float": "number",
     "double": "number", "number": "number", "bool": "boolean", "boolean": "boolean", "list": "array", "array": "array",
     "tuple": "array", "set": "array", "sequence": "array", "iterable": "array", "dict": "object", "object": "object",
-    "mapping": "object", "hashmap": "object", "arraylist": "array", "none": "null", "null": "null",
+    "mapping": "object", "hashmap": "object", "arraylist": "array", "none": "null", "null": "null", "char": "string",
+    "short": "integer", "byte": "integer", "bigint": "integer",
 }
 _GENERIC = re.compile(r"(\w+)\s*\[(.*)\]", re.DOTALL)
 
@@ -77,7 +80,7 @@ def _split(text: str) -> list[str]:
 
 
 def _flat_schema(parameters: dict[str, Any]) -> dict[str, Any]:
-    """xLAM's form. An argument is required unless its type says optional; a default of "" means none."""
+    """xLAM's form. An argument with a default, or whose type says optional, isn't required; a default of "" is none."""
     properties: dict[str, Any] = {}
     required: list[str] = []
     for name, given in parameters.items():
@@ -90,10 +93,11 @@ def _flat_schema(parameters: dict[str, Any]) -> dict[str, Any]:
         if isinstance(given.get("description"), str):
             schema = {**schema, "description": given["description"]}
         if given.get("default", "") != "":
-            schema = {**schema, "default": given["default"]}
+            default = given["default"]  # at times as text, of whatever type
+            schema = {**schema, "default": typed(default, schema) if isinstance(default, str) and schema else default}
         properties[name] = schema
         optional = any(isinstance(k, str) and re.search(r"\boptional\b|^Optional\[", k) for k in kinds)
-        if not optional and "null" not in kinds:
+        if not optional and "null" not in kinds and "default" not in schema:
             required.append(name)
     return {"type": "object", "properties": properties, "required": required}
 

@@ -31,24 +31,18 @@ class TooDeep(Refused):
 
 def parse(text: str) -> Any:
     """The one JSON value that `text` is. Raises Refused."""
-    return parse_series(text, separator=None)[0]
-
-
-def parse_series(text: str, separator: str | None = ";") -> list[Any]:
-    """The JSON values of `text`, one or more, with `separator` between them. Raises Refused."""
-    if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+    if too_long(text):
         raise Refused(f"it is longer than {MAX_BYTES // 1024} KiB")
-    values: list[Any] = []
-    position = _skip_space(text, 0)
-    while True:
-        value, end = parse_at(text, position)
-        values.append(value)
-        position = _skip_space(text, end)
-        if position == len(text):
-            return values
-        if separator is None or not text.startswith(separator, position):
-            raise Refused(f"something follows the JSON at character {position + 1}")
-        position = _skip_space(text, position + 1)
+    value, end = parse_at(text, skip_space(text, 0))
+    position = skip_space(text, end)
+    if position < len(text):
+        raise Refused(f"something follows the JSON at character {position + 1}")
+    return value
+
+
+def too_long(text: str) -> bool:
+    """Whether it is longer than `MAX_BYTES`."""
+    return len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES
 
 
 def parse_at(text: str, position: int) -> tuple[Any, int]:
@@ -71,7 +65,7 @@ def check(value: Any, depth: int = 0) -> None:
         if _LONE_SURROGATE.search(value):
             raise Refused("it has half of a surrogate pair")
     elif isinstance(value, float):
-        _finite(value)
+        finite(value)
     elif isinstance(value, (dict, list)):
         if depth == MAX_DEPTH:
             raise TooDeep
@@ -125,13 +119,15 @@ def item_schema(schema: Any) -> Any:
     return schema.get("items") if isinstance(schema, dict) else None
 
 
-def _skip_space(text: str, position: int) -> int:
+def skip_space(text: str, position: int) -> int:
+    """Where the white space at `position` ends."""
     match = _SPACE.match(text, position)
     assert match is not None  # the pattern matches the empty string
     return match.end()
 
 
-def _finite(number: float) -> float:
+def finite(number: float) -> float:
+    """The number. Raises Refused: it is infinite or not a number."""
     if not math.isfinite(number):
         raise Refused("it has a number that isn't finite")
     return number
@@ -149,5 +145,5 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=lambda text: _finite(float(text)), parse_constant=_constant
+    object_pairs_hook=_object, parse_float=lambda text: finite(float(text)), parse_constant=_constant
 )

@@ -14,19 +14,25 @@ plain words.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.base import Verdict
+from rrr_cli.tasks.function_calling.calls import Call, Tools, write_calls
 from rrr_cli.tasks.function_calling.data import check
 from rrr_cli.tasks.function_calling.data import problems as data_problems
 from rrr_cli.tasks.function_calling.generate import problems as generated_problems
 from rrr_cli.tasks.function_calling.match import differences, judge_calls, verdict
-from rrr_cli.tasks.function_calling.parse import Call, calls_within, read_calls, write_calls
+from rrr_cli.tasks.function_calling.parse import calls_within, read_calls
 from rrr_cli.tasks.function_calling.problem import NAME, WORDS, gold
 from rrr_cli.tasks.function_calling.strict_json import Refused
 from rrr_cli.tasks.rows import chosen_level
 from rrr_cli.tasks.splits import check_split, last_reply
+from rrr_cli.thoughts import answer_of
+
+SAYS_SOMETHING = re.compile(r"\w|\[\s*\]")  # words, or the list of no calls
+TAG = re.compile(r"<[|｜/]{0,2}[\w▁]{1,40}[|｜]?>")
 
 
 class FunctionCalling:
@@ -58,12 +64,12 @@ class FunctionCalling:
         text = last_reply(transcript)
         match, expected, parameters = gold(problem)
         try:
-            calls = read_calls(text)
+            calls = read_calls(text, Tools.of(parameters))
         except Refused as refused:
             return verdict(("format", f"The tool calls can't be read: {refused}."), None)
-        if not expected and not text.strip():
+        if not expected and not calls and not SAYS_SOMETHING.search(TAG.sub("", answer_of(text))):
             return verdict(("format", "The answer is empty."), None)
-        answer = json.dumps([{"name": call.name, "arguments": call.arguments} for call in calls])
+        answer = json.dumps([{"name": call.name, "arguments": call.arguments} for call in calls], ensure_ascii=False)
         return verdict(judge_calls(calls, expected, parameters, match), answer)
 
     def right_turns(self, problem: Problem) -> list[str]:
@@ -72,9 +78,9 @@ class FunctionCalling:
         return [write_calls(calls) or "None of the tools can do that."]
 
     def leaks(self, problem: Problem, text: str) -> bool:
-        """Whether each expected call stands in `text` as JSON, in any form and whatever stands around it."""
+        """Whether each expected call stands in `text`, in any form that is read and whatever stands around it."""
         match, expected, parameters = gold(problem)
-        calls = list(calls_within(text)) if expected else []
+        calls = list(calls_within(text, Tools.of(parameters))) if expected else []
         return bool(expected) and all(
             any(not differences(call, one, parameters.get(one.name), match) for call in calls) for one in expected
         )
