@@ -21,8 +21,9 @@ from rrr_cli.records import Problem
 from rrr_cli.tasks.layout.boxes import OBJECT_NAME
 from rrr_cli.tasks.layout.generate import place
 from rrr_cli.tasks.layout.problem import SCALE, SPATIAL, WORDS, Requirement, key_of, make_problem
-from rrr_cli.tasks.rows import SUFFIXES, read_rows, shown
-from rrr_cli.tasks.splits import split_in, split_of
+from rrr_cli.tasks.reading import shown
+from rrr_cli.tasks.rows import check_source, read_rows
+from rrr_cli.tasks.splits import Candidate, problems_in, split_in
 
 TEST_SHARE = 0.2
 COLUMNS = ("prompt", "skill", "objects", "relation", "split")
@@ -31,36 +32,21 @@ MOST = 4  # of one object
 
 
 def check(data: str) -> None:
-    """Raises RrrError unless `data` is a file (exit 3) of a known kind (exit 2)."""
-    if not Path(data).is_file():
-        raise RrrError(f"--data {data}: there is no such file; give one of captions, such as VPEval's", BAD_INPUT)
-    if not data.endswith(SUFFIXES):
-        raise RrrError(f"--data {data}: unknown kind of file; it should end in {', '.join(SUFFIXES)}", USAGE)
+    """Raises RrrError unless `data` is there (exit 3) and of a known kind (exit 2)."""
+    check_source(data)
 
 
 def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
-    """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
-    split_by_key: dict[str, str] = {}
-    seen: set[str] = set()
-    for number, row in enumerate(read_rows(data, "", COLUMNS), start=1):
-        where = f"{data}, row {number}"
-        caption = row.get("prompt")
+    """The problems of `split` in the order of the rows. Raises RrrError (exit 3): bad rows, or no row of `split`."""
+    def read(row: dict[str, Any], where: str) -> Candidate:
+        caption = row.get("prompt", row.get("text"))
         if not isinstance(caption, str) or not caption.strip():
             raise RrrError(f"{where}, column prompt: found {shown(caption)}, wanted a caption", BAD_INPUT)
         requirements = _requirements(row, where)
-        key = key_of(requirements)
-        row_split = split_in(row, where) or split_of(key, TEST_SHARE)
-        if split_by_key.setdefault(key, row_split) != row_split:
-            raise RrrError(f"{where}, column split: the same is asked for in both splits; keep it in one", BAD_INPUT)
-        if row_split != split:
-            continue
-        reference = place(requirements)
-        problem = make_problem(caption, requirements, reference, split, f"data-{row['skill']}", words)
-        if problem.problem_id not in seen:
-            seen.add(problem.problem_id)
-            yield problem
-    if not seen:
-        raise RrrError(f"{data}: no row is for {split}; say which are in a column split (train or test)", BAD_INPUT)
+        return Candidate(key_of(requirements), split_in(row, where, SPLITS), lambda: make_problem(
+            caption, requirements, place(requirements), split, f"data-{row['skill']}", words))
+
+    return problems_in(data, split, read_rows(data, "", COLUMNS), read, TEST_SHARE)
 
 
 def _requirements(row: dict[str, Any], where: str) -> list[Requirement]:

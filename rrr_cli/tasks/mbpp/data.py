@@ -20,8 +20,9 @@ from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem
 from rrr_cli.tasks.mbpp.problem import MAX_CODE, WORDS, make_problem, problem_key
 from rrr_cli.tasks.mbpp.unit_tests import read_test
-from rrr_cli.tasks.rows import check_source, read_rows, shown
-from rrr_cli.tasks.splits import split_in, split_of
+from rrr_cli.tasks.reading import shown
+from rrr_cli.tasks.rows import check_source, read_rows
+from rrr_cli.tasks.splits import Candidate, problems_in, split_in, split_of
 
 HUB_NAME = "google-research-datasets/mbpp"
 COLUMNS = ("text", "prompt", "code", "task_id", "test_list", "test_imports", "test_setup_code", "split")
@@ -36,23 +37,18 @@ def check(data: str) -> None:
 
 
 def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
-    """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
-    split_by_key: dict[str, str] = {}
-    for number, row in enumerate(read_rows(data, HUB_NAME, COLUMNS, "train+test"), start=1):
-        place = f"{data}, row {number}"
+    """The problems of `split` in the order of the rows. Raises RrrError (exit 3): bad rows, or no row of `split`."""
+    def read(row: dict[str, Any], place: str) -> Candidate:
         text = _text(row, "prompt" if row.get("text") is None else "text", place)
         code = _text(row, "code", place)
         tests = _tests(row, place)
         imports = "\n".join(_texts(row, "test_imports", place))
         setup = _text(row, "test_setup_code", place) if row.get("test_setup_code") else ""
         key = problem_key(text, tests)
-        row_split = split_in(row, place, SPLITS) or _own_split(row, key)
-        if key not in split_by_key and row_split == split:
-            yield make_problem(text, code, tests, split, f"data-{len(tests)}", "data", (), imports, setup, words)
-        if split_by_key.setdefault(key, row_split) != row_split:
-            raise RrrError(f"{place}: the problem stands in two splits; keep it in one", BAD_INPUT)
-    if split not in split_by_key.values():
-        raise RrrError(f"{data}: no row is for {split}; say which are in a column split (train or test)", BAD_INPUT)
+        return Candidate(key, split_in(row, place, SPLITS) or _own_split(row, key), lambda: make_problem(
+            text, code, tests, split, f"data-{len(tests)}", "data", (), imports, setup, words))
+
+    return problems_in(data, split, read_rows(data, HUB_NAME, COLUMNS, "train+test"), read, TEST_SHARE)
 
 
 def _text(row: dict[str, Any], column: str, place: str) -> str:

@@ -24,7 +24,7 @@ from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem
-from rrr_cli.tasks.rows import shown
+from rrr_cli.tasks.reading import shown
 from rrr_cli.tasks.visual_programs.interpreter import run
 from rrr_cli.tasks.visual_programs.judge import same_answer
 from rrr_cli.tasks.visual_programs.language import Wrong, parse
