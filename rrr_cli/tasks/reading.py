@@ -1,4 +1,4 @@
-"""The rows of one file, from its bytes: Parquet, or JSON, plain or packed (gzip, zstd, xz), whatever the file is called.
+"""The rows of one file, from its bytes: Parquet, or JSON, plain or packed (gzip, zstd, xz), whatever it is called.
 
 What JSON text is, its content says: a list of rows, an object `{"data": [rows]}`, or JSON Lines. A byte order mark
 (UTF-8, UTF-16), Windows' line ends and empty lines don't count. A name that stands twice in an object, a lone surrogate
@@ -17,6 +17,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -72,6 +73,8 @@ def parse(text: str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise ValueError("text that isn't Unicode: broken UTF-8, or a lone surrogate") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at character {error.pos + 1}") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return value
@@ -92,10 +95,15 @@ LENIENT = json.JSONDecoder(parse_int=float)  # finds where a value ends; float t
 
 
 def _json_rows(path: str) -> Iterator[tuple[str, Any]]:
+    with _readable(path):
+        text = _Text(_opened(path), path)
+        yield from _lines(text) if _has_lines(text) else _values(text)
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
     try:
-        with _opened(path) as stream:
-            text = _Text(stream, path)
-            yield from _lines(text) if _has_lines(text) else _values(text)
+        yield
     except MemoryError:
         raise RrrError(f"{path}: it needs more memory than there is", BAD_INPUT) from None
     except UNREADABLE as error:
@@ -110,15 +118,15 @@ def _opened(path: str) -> TextIO:
     if mark.startswith(b"\x1f\x8b"):
         import gzip
 
-        binary = gzip.open(path, "rb")
+        binary = gzip.open(path, "rb")  # noqa: SIM115
     elif mark == b"\xfd7zXZ\x00":
-        binary = lzma.open(path, "rb")
+        binary = lzma.open(path, "rb")  # noqa: SIM115
     elif mark.startswith(b"\x28\xb5\x2f\xfd"):
         import pyarrow
 
         binary = pyarrow.input_stream(path, compression="zstd")
     else:
-        binary = open(path, "rb")
+        binary = open(path, "rb")  # noqa: SIM115
     buffered = io.BufferedReader(binary)
     wide = buffered.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff")
     return io.TextIOWrapper(buffered, *(("utf-16", "strict") if wide else ("utf-8-sig", "surrogateescape")), "\n")
@@ -140,7 +148,8 @@ class _Text:
         kept = self.buffer[self.at :]
         if len(kept) > MAX_ROW:
             place = f"{self.path}, row {max(self.row, 1)}"
-            raise RrrError(f"{place}: longer than {MAX_ROW:,} characters; give a row a line, shorter than that", BAD_INPUT)
+            message = f"{place}: longer than {MAX_ROW:,} characters; give a row a line, shorter than that"
+            raise RrrError(message, BAD_INPUT)
         more = self.stream.read(max(CHUNK, len(kept)))
         self.buffer, self.at, self.ended = kept + more, 0, not more
 
@@ -175,6 +184,13 @@ class _Text:
 
     def value(self) -> Any:
         """The next value, or why it can't be read. Raises RrrError: where it ends can't be said."""
+        try:
+            return parse(self.source())
+        except ValueError as error:
+            return self.fault(str(error))
+
+    def source(self) -> str:
+        """The text of the next value. Raises RrrError: where it ends can't be said."""
         self.mark()
         while True:
             try:
@@ -189,14 +205,26 @@ class _Text:
             except RecursionError:
                 raise self.fault("nested too deeply") from None
             self.grow()
-        text, self.at = self.buffer[self.at : end], end
-        try:
-            return parse(text)
-        except ValueError as error:
-            return self.fault(str(error))
+        start, self.at = self.at, end
+        return self.buffer[start:end]
 
     def fault(self, reason: str) -> RrrError:
         return RrrError(f"{self.path}, row {max(self.row, 1)}: not JSON ({shown(reason)})", BAD_INPUT)
+
+
+def members(path: str) -> Iterator[tuple[str, str]]:
+    """The names of a file's one object, and the text of each value. Raises RrrError (exit 3): it isn't one."""
+    with _readable(path):
+        text, mark = _Text(_opened(path), path), "{"
+        if text.mark() != "{":
+            raise RrrError(f"{path}: not a JSON object", BAD_INPUT)
+        while text.take(mark) and text.mark() != "}":
+            text.row += 1
+            name = text.value()
+            text.want(":")
+            yield str(name), text.source()
+            mark = ","
+        text.want("}")
 
 
 def _has_lines(text: _Text) -> bool:

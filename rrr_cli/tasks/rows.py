@@ -116,12 +116,17 @@ def bad_rows(strict: bool = False) -> Iterator[None]:
         _policy = before
 
 
+class LeftOut(RrrError):
+    """Of a good row: the task doesn't cover what it asks for."""
+
+
 def accepted(data: str, rows: Iterable[Row], make: Callable[[dict[str, Any], str], Made]) -> Iterator[Made]:
-    """What `make` makes of each row and its place. A row for which it raises RrrError (exit 3) is a bad one.
+    """What `make` makes of each row and its place. A row for which it raises RrrError (exit 3) is a bad one, or, where
+    that is LeftOut, none of the task's.
 
     Raises RrrError (exit 3): more bad rows than are passed over; what `make` raises with another exit code.
     """
-    bad, count = _Bad(), 0
+    bad, left_out, count = _Passed("bad"), _Passed("left out"), 0
     try:
         for place, row in rows:
             count += 1
@@ -129,6 +134,8 @@ def accepted(data: str, rows: Iterable[Row], make: Callable[[dict[str, Any], str
                 if isinstance(row, RrrError):
                     raise row
                 made = make(row, place)
+            except LeftOut as error:
+                left_out.add(place, str(error))
             except RrrError as error:
                 if error.exit_code != BAD_INPUT:
                     raise
@@ -137,21 +144,21 @@ def accepted(data: str, rows: Iterable[Row], make: Callable[[dict[str, Any], str
                 bad.add(place, str(error))
             else:
                 yield made
-        if bad.count > 1 and bad.count > MOST_BAD * count or 0 < count == bad.count:
-            share = "not one row is good" if bad.count == count else f"more than {MOST_BAD:.0%}"
-            counts = f"{bad.count} of {count} rows are bad, {share} ({bad.kinds()})"
-            raise RrrError(bad.first[0] if count == 1 else f"{data}: {counts}; the first: {bad.first[0]}", BAD_INPUT)
+        for passed in (left_out, bad):
+            passed.check(data, count)
     except RrrError:
         bad.fresh = 0  # the error's line says it
         raise
     finally:
+        left_out.report(data)
         bad.report(data)
 
 
 @dataclass
-class _Bad:
-    """The bad rows of one reading."""
+class _Passed:
+    """The rows that one reading has passed over."""
 
+    what: str
     count: int = 0
     fresh: int = 0  # of which stderr hasn't heard
     first: list[str] = field(default_factory=list)
@@ -171,12 +178,22 @@ class _Bad:
     def kinds(self) -> str:
         return ", ".join(f"{count} × {kind}" for kind, count in self.by_kind.most_common())
 
+    def check(self, data: str, rows: int) -> None:
+        """Raises RrrError (exit 3) where of so many rows none is good, or too many are bad."""
+        if not self.count or (self.count < rows and (self.what != "bad" or self.count <= max(1, MOST_BAD * rows))):
+            return
+        if rows == 1:
+            raise RrrError(self.first[0], BAD_INPUT)
+        share = "not one can be used" if self.count == rows else f"more than {MOST_BAD:.0%}"
+        counts = f"{self.count} of {rows} rows are {self.what}, {share} ({self.kinds()})"
+        raise RrrError(f"{data}: {counts}; the first: {self.first[0]}", BAD_INPUT)
+
     def report(self, data: str) -> None:
         if self.fresh:
             more = f"; and {self.count - len(self.first)} more" if self.count > len(self.first) else ""
-            rows = "1 bad row is" if self.count == 1 else f"{self.count} bad rows are"
-            line = f"rrr: {data}: {rows} passed over ({self.kinds()}): {'; '.join(self.first)}{more}"
-            print(safe_text(line), file=sys.stderr)
+            rows = "1 row is" if self.count == 1 else f"{self.count} rows are"
+            line = f"rrr: {data}: {rows} {self.what} and passed over ({self.kinds()}): {'; '.join(self.first)}{more}"
+            print(safe_text(" ".join(line.split())), file=sys.stderr)
 
 
 def kind_of(place: str, message: str) -> str:

@@ -69,21 +69,23 @@ def problems_in(
     """The problems of `split` in the order of the rows, each once; bad rows are passed over as `rows.py` says.
 
     A row is bad as well whose key stood in the other split before. Raises RrrError (exit 3): too many bad rows, or no
-    row of `split`; `meant` says how a file has one.
+    row of `split` where rows name their split; `meant` says how a file has one.
     """
     split_by_key: dict[str, str] = {}
     seen: set[str] = set()
+    named = set()
 
     def problem_of(row: dict[str, Any], place: str) -> Problem | None:
         candidate = read(row, place)
+        named.add(candidate.split)
         of = candidate.split or split_of(candidate.key, test_share)
         if split_by_key.setdefault(candidate.key, of) != of:
-            raise RrrError(f"{place}, column split: the problem stands in two splits; keep it in one", BAD_INPUT)
+            raise RrrError(f"{place}, column split: the problem stands in both splits; keep it in one", BAD_INPUT)
         return candidate.problem() if of == split else None
 
     for problem in accepted(data, rows, problem_of):
         if problem is not None and problem.problem_id not in seen:
             seen.add(problem.problem_id)
             yield problem
-    if not seen:
+    if not seen and named != {None}:
         raise RrrError(f"{data}: no row is for {split}; {meant}", BAD_INPUT)

@@ -25,6 +25,7 @@ from rrr_cli.tasks.mbpp.generate import VOCABULARY
 from rrr_cli.tasks.mbpp.problem import MAX_CODE
 from rrr_cli.tasks.mbpp.task import code_of
 from rrr_cli.tasks.mbpp.unit_tests import read_test
+from rrr_cli.tasks.rows import bad_rows
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 RIGHT = "def double(x):\n    return 2 * x"
@@ -325,7 +326,7 @@ def test_unnumbered_rows_are_split_by_content(tmp_path: Path):
 ])
 def test_a_bad_row_is_refused_with_its_place(tmp_path: Path, change: dict, said: str):
     task = Mbpp(data=written(tmp_path / "bad.jsonl", [FULL, FULL | change]))
-    with pytest.raises(RrrError, match="row 2") as caught:
+    with bad_rows(strict=True), pytest.raises(RrrError, match="row 2") as caught:
         list(task.problems("train"))
     assert said in str(caught.value)
     assert caught.value.exit_code == BAD_INPUT

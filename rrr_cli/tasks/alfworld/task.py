@@ -29,11 +29,18 @@ from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.extras import require
 from rrr_cli.records import Problem, content_id
 from rrr_cli.tasks.household.data import (
-    PDDL, TEST_FOLDERS, OtherGoal, plan_of, read_scene, scene_files, split_of_scene,
+    PDDL,
+    TEST_FOLDERS,
+    OtherGoal,
+    plan_of,
+    read_scene,
+    scene_files,
+    split_of_scene,
 )
 from rrr_cli.tasks.household.problem import MAX_TURNS, make_problem
 from rrr_cli.tasks.household.task import Household
 from rrr_cli.tasks.reading import Row, parse, shown, text_of
+from rrr_cli.tasks.rows import LeftOut
 from rrr_cli.tasks.splits import Candidate, check_split, problems_in
 
 GAME = "game.tw-pddl"
@@ -188,8 +195,8 @@ def _games(root: Path, paths: list[Path]) -> Iterator[Row]:
             pddl, fields = read_game(path)
             yield str(path), {"path": path, "pddl": pddl, "fields": fields, "game": read_scene(pddl)}
         except ValueError as error:
-            if not (root.is_dir() and isinstance(error, OtherGoal)):
-                yield str(path), RrrError(f"{path}: {error}", BAD_INPUT)
+            other = root.is_dir() and isinstance(error, OtherGoal)
+            yield str(path), (LeftOut if other else RrrError)(f"{path}: {error}", BAD_INPUT)
 
 
 def read_game(path: Path) -> tuple[str, dict[str, Any]]:

@@ -55,9 +55,10 @@ def sources(data: str) -> Sources:
         return (data,), None
     files = sorted(p for p in path.iterdir() if p.is_file() and p.name.endswith(SUFFIXES) and p.name[0] not in "._")
     corpus, questions = ([p for p in files if p.name.partition(".")[0] == name] for name in ("corpus", "questions"))
+    several = next((" and ".join(p.name for p in named) for named in (corpus, questions) if len(named) > 1), None)
     questions = questions or [p for p in files if p not in corpus]
-    if len(corpus) > 1 or not questions:
-        found = f"{' and '.join(p.name for p in corpus)}; keep one" if len(corpus) > 1 else "no questions.jsonl"
+    if several or not questions:
+        found = f"{several}; keep one" if several else "no questions.jsonl"
         raise RrrError(f"--data {data}: it holds {found} (the endings are {', '.join(SUFFIXES)})", BAD_INPUT)
     return tuple(map(str, questions)), str(corpus[0]) if corpus else None
 

@@ -1,13 +1,14 @@
 """Games of `household` from data: a file of games, or ALFWorld's own scenes.
 
-A file of Parquet or JSON (`tasks/reading.py`) holds a game a row, as `simulator.py` describes it: `goal` with `kind` (place, light, clean, heat, cool, two), `object` and `target`, both types; and if you like its `text`; `receptacles`, a
+A file of Parquet or JSON (`tasks/reading.py`) holds a game a row, as `simulator.py` describes it: `goal` with `kind`
+(place, light, clean, heat, cool, two), `object` and `target`, both types; and if you like its `text`; `receptacles`, a
 list of `name` ("cabinet 3"), `openable` (true: it starts closed) and `contents` (["apple 1"]). Optional: `accepts`
 ({"fridge": ["apple"]}: what may be put where) and `split` (train or test); without it what the player sees at the start
 decides, one in 5 is for test. A game that occurs twice is given once.
 
 A scene is ALFWorld's `initial_state.pddl` (or .pddl.gz), or a folder where such files lie, however deep. Scenes under
 valid_seen, valid_unseen, test_seen or test_unseen are for test, all others for train. A thing in two receptacles is in
-the one named last; things within things are left out. In a folder, goals other than the six kinds are passed over.
+the one named last; things within things are left out. In a folder, goals other than the six kinds are left out.
 
 Nothing is written. Bad is a row or scene that can't be read, and one whose goal is met at the start, can't be met, or
 takes more turns than there are; `tasks/rows.py` says what becomes of it.
@@ -27,7 +28,7 @@ from rrr_cli.tasks.household.expert import plan
 from rrr_cli.tasks.household.problem import MAX_TURNS, TEST_SHARE, WORDS, game_key, make_problem, split_key
 from rrr_cli.tasks.household.simulator import KINDS, LAMPS, NAME, House
 from rrr_cli.tasks.reading import SUFFIXES, Row, shown, text_of
-from rrr_cli.tasks.rows import read_rows
+from rrr_cli.tasks.rows import LeftOut, read_rows
 from rrr_cli.tasks.splits import Candidate, problems_in, split_in, split_of
 
 COLUMNS = ("goal", "receptacles", "accepts", "split")
@@ -147,8 +148,8 @@ def _scenes(paths: list[Path], several: bool) -> Iterator[Row]:
         try:
             yield str(path), {"game": read_scene(text_of(path)), "split": split_of_scene(path)}
         except ValueError as error:
-            if not (several and isinstance(error, OtherGoal)):
-                yield str(path), RrrError(f"{path}: {error}", BAD_INPUT)
+            other = several and isinstance(error, OtherGoal)
+            yield str(path), (LeftOut if other else RrrError)(f"{path}: {error}", BAD_INPUT)
 
 
 class OtherGoal(ValueError):
