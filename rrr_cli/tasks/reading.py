@@ -241,14 +241,14 @@ def _has_lines(text: _Text) -> bool:
 
 
 def _lines(text: _Text) -> Iterator[tuple[str, Any]]:
-    text.row = text.passed  # lines are counted as an editor does
+    text.row = text.passed + 1  # lines are counted as an editor does
     while line := text.line():
-        text.row += 1
         if line.strip():
             try:
                 yield text.place, parse(line)
             except ValueError as error:
                 yield text.place, text.fault(str(error))
+        text.row += 1
 
 
 def _values(text: _Text) -> Iterator[tuple[str, Any]]:
