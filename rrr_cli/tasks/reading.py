@@ -25,6 +25,7 @@ from rrr_cli.errors import BAD_INPUT, RrrError
 
 TEXTS = tuple(f"{name}{packed}" for name in (".jsonl", ".json") for packed in ("", ".gz", ".zst", ".xz"))
 SUFFIXES = (".parquet", *TEXTS)
+ENDINGS = ".parquet, .jsonl or .json; JSON may be packed (.gz, .zst, .xz)"
 MAX_ROW = 2**24  # characters of a row
 MAX_GROUP, MAX_MEAN, MAX_TOTAL = 2**28, 2**16, 2**31  # bytes of a Parquet row group, of its mean row, and at most
 CHUNK = 2**20

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rrr_cli.errors import BAD_INPUT, NO_BACKEND, USAGE, RrrError
-from rrr_cli.tasks.reading import SUFFIXES, Row, rows_of, shown
+from rrr_cli.tasks.reading import ENDINGS, SUFFIXES, Row, rows_of, shown
 from rrr_cli.text import safe_text
 
 MOST_BAD = 0.05  # share of the rows
@@ -50,12 +50,12 @@ def check_source(data: str, hub_name: str = "") -> None:
     path = Path(data)
     if path.is_dir():
         if not files_in(path):
-            raise RrrError(f"--data {data}: no file in it ends in {', '.join(SUFFIXES)}", BAD_INPUT)
+            raise RrrError(f"--data {data}: no file in it ends in {ENDINGS}", BAD_INPUT)
     elif not path.is_file():
         wanted = f"give a file or the hub's {hub_name}" if hub_name else "give a file, or a folder of files"
         raise RrrError(f"--data {data}: there is no such file; {wanted}", BAD_INPUT)
     elif not data.endswith(SUFFIXES):
-        raise RrrError(f"--data {data}: unknown kind of file; it should end in {', '.join(SUFFIXES)}", USAGE)
+        raise RrrError(f"--data {data}: unknown kind of file; it should end in {ENDINGS}", USAGE)
 
 
 def files_in(folder: Path) -> list[str]:

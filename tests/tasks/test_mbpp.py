@@ -169,8 +169,8 @@ def test_tests_mean_what_python_means(test: str, passes: bool):
 
 @pytest.mark.parametrize("test", [
     "double(1) == 2", "assert double(1) == 2; x = 1", "x = 1", "assert 1 == 1", "assert (",
-    "assert all((lambda v: d(v) == 2)(x) for x in y)", "assert " + "(" * 500 + "1", "assert f(1) == " + "1" * 5000, "assert not " * 3,
-    "",
+    "assert all((lambda v: d(v) == 2)(x) for x in y)", "assert " + "(" * 500 + "1", "assert f(1) == " + "1" * 5000,
+    "assert not " * 3, "",
 ])
 def test_a_test_of_another_form_is_refused(test: str):
     with pytest.raises(ValueError, match=r"\w"):

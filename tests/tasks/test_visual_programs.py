@@ -396,7 +396,7 @@ def test_a_relation_to_nothing_is_one_clear_line(rrr, tmp_path: Path):
     broken["objects"]["1"]["relations"][0]["object"] = "99"
     ran = rrr("tasks", "check", "visual_programs", "--data", gqa_folder(tmp_path, graph=broken))
     assert ran.code == BAD_INPUT
-    assert "scene 2407890, object 1: has the relation 'on' to '99', which isn't in the scene" in ran.err
+    assert "scene '2407890', object 1: has the relation 'on' to '99', which isn't in the scene" in ran.err
     assert ran.err.count("\n") == 1
 
 

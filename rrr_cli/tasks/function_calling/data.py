@@ -10,8 +10,8 @@ Two kinds of rows, each column JSON or the text of JSON:
 request in five is for test: it falls into the same split whatever file it stands in and whatever tools come with it. A
 problem that occurs twice is given once. Other columns are ignored.
 
-A bad row stops the reading with the file, row and column: a column missing or of the wrong type, gold that isn't strict
-JSON or calls a tool that isn't offered. Nothing is skipped in silence.
+Bad is a row with a column missing or of the wrong type, with gold that isn't strict JSON or calls a tool that isn't
+offered; `tasks/rows.py` says what becomes of it.
 """
 
 from __future__ import annotations

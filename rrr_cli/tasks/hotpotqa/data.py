@@ -28,7 +28,7 @@ from rrr_cli.records import Problem, content_id
 from rrr_cli.tasks.hotpotqa.corpus import Corpus, Page, one_line, sentences_of
 from rrr_cli.tasks.hotpotqa.parse import action_of
 from rrr_cli.tasks.hotpotqa.problem import MAX_ANSWER, MAX_TURNS, WORDS, make_problem
-from rrr_cli.tasks.reading import SUFFIXES, Row, shown
+from rrr_cli.tasks.reading import ENDINGS, SUFFIXES, Row, shown
 from rrr_cli.tasks.rows import accepted, check_source, read_rows
 from rrr_cli.tasks.splits import Candidate, problems_in, split_in
 
@@ -59,7 +59,7 @@ def sources(data: str) -> Sources:
     questions = questions or [p for p in files if p not in corpus]
     if several or not questions:
         found = f"{several}; keep one" if several else "no questions.jsonl"
-        raise RrrError(f"--data {data}: it holds {found} (the endings are {', '.join(SUFFIXES)})", BAD_INPUT)
+        raise RrrError(f"--data {data}: it holds {found} (the endings are {ENDINGS})", BAD_INPUT)
     return tuple(map(str, questions)), str(corpus[0]) if corpus else None
 
 

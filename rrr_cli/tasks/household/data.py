@@ -27,7 +27,7 @@ from rrr_cli.records import Problem
 from rrr_cli.tasks.household.expert import plan
 from rrr_cli.tasks.household.problem import MAX_TURNS, TEST_SHARE, WORDS, game_key, make_problem, split_key
 from rrr_cli.tasks.household.simulator import KINDS, LAMPS, NAME, House
-from rrr_cli.tasks.reading import SUFFIXES, Row, shown, text_of
+from rrr_cli.tasks.reading import ENDINGS, SUFFIXES, Row, shown, text_of
 from rrr_cli.tasks.rows import LeftOut, read_rows
 from rrr_cli.tasks.splits import Candidate, problems_in, split_in, split_of
 
@@ -43,7 +43,7 @@ def check(data: str) -> None:
     if not path.exists():
         raise RrrError(f"--data {data}: there is no such file; give a file of games or ALFWorld scenes", BAD_INPUT)
     if path.is_file() and not data.endswith((*SUFFIXES, *PDDL)):
-        known = ", ".join((*SUFFIXES, *PDDL))
+        known = f"{', '.join(PDDL)}, {ENDINGS}"
         raise RrrError(f"--data {data}: unknown kind of file; it should end in {known}", USAGE)
 
 

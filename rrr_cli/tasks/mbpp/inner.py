@@ -45,9 +45,8 @@ def literal(value: object) -> str:
         return repr(value)
     if isinstance(value, dict):
         return "{" + ", ".join(f"{literal(k)}: {literal(v)}" for k, v in value.items()) + "}"
-    if type(value) in (list, tuple, set, frozenset):
-        inside = "".join(f"{literal(item)}, " for item in value)  # type: ignore[attr-defined]
-        return {list: f"[{inside}]", tuple: f"({inside})"}.get(type(value), f"{type(value).__name__}([{inside}])")
+    if isinstance(value, (list, tuple, set, frozenset)) and type(value).__module__ == "builtins":
+        return f"{type(value).__name__}([{', '.join(map(literal, value))}])"
     raise ValueError("a value that isn't plain data")
 
 
