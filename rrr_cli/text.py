@@ -1,9 +1,10 @@
-"""Text of a model, a data set or a command line, made safe to print: without characters that steer a terminal, reorder
-what stands around them, or can't be seen."""
+"""Text files as editors of any system write them, and text of a model, a data set or a command line made safe to print:
+without characters that steer a terminal, reorder what stands around them, or can't be seen."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 # C0 but \t and \n, DEL, C1; bidirectional and zero-width characters, separators of lines, surrogates, tags.
 UNSAFE = re.compile(
@@ -20,3 +21,9 @@ def safe_text(text: str) -> str:
 def one_line(text: str) -> str:
     r"""`text` in one line with its unsafe characters as escapes (`\x1b`), so that a reader sees that they are there."""
     return UNSAFE.sub(lambda match: ascii(match[0])[1:-1], " ".join(text.split("\n")))
+
+
+def read_text(path: Path) -> str:
+    """A file's text in UTF-8, or in UTF-16 where its byte order mark says so. Raises OSError, UnicodeDecodeError."""
+    content = path.read_bytes()
+    return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")

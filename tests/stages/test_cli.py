@@ -98,3 +98,19 @@ def test_version_prints_the_version(rrr):
     import rrr_cli
 
     assert rrr("--version").out == f"rrr {rrr_cli.__version__}\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_text_files_are_read_as_windows_writes_them(rrr, tmp_path, encoding):
+    for name, text in (
+        ("options.toml", "[mine-failures]\r\nlimit = 2\r\nsamples = 1\r\n"), ("query.sql", "select 'é' as e\r\n"),
+        ("rules.json", '{"default": "nö",\r\n"rules": []}'),
+        ("rows.jsonl", '{"nums": [1, 2], "target": 3, "split": "train"}\r\n\r\n'),
+    ):
+        (tmp_path / name).write_bytes(text.encode(encoding))
+    mined = rrr("mine-failures", "--config", tmp_path / "options.toml", "--data", tmp_path / "rows.jsonl", "--engine",
+                "scripted", "--model", tmp_path / "rules.json", "--run", tmp_path / "run", "--json")
+    assert mined.code == 0, mined.err
+    assert json.loads(mined.out)["problems"] == 1
+    asked = rrr("sql", "--run", tmp_path / "run", "--file", tmp_path / "query.sql", "--format", "jsonl")
+    assert json.loads(asked.out) == {"e": "é"}
