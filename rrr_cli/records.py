@@ -73,6 +73,7 @@ class Attempt:
     parent_id: str | None  #: the failed attempt that this one answers
     reflection_id: str | None  #: the reflection before this retry
     reasoning: str | None  #: of a repair: what the reflector wrote before the repaired output; null in older rows
+    invented: str | None = None  #: what it wrote in the environment's place: not judged, shown or trained on; else null
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ MARKS = "*_~`\"'\u201c\u201d\u2018\u2019"  # bold type, backticks and quotes
 _M = f"[{MARKS}]{{0,4}}"
 _BEFORE = r"[ \t>#*_~`\-+\u2022\d.)(]{0,16}"  # what may stand before a label: quote, heading, list number, bold type
 _NUMBER = rf"{_M}[ \t]{{0,3}}[#(]?\d{{0,3}}\)?{_M}[ \t]{{0,3}}"
-_SIGN = r"(?:[:\uff1a]|(?<=\d)[.)\-\u2013\u2014])"  # a colon, or after a number a full stop, a parenthesis or a dash
+# a colon; after a number also a full stop, a parenthesis or a dash
+_SIGN = r"(?:[:\uff1a]|(?:(?<=\d)|(?<=\d\*\*)|(?<=[\d*)] ))[.)\-\u2013\u2014])"
 
 
 def _label(words: str, line_start: bool) -> str:
@@ -31,7 +32,7 @@ _OBSERVATION = re.compile(_label("observations?|obs", line_start=True), re.IGNOR
 _OBSERVATION_WITHIN = re.compile(_label("observation|obs", line_start=False), re.IGNORECASE)
 #: Between a label and its action: white space and marks, a fence with its language, a list number.
 GAP = r"[\W_]{0,40}(?:(?<=```)\w{1,12}[ \t]{0,3}\r?\n[\W_]{0,12})?(?:\d{1,2}[.)][ \t]{1,3}[\W_]{0,6})?"
-_CLOSING = re.compile(rf"[{MARKS}.,;!)]{{0,8}}(?:\s*```)?")  # what belongs to an action after its end
+_CLOSING = re.compile(rf"[{MARKS}.,;!)\]]{{0,8}}(?:\s*```)?")  # what belongs to an action after its end
 
 
 def before_observation(answer: str) -> str:

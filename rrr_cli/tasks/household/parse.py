@@ -27,7 +27,7 @@ PUT = re.compile(rf"(?:put|move) {NAME} (?:in ?/? ?on|into|onto|in|on|to) {NAME}
 THOUGHT = re.compile(rf"[\s>{MARKS}#-]{{0,8}}(?:think|thought)s?[{MARKS}]{{0,4}}[ \t]{{0,3}}\d{{0,3}}[{MARKS}]{{0,4}}"
                      r"[ \t]{0,3}[:\uff1a]", re.IGNORECASE)
 LABEL = re.compile(rf"\A(?:{ACTION})", re.IGNORECASE | re.MULTILINE)
-MARK = re.compile(rf"^[ \t*_~`\-+\u2022\d.)]{{0,8}}>|{ACTION}", re.IGNORECASE | re.MULTILINE)
+MARK = re.compile(rf"^[ \t{MARKS}\-+\u2022\d.)]{{0,8}}>|{ACTION}", re.IGNORECASE | re.MULTILINE)
 LINE = re.compile(r"[^\n]+")
 LIST_NUMBER = re.compile(r"\A(?:\d{1,2}[.)]|[-+\u2022])[ \t]+")
 FENCE = re.compile(r"[ \t>]{0,4}```\w{0,12}\s*")
