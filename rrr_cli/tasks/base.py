@@ -51,7 +51,7 @@ class Task(Protocol):
         ...
 
     def leaks(self, problem: Problem, text: str) -> bool:
-        """Whether `text` holds the reference answer word for word (white space aside)."""
+        """Whether a right answer stands in `text`, as the verifier judges; the default: a right turn, spaces aside."""
         ...
 
 
