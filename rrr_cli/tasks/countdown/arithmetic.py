@@ -39,7 +39,7 @@ def tokenize(text: str) -> list[str]:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise Refused("malformed", f"{text[position]!a} at character {position + 1} isn't allowed")
+            raise Refused("malformed", f"{text[position]!r} at character {position + 1} isn't allowed")
         token = match.group()
         if len(token) > MAX_DIGITS:
             raise Refused("too_long", f"it has a number of {len(token)} digits, and at most {MAX_DIGITS} are read")
