@@ -73,6 +73,7 @@ class Attempt:
     parent_id: str | None  #: the failed attempt that this one answers
     reflection_id: str | None  #: the reflection before this retry
     reasoning: str | None  #: of a repair: what the reflector wrote before the repaired output; null in older rows
+    invented: str | None = None  #: what it wrote in the environment's place: not judged, shown or trained on; else null
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Reflection:
     finish_reason: str  #: stop or length
     seed: int  #: of this sample
     temperature: float  #: of this sample
-    leaks_reference: bool  #: it contains the reference answer word for word
+    leaks_reference: bool  #: a right answer stands in it, as the verifier judges
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Rollout:
     retry_tokens: int  #: tokens of the retry, end-of-turn included; 0 where there is none
     trained_tokens: int  #: tokens of the trained texts; 0 where the advantage is 0, which trains nothing
     reflection_finish: str | None  #: stop or length; null where there is no reflection
-    leaks_reference: bool | None  #: the reflection contains the reference answer word for word; null without one
+    leaks_reference: bool | None  #: a right answer stands in the reflection, as the verifier judges; null without one
     answer: str | None  #: objective answer: a new first answer, trained; null with the other objectives
     try_finish: str | None  #: of the retry or the answer, whichever was judged: stop or length; null in older rows
     generated_tokens: int | None  #: all tokens of the sample: reflection and retry, or answer; null in older rows

@@ -14,7 +14,7 @@ from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.plugs import blame
 from rrr_cli.prompts import FAILED, GOLD, reflect_chat, repair_chat, retry_chat, split_repair
 from rrr_cli.records import Attempt, Message, Problem, Reflection, content_id, derive_seed
-from rrr_cli.tasks.base import Environment, Task, Verdict, verify_all
+from rrr_cli.tasks.base import Environment, Task, Verdict, own_turn, verify_all
 from rrr_cli.tasks.protocol import check_observation, check_verdicts
 
 Judge = Callable[[Task, Sequence[tuple[Problem, Sequence[Message]]]], list[Verdict]]
@@ -47,7 +47,8 @@ class Episode:
     reflection_id: str | None = None
     reasoning: str | None = None
     transcript: list[Message] = field(default_factory=list)
-    completions: list[Completion] = field(default_factory=list)  # the model's turns, as the engine returned them
+    completions: list[Completion] = field(default_factory=list)  # the model's turns, as far as they are its own
+    invented: list[str] = field(default_factory=list)  # what it wrote in the environment's place
 
     @property
     def next_seed(self) -> int:
@@ -183,6 +184,7 @@ class Loop:
             text = completion.text
             if repairs:
                 e.reasoning, text = split_repair(text)
+            text, completion = self._own(e, text, completion)
             e.transcript.append(Message("assistant", text))
             e.completions.append(completion)
             if isinstance(self.task, Environment) and len(e.completions) < self.task.max_turns and completion.tokens:
@@ -193,6 +195,17 @@ class Loop:
                     e.transcript.append(observation)
                     still_open.append(e)
         return still_open
+
+    def _own(self, episode: Episode, text: str, completion: Completion) -> tuple[str, Completion]:
+        """A turn without what the model wrote in the environment's place, as text and as the completion."""
+        if not isinstance(self.task, Environment):
+            return text, completion
+        with blame("task", self.task, "own_part()"):
+            own, invented = own_turn(self.task, text)
+        if not invented:
+            return text, completion
+        episode.invented.append(invented)
+        return own, completion.cut(len(invented))
 
     def _row(self, phase: str, episode: Episode, verdict: Verdict) -> Attempt:
         problem = episode.problem
@@ -208,6 +221,7 @@ class Loop:
             completion_tokens=sum(c.tokens for c in episode.completions), finish_reason=episode.finish_reason,
             seed=episode.seed, temperature=self.sampling.temperature, parent_id=episode.parent_id,
             reflection_id=episode.reflection_id, reasoning=episode.reasoning,
+            invented="\n\n".join(episode.invented) or None,
         )
 
 

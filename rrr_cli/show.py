@@ -159,6 +159,9 @@ def _attempt(console: Console, name: str, attempt: dict[str, Any]) -> None:
         f"{attempt['finish_reason']}",
     )
     _turns(console, attempt["transcript"])
+    if attempt["invented"]:
+        console.print(Text("dropped, written in the environment's place: ", "dim")
+                      + Text(safe_text(attempt["invented"]), "dim"))
     console.print(Text("→ ") + _verdict(attempt) + Text(f"  {safe_text(attempt['feedback'])}"))
 
 

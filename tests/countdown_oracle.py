@@ -6,6 +6,7 @@ test_countdown.py and tools/fuzz/countdown.py.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
@@ -24,7 +25,7 @@ def oracle(text: str, numbers: Sequence[int], target: int) -> str | None:
     if not closing or not opening or not answer:
         return "no_answer"
     try:
-        tokens = _split(answer)
+        tokens = _split(_as_typed(answer, target))
         value, used, rest = _sum(tokens)
         if rest:
             raise _Bad("malformed")
@@ -35,6 +36,24 @@ def oracle(text: str, numbers: Sequence[int], target: int) -> str | None:
     if value is None:
         return "division_by_zero"
     return None if value == target else "wrong_value"
+
+
+def _as_typed(answer: str, target: int) -> str:
+    """What the signs of `SOUP` that a reader takes for others mean: ×, −, x, a comma, `= target`, **, a full stop."""
+    if len(answer) > 512:
+        return answer
+    answer = answer.replace("×", "*").replace("−", "-")
+    for i, c in enumerate(answer):
+        if c == "x" and 0 < i < len(answer) - 1 and answer[i - 1] in " \t\n)" and answer[i + 1] in " \t\n(":
+            answer = f"{answer[:i]}*{answer[i + 1:]}"
+    answer = re.sub(r"(?<![\d,])[1-9][0-9]{0,2}(,[0-9]{3})+(?![\d,])", lambda m: m[0].replace(",", ""), answer)
+    bold = answer.removesuffix(".").rstrip()
+    if len(bold) > 3 and bold.startswith("**") and bold.endswith("**"):
+        answer = bold[2:-2]
+    sides = [side.strip(" \t\r\n") for side in answer.strip(" \t\r\n").removesuffix(".").split("=", 1)]
+    if len(sides) == 1 or sides[1] == str(target):
+        return sides[0]
+    return sides[1] if sides[0] == str(target) else answer
 
 
 def _split(answer: str) -> list[str]:
@@ -66,7 +85,7 @@ Part = tuple[Fraction | None, list[int], list[str]]  # value (None: it divides b
 
 
 def _sum(tokens: list[str]) -> Part:
-    value, used, rest = _product(tokens)
+    value, used, rest = _product(tokens[1:] if tokens[:1] == ["+"] and tokens[1:2] != ["-"] else tokens)
     while rest and rest[0] in "+-":
         other, more, after = _product(rest[1:])
         if value is not None:
@@ -88,6 +107,9 @@ def _product(tokens: list[str]) -> Part:
 
 
 def _atom(tokens: list[str]) -> Part:
+    if tokens[:1] == ["-"] and tokens[1:2] != ["-"]:
+        value, used, rest = _atom(tokens[1:])
+        return value and -value, used, rest
     if tokens and tokens[0] == "(":
         value, used, rest = _sum(tokens[1:])
         if not rest or rest[0] != ")":

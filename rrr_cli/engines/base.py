@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 from rrr_cli.errors import USAGE, RrrError
@@ -44,6 +44,10 @@ class Completion:
     tokens: int  # generated, end-of-turn included
     finish_reason: str  # stop | length
     prompt_tokens: int
+
+    def cut(self, characters: int) -> Completion:
+        """Without the last characters of its text; `tokens` stays what was generated."""
+        return replace(self, text=self.text[: len(self.text) - characters])
 
 
 def no_room(prompt_tokens: int) -> Completion:

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message, Problem
+from rrr_cli.thoughts import answer_of
 
 JUDGE_CRASHED = "judge_crashed"  # in a training: the error type of a try that couldn't be judged
 
@@ -49,13 +51,18 @@ class Task(Protocol):
         ...
 
     def leaks(self, problem: Problem, text: str) -> bool:
-        """Whether `text` holds the reference answer word for word (white space aside)."""
+        """Whether a right answer stands in `text`, as the verifier judges; the default: a right turn, spaces aside."""
         ...
 
 
 @runtime_checkable
 class Environment(Task, Protocol):
-    """A task of several turns: the model acts, the environment answers. The transcript is the whole state."""
+    """A task of several turns: the model acts, the environment answers. The transcript is the whole state.
+
+    Optional: `own_part(answer) -> str`, where an answer is the model's turn without its thought: the start of it that
+    is the model's to write, up to its first action. What stands after that (an observation that the model made up, and
+    what it builds on it) then never enters a transcript: it is neither judged, shown nor trained on.
+    """
 
     max_turns: int  # the most turns that the model gets in one episode
 
@@ -67,11 +74,30 @@ class Environment(Task, Protocol):
         ...
 
 
+def own_turn(task: Task, turn: str) -> tuple[str, str]:
+    """The part of a model's turn that is its own, and the rest, which it wrote in the environment's place.
+
+    Raises RrrError (exit 2): the task's `own_part` doesn't return the start of what it was given.
+    """
+    own_part = getattr(task, "own_part", None)
+    answer = answer_of(turn) if own_part else ""
+    if not own_part or not answer:
+        return turn, ""
+    own = own_part(answer)
+    if not isinstance(own, str) or not answer.startswith(own):
+        raise RrrError(f"the task {type(task).__name__}: own_part() returns {own!r:.80}, which isn't the start of the "
+                       "answer that it was given", USAGE)
+    if own == answer:
+        return turn, ""
+    start = turn.rfind(answer)
+    return (own, answer[len(own):]) if start < 0 else (turn[: start + len(own)], turn[start + len(own):])
+
+
 def played(task: Task, problem: Problem, turns: Sequence[str]) -> list[Message]:
     """The transcript of a model that writes `turns` one after the other, until the environment ends the episode."""
     transcript: list[Message] = []
     for turn in turns:
-        transcript.append(Message("assistant", turn))
+        transcript.append(Message("assistant", own_turn(task, turn)[0]))
         observation = task.observe(problem, transcript) if isinstance(task, Environment) else None
         if observation is None:
             break

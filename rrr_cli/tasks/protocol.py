@@ -77,7 +77,8 @@ def _faults(task: Any) -> Iterator[str]:
     if missing:
         kind = "a task of several turns" if set(missing) <= set(ENVIRONMENT) else "a task"
         yield f"{kind} has {' and '.join(missing)}, and this one doesn't; {WHERE}"
-    for name in ("problems", "verify", "right_turns", *(("observe",) if several else ())):
+    own_part = ("own_part",) if hasattr(task, "own_part") else ()
+    for name in ("problems", "verify", "right_turns", *(("observe", *own_part) if several else ())):
         if not callable(getattr(task, name)):
             yield f"{name} isn't a method; {WHERE}"
     if not isinstance(task.name, str) or not task.name:

@@ -16,6 +16,7 @@ from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.reading import Row, shown
 from rrr_cli.tasks.rows import accepted
+from rrr_cli.thoughts import answer_of
 
 SPLITS = ("train", "test")
 
@@ -49,8 +50,8 @@ def check_split(name: str, split: str) -> None:
 
 
 def last_reply(transcript: Sequence[Message]) -> str:
-    """The text of the model's last turn; "" where it has none."""
-    return next((message.content for message in reversed(transcript) if message.role == "assistant"), "")
+    """The model's last turn without its thought; "" where it has none."""
+    return next((answer_of(message.content) for message in reversed(transcript) if message.role == "assistant"), "")
 
 
 @dataclass(frozen=True)

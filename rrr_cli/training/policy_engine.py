@@ -63,7 +63,8 @@ class PolicyEngine:
     def _completion(self, prompt_ids: list[int], ids: list[int], logps: list[float] | None) -> TokenCompletion:
         """What was written; nothing at all is `no_room` with its tokens."""
         finish = "stop" if ids and ids[-1] in self.stops else "length"
-        return TokenCompletion(self.policy.decode(ids), len(ids), finish, len(prompt_ids), prompt_ids, ids, logps)
+        return TokenCompletion(
+            self.policy.decode(ids), len(ids), finish, len(prompt_ids), prompt_ids, ids, logps, self.policy.decode)
 
 
 def in_memory(trainer: Any) -> Generate:

@@ -6,8 +6,9 @@ nothing. Refuses a chat template that rewrites earlier turns: a text can't then 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rrr_cli.engines.base import Completion, Prompt
 from rrr_cli.errors import RrrError
@@ -31,6 +32,14 @@ class TokenCompletion(Completion):
     prompt_ids: list[int]
     ids: list[int]
     logps: list[float] | None
+    decode: Callable[[list[int]], str] = field(repr=False, compare=False)
+
+    def cut(self, characters: int) -> TokenCompletion:
+        """Without the last characters of its text, and without the tokens that wrote them alone: these are neither
+        trained nor shown."""
+        text = self.text[: len(self.text) - characters]
+        n = bisect_left(range(len(self.ids)), True, key=lambda n: self.decode(self.ids[:n]).startswith(text))
+        return replace(self, text=text, ids=self.ids[:n], logps=self.logps and self.logps[:n])
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class TokenEpisode(Episode):
         first, *later = map(token_completion, self.completions)
         parts = [Tokens.written(first)]
         for reply, turn in zip(self.replies, later, strict=False):
-            if turn.ids:  # else the reply filled the window, and nothing came after it
+            if turn.tokens:  # else the reply filled the window, and nothing came after it
                 parts += [Tokens.shown(reply), Tokens.written(turn)]
         return Tokens.joined(parts)
 

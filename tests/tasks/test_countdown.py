@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from collections import Counter
 from fractions import Fraction
 from itertools import combinations_with_replacement, islice, permutations
@@ -215,19 +216,23 @@ def test_the_verifier_agrees_with_one_written_apart():
         ("3.0 * 7 + 8", "malformed"),
         ("٣ * 7 + 8", "malformed"),
         ("３ * ７ + ８", "malformed"),
-        ("3 × 7 + 8", "malformed"),
-        ("3 \u2212 7", "malformed"),
-        ("3\u00a0* 7 + 8", "malformed"),
+        ("3 × 7 − 8", "wrong_value"),
+        ("3 x7 + 8", "malformed"),
+        ("3\u200b* 7 + 8", "malformed"),
         ("3 * 7 + 8 # right", "malformed"),
         ("3 * 7 + 8\x00", "malformed"),
         ("3(7) + 8", "malformed"),
         ("(3)(7) + 8", "malformed"),
         ("3 7 8", "malformed"),
-        ("-3 * 7 + 8", "malformed"),
-        ("+3 * 7 + 8", "malformed"),
-        ("8 - -(3 * 7)", "malformed"),
-        ("3 * 7 + 8 = 29", "malformed"),
-        ("29 = 3 * 7 + 8", "malformed"),
+        ("-3 * 7 + 8", "wrong_value"),
+        ("--3 * 7 + 8", "malformed"),
+        ("-+3 * 7 + 8", "malformed"),
+        ("3 * 7 + + 8", "malformed"),
+        ("8 - - -(3 * 7)", "malformed"),
+        ("3 * 7 + 8 = 30", "malformed"),
+        ("3 * 7 - 8 = 29", "wrong_value"),
+        ("3 * 7 = 21 + 8 = 29", "malformed"),
+        ("= 29", "malformed"),
         ("()", "malformed"),
         ("(3 * 7 + 8", "malformed"),
         ("3 * 7 + 8)", "malformed"),
@@ -248,6 +253,31 @@ def test_hostile_and_wrong_answers_fail_by_name(answer: str, error_type: str):
     verdict = verdict_of(answer, [3, 7, 8], 29)
     assert (verdict.success, verdict.score, verdict.error_type) == (False, 0.0, error_type)
     assert len(verdict.feedback) < 300
+
+
+@pytest.mark.parametrize("answer", [
+    "3 × 7 + 8", "7\u00a0·\u00a03 + 8", "8 − −(3 ∗ 7)", "+3 * 7 + 8", "-(-3 * 7) + 8", "8 + (-3) * -7", "3 x 7 + 8",
+    "3 * 7 + 8 = 29", "29 = 8 + 7 * 3", "3 * 7 + 8.", "$3 \\times 7 + 8$", "\\(3 \\cdot 7 + 8 = 29\\)",
+    "\\boxed{8 + \\left(3 \\times 7\\right)}", "**8+3*7**", "`8 + 3*7`", "\r\n3*7\r\n+8\r\n", "\uff083 \uff0a 7\uff09\uff0b8",
+])
+def test_an_expression_counts_however_it_is_typed(answer: str):
+    assert verdict_of(answer, [3, 7, 8], 29).success
+
+
+def test_fractions_and_thousands_are_read():
+    assert verdict_of("\\frac{8}{3 - \\frac{8}{3}}", [8, 8, 3, 3], 24).success
+    assert verdict_of("\\dfrac{9}{4}", [9, 4], 2).error_type == "wrong_value", "9/4 isn't 2"
+    assert verdict_of("1,250 - 50 = 1200", [1250, 50], 1200).success
+    assert verdict_of("1,25 - 50", [125, 50], 75).error_type == "malformed"
+
+
+@pytest.mark.parametrize("text", [
+    "<think>so <answer>3 * 7 + 8</answer>", "so <answer>3 * 7 + 8</answer></think>",
+    "<think><answer>3 * 7 + 8</answer></think><answer>3</answer>",
+])
+def test_an_answer_within_a_thought_does_not_count(text: str):
+    problem = make_problem([3, 7, 8], 29, "train", "easy", "3 * 7 + 8")
+    assert not Countdown().verify(problem, [Message("assistant", text)]).success
 
 
 def test_division_by_zero_has_its_own_name():
@@ -299,13 +329,26 @@ def test_the_answer_is_what_was_parsed():
         ("(1 +\n2) *3", True),
         ("(11 + 2) * 3", False),
         ("(1 + 2) * 34", False),
-        ("3 * (1 + 2)", False),
+        ("3 * (1 + 2)", True),
+        ("- 3×(2+1)", True),
+        ("$\\left(1 + 2\\right) \\times 3$", True),
+        ("1 + 2 = 3 * 3", False),
+        ("1 * 2 * 3", False),
+        ("version 1.2 * 3", False),
+        ("1 + 2 * 3 = 7", False),
         ("add 1 and 2, then multiply", False),
         ("", False),
     ],
 )
-def test_a_leak_is_the_reference_word_for_word(text: str, leaks: bool):
+def test_a_leak_is_any_right_expression(text: str, leaks: bool):
     assert Countdown().leaks(make_problem([1, 2, 3], 9, "train", "easy", "(1 + 2) * 3"), text) is leaks
+
+
+@pytest.mark.parametrize("text", ["1 " * 50_000, "1+2*" * 20_000, "1" * 100_000, "(" * 50_000 + "1+2+3", "1," * 50_000])
+def test_looking_for_leaks_is_bounded(text: str):
+    start = time.process_time()
+    Countdown().leaks(make_problem([1, 1, 2], 9, "train", "easy", "(1 + 2) * 3"), text)
+    assert time.process_time() - start < 3
 
 
 # Data files

@@ -346,7 +346,7 @@ def test_things_are_only_where_they_may_be_put():
     ("Thought: an apple is cold.\nAction: go to fridge 1", "go to fridge 1"),
     ("think: an apple is cold.\n> go to fridge 1", "go to fridge 1"),
     ("> think: an apple is cold.\n> go to fridge 1", "go to fridge 1"),
-    ("> go to fridge 1\n> open fridge 1", "open fridge 1"),
+    ("> go to fridge 1\n> open fridge 1", "go to fridge 1"),
     ("> go to fridge 1\nThe fridge 1 is closed.", "go to fridge 1"),
     ("I will look.\ngo to fridge 1\n> think: good", "go to fridge 1"),
     ("> think: where is it?", None),

@@ -38,6 +38,7 @@ from rrr_cli.tasks.household.data import (
     split_of_scene,
 )
 from rrr_cli.tasks.household.problem import MAX_TURNS, make_problem
+from rrr_cli.tasks.household.simulator import NAME
 from rrr_cli.tasks.household.task import Household
 from rrr_cli.tasks.reading import Row, parse, shown, text_of
 from rrr_cli.tasks.rows import LeftOut
@@ -46,6 +47,7 @@ from rrr_cli.tasks.splits import Candidate, check_split, problems_in
 GAME = "game.tw-pddl"
 MAX_LIVE = 256  # games kept, about 5 MB each: as many as there are texts generated at once
 WORDING = re.compile(r'"Your task is to: ([^"\\]+)"')
+MOVED = re.compile(f"move {NAME} to {NAME}")
 TAKEN = re.compile(r"You pick up the (\w+ \d+) from")
 
 
@@ -131,12 +133,12 @@ class Play:
         self.won = False
 
     def act(self, command: str) -> str:
-        """What the engine answers; case and white space, which it minds, are set right first."""
-        self.commands.append(" ".join(command.lower().split()))
+        """What the engine answers to a command in the form of `household/parse.py`."""
+        self.commands.append(in_grammar(command))
         answer, self.won = self.task.engine(self.problem, self.commands).answers[len(self.commands) - 1]
         if taken := TAKEN.match(answer):
             self.held = taken[1]
-        elif answer.startswith("You move the "):
+        elif answer.startswith(("You move the ", "You put the ")):
             self.held = None
         return answer
 
@@ -197,6 +199,12 @@ def _games(root: Path, paths: list[Path]) -> Iterator[Row]:
         except ValueError as error:
             other = root.is_dir() and isinstance(error, OtherGoal)
             yield str(path), (LeftOut if other else RrrError)(f"{path}: {error}", BAD_INPUT)
+
+
+def in_grammar(command: str) -> str:
+    """`move O to R` as the grammar that is installed has it: before ALFWorld 0.4 that is `put O in/on R`."""
+    moved = MOVED.fullmatch(command)
+    return f"put {moved[1]} in/on {moved[2]}" if moved and '"put {o} in/on {r}"' in logic()["grammar"] else command
 
 
 def read_game(path: Path) -> tuple[str, dict[str, Any]]:

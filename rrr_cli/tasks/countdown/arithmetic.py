@@ -1,8 +1,9 @@
 """Arithmetic as a model may write it: + - * / and parentheses over plain whole numbers, read and computed exactly.
 
 Text from a model is hostile, so nothing here calls eval or ast, recurses, or computes before the text is known to be
-short. Refused, each with its reason: signs (`-3`: the four operations stand between two operands), decimals, leading
-zeros, `=`, `**`, `//`, `1(2)`, `1 2`, any digit or operator that isn't ASCII.
+short. One minus sign may stand before a number or parenthesis (`-(3 - 5) * 2`, `4 * -3`), a plus sign only at the start
+of the expression or of what stands in parentheses. Refused, each with its reason: two signs, decimals, leading zeros,
+`=`, `**`, `//`, `1(2)`, `1 2`, any digit or operator that isn't ASCII (`typography.py` comes first).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ MAX_DIGITS = 9
 
 _TOKEN = re.compile(r"[0-9]+|[-+*/()]")
 _SPACE = re.compile(r"[ \t\r\n]*")
-_PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
+NEGATIVE = "negative"  # a minus sign, as an operation on the one value before it
+_PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, NEGATIVE: 3}
 
 
 class Refused(Exception):
@@ -37,7 +39,7 @@ def tokenize(text: str) -> list[str]:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise Refused("malformed", f"{text[position]!a} at character {position + 1} isn't allowed")
+            raise Refused("malformed", f"{text[position]!r} at character {position + 1} isn't allowed")
         token = match.group()
         if len(token) > MAX_DIGITS:
             raise Refused("too_long", f"it has a number of {len(token)} digits, and at most {MAX_DIGITS} are read")
@@ -60,8 +62,12 @@ def parse(text: str) -> list[int | str]:
     """The expression in postfix order, by Dijkstra's shunting yard; all operators group to the left. Raises Refused."""
     postfix: list[int | str] = []
     waiting: list[str] = []  # operators and open parentheses that still lack their right operand
-    operand_next = True
+    operand_next, before, signed = True, "", False
     for token in tokenize(text):
+        signed, before = operand_next and _is_sign(token, before, signed), token
+        if signed:
+            waiting += [NEGATIVE] if token == "-" else []
+            continue
         if operand_next != (token.isdigit() or token == "("):
             expected = "a number" if operand_next else "an operator"
             raise Refused("malformed", f"{expected} should stand where '{token}' is")
@@ -88,6 +94,11 @@ def parse(text: str) -> list[int | str]:
     return postfix + waiting[::-1]
 
 
+def _is_sign(token: str, before: str, signed: bool) -> bool:
+    """Whether a token where an operand should stand is a sign, after the token `before`, itself a sign or not."""
+    return not signed and (token == "-" or (token == "+" and before in ("", "(")))
+
+
 def evaluate(postfix: Sequence[int | str]) -> Fraction:
     """The exact value of what `parse` returned. Raises ZeroDivisionError."""
     stack: list[Fraction] = []
@@ -96,6 +107,9 @@ def evaluate(postfix: Sequence[int | str]) -> Fraction:
             stack.append(Fraction(item))
             continue
         right = stack.pop()
+        if item == NEGATIVE:
+            stack.append(-right)
+            continue
         left = stack.pop()
         if item == "+":
             stack.append(left + right)

@@ -1,7 +1,8 @@
 """The verdict on one Countdown answer. Reads and writes nothing; never raises.
 
 The last `</answer>` counts, with the nearest `<answer>` before it; what stands around them is ignored, and an answer
-that isn't closed is no answer. Between the tags stands one expression and nothing else: no `=`, no sign.
+that isn't closed is no answer. Between the tags stands one expression as people type it (`typography.py`), and nothing
+else.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 
 from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.countdown.arithmetic import Refused, evaluate, parse
+from rrr_cli.tasks.countdown.typography import expression
 
 
 def judge(text: str, numbers: Sequence[int], target: int) -> Verdict:
@@ -20,7 +22,7 @@ def judge(text: str, numbers: Sequence[int], target: int) -> Verdict:
     if not answer:
         return _failed("no_answer", "No answer was found: put one expression between <answer> and </answer>.")
     try:
-        postfix = parse(answer)
+        postfix = parse(expression(answer, target))
     except Refused as refused:
         return _failed(refused.error_type, f"The answer isn't an expression that can be read: {refused}.")
     answer = " ".join(answer.split())

@@ -9,7 +9,6 @@ expression passes.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from rrr_cli.records import Message, Problem
@@ -18,6 +17,7 @@ from rrr_cli.tasks.countdown.data import check
 from rrr_cli.tasks.countdown.data import problems as data_problems
 from rrr_cli.tasks.countdown.generate import problems as generated_problems
 from rrr_cli.tasks.countdown.judge import judge
+from rrr_cli.tasks.countdown.leaks import holds_answer
 from rrr_cli.tasks.countdown.problem import NAME, WORDS
 from rrr_cli.tasks.rows import chosen_level
 from rrr_cli.tasks.splits import check_split, last_reply
@@ -56,9 +56,6 @@ class Countdown:
         return [f"<answer> {json.loads(problem.reference)} </answer>"]
 
     def leaks(self, problem: Problem, text: str) -> bool:
-        """Whether the reference's tokens stand in `text` one after the other: `1+2` is in `(1 + 2)`, not in `11+2`."""
-        return _spaced(json.loads(problem.reference)) in _spaced(text)
-
-
-def _spaced(text: str) -> str:
-    return " " + " ".join(re.findall(r"[0-9]+|[^\s0-9]", text)) + " "
+        """Whether an expression stands in `text` that the verifier would pass, the reference or another."""
+        metadata = json.loads(problem.metadata)
+        return holds_answer(text, metadata["nums"], metadata["target"])

@@ -4,8 +4,9 @@ It is the first task of Re-ReST (arXiv 2406.01495, section 4.1), after ReAct (ar
 come from a generator (`generate.py`; levels easy, synthetic) or from `data` (`data.py`); the pages are searched by
 `corpus.py`. An episode has at most 6 turns of the model.
 
-A turn is free thought and one action (`parse.py`). A search that finds nothing leaves the page that is open; Lookup of
-the same words again gives the next sentence. The verifier judges the first Finish (`judge.py`).
+A turn is free thought and one action, the first (`parse.py`); what stands after it is dropped. A search that finds
+nothing leaves the page that is open; Lookup of the same words again gives the next sentence. The verifier judges the
+first Finish (`judge.py`).
 
 `leaks` looks for what gives the answer away as the answer: "answer" or "finish", at most four words such as "should
 be", and then the reference. Its mere words don't count: pages hold them, and a question names what it compares.
@@ -21,13 +22,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.extras import require
 from rrr_cli.records import Message, Problem
+from rrr_cli.tasks import actions
 from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.hotpotqa.corpus import MAX_QUERY, SHOWN, Corpus, Page, SearchResult, fold, matches, one_line
 from rrr_cli.tasks.hotpotqa.data import check, corpus_of
 from rrr_cli.tasks.hotpotqa.data import problems as data_problems
 from rrr_cli.tasks.hotpotqa.generate import problems as generated_problems
 from rrr_cli.tasks.hotpotqa.judge import judge, normalise
-from rrr_cli.tasks.hotpotqa.parse import action_of
+from rrr_cli.tasks.hotpotqa.parse import action_of, first_action
 from rrr_cli.tasks.hotpotqa.problem import MAX_TURNS, NAME, WORDS
 from rrr_cli.tasks.hotpotqa.world import world
 from rrr_cli.tasks.rows import chosen_level
@@ -84,13 +86,18 @@ class HotpotQA:
         answer = _last_observation(corpus, turns, self.words)
         return None if answer is None else Message("user", self.words["observation"].format(told=answer))
 
+    def own_part(self, answer: str) -> str:
+        """An answer up to its action: what the model writes after it, observations of its own too, is dropped."""
+        action = first_action(answer)
+        return actions.own_part(answer, action.end if action else None)
+
     def verify(self, problem: Problem, transcript: Sequence[Message]) -> Verdict:
         """Judge the first Finish within the turns. Total and pure."""
-        actions = [action_of(turn) for turn in _turns(transcript)[: self.max_turns]]
-        for action in actions:
+        taken = [action_of(turn) for turn in _turns(transcript)[: self.max_turns]]
+        for action in taken:
             if action is not None and action[0] == "finish":
                 return judge(action[1], json.loads(problem.reference))
-        if not actions or actions[-1] is None:
+        if not taken or taken[-1] is None:
             return Verdict(False, 0.0, "no_action", "The last turn held no action.", None)
         return Verdict(False, 0.0, "no_answer", "No answer was given.", None)
 

@@ -4,10 +4,8 @@ The model looks for things in a room, takes, heats, cools, cleans, puts down or 
 turn; the room answers in ALFWorld's words (`simulator.py`). Games come from a generator (`generate.py`; levels easy and
 full) or from `data` (`data.py`), where real ALFWorld scenes can be read too.
 
-A turn's command is its last line that begins with `>` or `Action:`, without that mark; where there is none, its last
-line with anything on it. A line of thought (it begins with `think:` or `Thought:`, with or without `>`) isn't a
-command; a turn of thoughts alone is answered `OK.`, as ReAct does. The episode ends when the goal is met or `max_turns`
-are used up; what follows is not read.
+A turn is one command, the first (`parse.py`); what stands after it is dropped. A turn of thoughts alone is answered
+`OK.`, as ReAct does. The episode ends when the goal is met or `max_turns` are used up; what follows is not read.
 """
 
 from __future__ import annotations
@@ -18,19 +16,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from rrr_cli.records import Message, Problem
+from rrr_cli.tasks import actions
 from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.household.data import check
 from rrr_cli.tasks.household.data import problems as data_problems
 from rrr_cli.tasks.household.generate import problems as generated_problems
+from rrr_cli.tasks.household.parse import ARTICLES, PUT, canonical, command_of, read
 from rrr_cli.tasks.household.problem import MAX_TURNS, NAME, WORDS
 from rrr_cli.tasks.household.simulator import NOTHING, House
 from rrr_cli.tasks.rows import chosen_level
 from rrr_cli.tasks.splits import check_split
 
-MAX_READ = 8_000  # characters at the end of a turn; the command is a single short line
-MAX_COMMAND = 200
-THOUGHT = re.compile(r"(?:>\s*)?(?:think|thought)\s*:", re.IGNORECASE)
-MARK = re.compile(r"(?:>|action\s*:)\s*", re.IGNORECASE)
 OK = "OK."
 
 
@@ -101,6 +97,10 @@ class Household:
                 return None
         return None if answer is None or len(turns) == self.max_turns else Message("user", answer)
 
+    def own_part(self, answer: str) -> str:
+        """An answer up to its command: what the model writes after it, in the room's place, is dropped."""
+        return actions.own_part(answer, read(answer).end)
+
     def _house(self, problem: Problem) -> AnyHouse:
         """The problem's game at its start."""
         return House(json.loads(problem.metadata))
@@ -123,22 +123,9 @@ class Household:
         return True
 
 
-def command_of(text: str) -> str | None:
-    """The turn's command; "" where it says nothing, None where it only thinks."""
-    plain = thought = None
-    for line in map(str.strip, reversed(text[-MAX_READ:].split("\n"))):
-        if THOUGHT.match(line):
-            thought = line
-        elif mark := MARK.match(line):
-            return line[mark.end():][:MAX_COMMAND]
-        else:
-            plain = plain or line
-    return plain[:MAX_COMMAND] if plain else None if thought else ""
-
-
 def respond(house: AnyHouse, command: str | None) -> str:
     """What the house answers to a turn's command."""
-    return OK if command is None else house.act(command)
+    return OK if command is None else house.act(canonical(command))
 
 
 def _count(number: int, noun: str) -> str:
@@ -146,6 +133,6 @@ def _count(number: int, noun: str) -> str:
 
 
 def _spaced(text: str) -> str:
-    """The words of `text` with `put O in/on R` written as `move O to R`."""
-    words = " " + " ".join(re.findall(r"[a-z]+|[0-9]+", text.lower())) + " "
-    return re.sub(r" put ([a-z]+ [0-9]+) (?:in on|in|on) ", r" move \1 to ", words)
+    """The words of `text`, commands in the form that the room takes."""
+    words = (word for word in re.findall(r"[a-z]+|[0-9]+", text.lower()) if word not in ARTICLES)
+    return PUT.sub(r"move \1 to \2", f" {' '.join(words)} ")

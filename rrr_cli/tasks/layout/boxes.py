@@ -10,12 +10,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rrr_cli.tasks.reading import shown
+from rrr_cli.tasks.typed import ascii_signs
 
 MAX_CHARACTERS, MAX_BOXES = 4000, 64
 SIDE = 100  # hundredths
 OBJECT_NAME = re.compile(r"[a-z][a-z '-]{0,39}")
 _NUMBER = re.compile(r"-?[0-9]{1,6}")
+_FENCE = re.compile(r"```\w{0,20}[ \t]*(?:\r?\n|\Z)")
+_LIST_NUMBER = re.compile(r"\A[0-9]{1,2}[.)][ \t]+")
+AROUND = " \t\r\n,;.:-*_`\"'\u2022"  # around a name: what parts entries, list marks, bold type, backticks, quotes
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,12 @@ def write(boxes: Sequence[Box]) -> str:
 
 
 def read(text: str) -> list[Box]:
-    """The boxes of the last closed <layout> block, names in lower case without an article.
+    """The boxes of the last closed <layout> block, names in lower case without an article. Fences, bold type,
+    backticks, list marks, colons after a name and full-width signs don't matter.
 
     Raises Refused: no_layout, malformed, or bad_box.
     """
+    text = ascii_signs(text)
     end = text.rfind("</layout>")
     start = text.rfind("<layout>", 0, max(end, 0))
     inside = text[start + len("<layout>"):end].strip() if start >= 0 else ""
@@ -54,11 +59,12 @@ def read(text: str) -> list[Box]:
         raise Refused("no_layout", "No layout was found: put the boxes between <layout> and </layout>.")
     if len(inside) > MAX_CHARACTERS:
         raise Refused("malformed", f"The layout is longer than {MAX_CHARACTERS} characters.")
+    inside = _FENCE.sub("", inside)
     *pieces, rest = re.split(r"\(([^()]*)\)", inside)
     if len(pieces) > 2 * MAX_BOXES:
         raise Refused("malformed", f"The layout has more than {MAX_BOXES} boxes.")
-    if rest.strip(" \t\r\n,;.") or not pieces:
-        raise Refused("malformed", f"The layout ends in {shown(rest.strip()[:40])}, which is no name (x, y, w, h).")
+    if rest.strip(AROUND) or not pieces:
+        raise Refused("malformed", f"The layout ends in {rest.strip()[:40]!r}, which is no name (x, y, w, h).")
     boxes = [_box(name, numbers) for name, numbers in zip(pieces[::2], pieces[1::2], strict=True)]
     if len(boxes) > 1 and len({(b.x, b.y, b.w, b.h) for b in boxes}) == 1:
         raise Refused("bad_box", "All boxes are the same.")
@@ -66,13 +72,14 @@ def read(text: str) -> list[Box]:
 
 
 def _box(name: str, numbers: str) -> Box:
-    name = " ".join(name.lower().strip(" \t\r\n,;.-").split())
+    name = _LIST_NUMBER.sub("", name.strip(AROUND)).strip(AROUND)
+    name = " ".join(name.lower().split())
     name = re.sub(r"\A(?:an?|the) ", "", name)
     if not OBJECT_NAME.fullmatch(name):
-        raise Refused("malformed", f"The layout has {shown(name[:40])} where the name of an object should stand.")
+        raise Refused("malformed", f"The layout has {name[:40]!r} where the name of an object should stand.")
     values = [number.strip() for number in numbers.split(",")]
     if len(values) != 4 or not all(_NUMBER.fullmatch(value) for value in values):
-        raise Refused("malformed", f"The box of {name} is ({shown(numbers[:40])[1:-1]}), not four whole numbers.")
+        raise Refused("malformed", f"The box of {name} is ({repr(numbers[:40])[1:-1]}), not four whole numbers.")
     box = Box(name, *map(int, values))
     if box.w <= 0 or box.h <= 0:
         raise Refused("bad_box", f"A box of {name} has no size: {box.w} by {box.h}.")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from rrr_cli.tasks.reading import shown
 from rrr_cli.tasks.visual_programs.language import ANY, Call, Expression, Name, Program, Quoted, Wrong
 from rrr_cli.tasks.visual_programs.scene_graphs import SCENE, Scene
 
@@ -87,7 +86,7 @@ def _some(objects: tuple[int, ...], function: str) -> tuple[int, ...]:
 
 def _query(scene: Scene, objects: tuple[int, ...], category: str) -> str:
     answers = {word for i in _some(objects, "query") for word in scene[i].values(category)}
-    return _one(answers, f"query for {shown(category)}")
+    return _one(answers, f"query for {category[:40]!r}")
 
 
 def _choose(scene: Scene, objects: tuple[int, ...], one: str, other: str) -> str:
@@ -105,7 +104,7 @@ def _same(scene: Scene, left: tuple[int, ...], right: tuple[int, ...], category:
     things = {*_some(left, "same"), *_some(right, "same")}
     values = {frozenset(scene[i].values(category)) for i in things}
     if frozenset() in values:
-        raise Wrong("unknown_attribute", f"same has no {shown(category)} for what was found")
+        raise Wrong("unknown_attribute", f"same has no {category[:40]!r} for what was found")
     return len(values) == 1
 
 

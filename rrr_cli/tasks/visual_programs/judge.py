@@ -1,7 +1,7 @@
 """The verdict on one answer: on each picture its program has to come to that picture's answer.
 
-The last closed <program> block counts; where there is none, the last closed ``` fence. Reads and writes nothing; never
-raises.
+The last closed <program> block counts; where there is none, the last closed ``` fence. A fence or backticks within the
+block and full-width or curly signs don't matter. Reads and writes nothing; never raises.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import re
 from collections.abc import Sequence
 
 from rrr_cli.tasks.base import Verdict
+from rrr_cli.tasks.typed import ascii_signs
 from rrr_cli.tasks.visual_programs.interpreter import run
 from rrr_cli.tasks.visual_programs.language import Wrong, parse
 from rrr_cli.tasks.visual_programs.scene_graphs import Scene, fold
+
+_LANGUAGE = re.compile(r"\A\w{0,20}[ \t]*\r?\n")  # of a fence
 
 
 def judge(text: str, pictures: Sequence[tuple[Scene, str]]) -> Verdict:
@@ -39,16 +42,17 @@ def judge(text: str, pictures: Sequence[tuple[Scene, str]]) -> Verdict:
 
 def program_in(text: str) -> str | None:
     """The program's text: of the last closed <program> block, or, where there is none, of the last closed fence."""
+    text = ascii_signs(text)
     end = text.rfind("</program>")
     start = text.rfind("<program>", 0, max(end, 0))
     if start >= 0:
-        return text[start + len("<program>"):end].strip() or None
+        inside = text[start + len("<program>"):end].strip()
+        return _LANGUAGE.sub("", inside.strip("`")).strip() or None if inside[:1] == "`" else inside or None
     end = text.rfind("```")
     start = text.rfind("```", 0, max(end, 0))
     if start < 0:
         return None
-    inside = re.sub(r"\A\w{0,20}\n", "", text[start + 3:end])  # the fence's language
-    return inside.strip() or None
+    return _LANGUAGE.sub("", text[start + 3:end]).strip() or None
 
 
 def same_answer(answer: str, expected: str) -> bool:

@@ -15,7 +15,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rrr_cli.tasks.reading import shown
 from rrr_cli.tasks.visual_programs.scene_graphs import SCENE, fold
 
 MAX_CHARACTERS, MAX_TOKENS, MAX_STATEMENTS, MAX_DEPTH = 4000, 600, 40, 12
@@ -132,7 +131,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     while position < end:
         match = _TOKEN.match(text, position)
         if match is None:
-            raise Wrong("malformed", f"{shown(text[position:].split(None, 1)[0][:20])} can't be read")
+            raise Wrong("malformed", f"{text[position:].split(None, 1)[0][:20]!r} can't be read")
         double, single, word, number, sign = match.groups()
         quoted = double if double is not None else single
         tokens.append(("quoted", fold(quoted)) if quoted is not None else ("word", word) if word
@@ -158,7 +157,7 @@ class _Reader:
         """The next token, which has to be of `kind`."""
         actual = self.peek()
         if actual != kind:
-            what = shown(self._tokens[self._next][1][:20]) if actual else "the end"
+            what = repr(self._tokens[self._next][1][:20]) if actual else "the end"
             raise Wrong("malformed", f"it has {what} where it should have {expected}")
         self._next += 1
         return self._tokens[self._next - 1][1]
@@ -203,10 +202,10 @@ def _type(expression: Expression, types: dict[str, str]) -> str:
         return TRUTH if expression.text in ("yes", "no") else NUMBER
     if isinstance(expression, Name):
         if expression.text not in types:
-            raise Wrong("type_error", f"{shown(expression.text[:40])} was not set before")
+            raise Wrong("type_error", f"{expression.text[:40]!r} was not set before")
         return types[expression.text]
     if expression.function not in FUNCTIONS:
-        raise Wrong("type_error", f"there is no function {shown(expression.function[:40])}")
+        raise Wrong("type_error", f"there is no function {expression.function[:40]!r}")
     expected, value = FUNCTIONS[expression.function]
     if len(expected) != len(expression.arguments):
         count = len(expression.arguments)
