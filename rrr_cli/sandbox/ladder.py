@@ -12,7 +12,10 @@ Everywhere: one process for each program, killed at the end; an empty environmen
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -20,6 +23,7 @@ import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from rrr_cli.errors import NO_BACKEND, RrrError
 from rrr_cli.sandbox import seccomp
@@ -28,6 +32,10 @@ from rrr_cli.sandbox.rung import Rung
 
 UNSAFE_VARIABLE = "RRR_UNSAFE_EXEC"
 UID = 65534
+#: Packages that a usual answer imports, with what they need; those that are installed here can be imported there.
+PACKAGES = ("numpy", "scipy", "pandas", "sympy", "networkx", "sortedcontainers", "regex", "mpmath", "dateutil", "pytz",
+            "tzdata", "six")
+CROWD = 2000  # more processes than others of the uid will start meanwhile
 SECONDS, CPU_SECONDS = 10, 5
 LIMITS = {
     "RLIMIT_AS": 512 << 20, "RLIMIT_FSIZE": 1 << 20, "RLIMIT_CPU": CPU_SECONDS, "RLIMIT_NPROC": 32,
@@ -52,17 +60,17 @@ def rungs() -> tuple[dict[str, Rung], dict[str, str]]:
     """(rungs that may work on this machine, safest first; rung -> why it is missing)."""
     usable, missing = {}, {}
     filter = seccomp.program()
-    base = {"uid": UID, "seconds": SECONDS, "cpu": CPU_SECONDS, "limits": LIMITS, "folder": None, "readable": None,
-            "seccomp": filter.hex() if filter else None}
+    base = config() | {"seccomp": filter.hex() if filter else None}
     bwrap = shutil.which("bwrap")
     if filter is None:
         missing = dict.fromkeys(("bubblewrap", "landlock"), "seccomp.py has no list for this kind of machine")
     else:
         if bwrap:
-            usable["bubblewrap"] = Rung("bubblewrap", bubblewrap(bwrap), base | {"folder": "/tmp"})
+            own_users = os.geteuid() != 0  # then bubblewrap makes a user namespace
+            usable["bubblewrap"] = Rung("bubblewrap", bubblewrap(bwrap), base | {"folder": "/tmp", "own_users": own_users})
         else:
             missing["bubblewrap"] = "bwrap isn't installed"
-        usable["landlock"] = Rung("landlock", (), base | {"readable": [*readable(), *libraries()]})
+        usable["landlock"] = Rung("landlock", (), base | {"readable": read_only()})
     return usable, missing
 
 
@@ -73,8 +81,7 @@ def bubblewrap(bwrap: str) -> tuple[str, ...]:
                "--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
         own = ["--unshare-all", "--unshare-user", "--disable-userns", "--uid", str(UID), "--gid", str(UID)]
-    paths = [p for p in dict.fromkeys([*libraries(), *readable(), os.path.realpath(sys.executable)])
-             if os.path.exists(p)]
+    paths = [path for path in [*read_only(), os.path.realpath(sys.executable)] if os.path.exists(path)]
     above = sorted({str(parent) for path in [*paths, "/dev/null"] for parent in list(Path(path).parents)[:-1]})
     # bwrap's default mode would let only the owner in.
     mounts = [word for folder in above for word in ("--perms", "0755", "--dir", folder)]
@@ -92,8 +99,52 @@ def readable() -> list[str]:
 
 
 def libraries() -> list[str]:
-    """The system's shared libraries."""
-    return ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache"]
+    """The system's shared libraries, and the time zones."""
+    return ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo"]
+
+
+@lru_cache(maxsize=1)
+def packages() -> dict[str, str]:
+    """The file that defines each of the `PACKAGES` that are installed."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(ImportError, ValueError):
+            spec = importlib.util.find_spec(name)
+            if spec and spec.origin and spec.origin.endswith(".py"):
+                found[name] = os.path.realpath(spec.origin)
+    return found
+
+
+def read_only() -> list[str]:
+    """All files and folders that a program may read: no other package than the `packages` is among them."""
+    folders = [file.removesuffix("/__init__.py") for file in packages().values()]
+    linked = [f"{folder}.libs" for folder in folders if os.path.isdir(f"{folder}.libs")]
+    return list(dict.fromkeys([*libraries(), *readable(), *folders, *linked]))
+
+
+def config() -> dict[str, Any]:
+    """What inside.py has to know on every rung."""
+    return {
+        "uid": UID, "seconds": SECONDS, "cpu": CPU_SECONDS, "limits": LIMITS | {"RLIMIT_NPROC": processes()},
+        "crowd": crowd(), "own_users": False, "folder": None, "readable": None, "seccomp": None,
+        "packages": packages(),
+    }
+
+
+def processes() -> int:
+    """The limit for a user namespace. Before Linux 5.14 the whole machine's are counted there too."""
+    version = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+    return LIMITS["RLIMIT_NPROC"] if version >= (5, 14) else crowd()
+
+
+def crowd() -> int:
+    """The limit where the processes of the uid are counted over the whole machine: those that are here, and `CROWD`."""
+    uid = UID if os.geteuid() == 0 else os.geteuid()
+    count = CROWD
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            count += len(os.listdir(entry / "task")) if entry.stat().st_uid == uid else 0
+    return count
 
 
 @lru_cache(maxsize=1)
@@ -118,8 +169,7 @@ def chosen() -> Rung:
 
 def unsafe() -> Rung:
     """The rung without a sandbox: only limits."""
-    return Rung("unsafe", (), {"uid": 0, "seconds": SECONDS, "cpu": CPU_SECONDS, "limits": LIMITS, "folder": None,
-                               "readable": None, "seccomp": None})
+    return Rung("unsafe", (), config() | {"uid": 0})
 
 
 def self_test(rung: Rung) -> str:

@@ -1,7 +1,8 @@
-"""Workers that keep a warm interpreter in the sandbox, and the pool that spreads jobs over them.
+"""Workers and the pool of them: jobs in, outcomes out, one process for each job.
 
-A worker is a process of `inside.py` on one rung of the ladder; it forks a child for each job. Workers are started when
-first needed, one a CPU, and end with this process. Nothing is written.
+A worker is one process of `inside.py` on one rung of the ladder; it forks a child for each job. The job's text goes to
+the child alone, through pipes made for it: the worker itself only hears that a job begins and ends. Workers are started
+when first needed, one a CPU, and end with this process. Nothing is written.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import queue
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -26,11 +28,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from rrr_cli.sandbox import values
 from rrr_cli.sandbox.rung import Rung
 
 INSIDE = Path(__file__).with_name("inside.py")
 START_SECONDS, GRACE_SECONDS = 30, 10
-MAX_REPLY = 1 << 20
+MAX_REPLY = 1 << 19  # bytes: values of 64 KB, and what JSON adds to them
 STATUSES = ("done", "syntax", "raised", "timeout", "resources", "ended")
 
 
@@ -42,16 +45,7 @@ class Job:
     code: str  # model-written
     after: str  # runs last: what the expressions need
     expressions: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Other:
-    """Stands for a value of any type but the plain built-in ones. Equal to nothing else."""
-
-    type_name: str
-
-    def __repr__(self) -> str:
-        return f"<{self.type_name} object>"
+    hidden: tuple[str, ...] = ()  # evaluated after them: the program gets them when their values are out of its hands
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,7 @@ class Outcome:
     status: str
     loaded: bool  # the code itself ran to its end; if the job failed, at the expression after the last value
     values: tuple[object, ...]  # plain data, copied; `Other` for anything else
-    message: str
+    message: str  # "" where a hidden expression raised: the program may have written it there
 
 
 class Worker:
@@ -73,16 +67,20 @@ class Worker:
 
     def __init__(self, rung: Rung) -> None:
         self.seconds = rung.config["seconds"]
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the worker
-        command = [*rung.prefix, os.path.realpath(sys.executable), "-P", "-s", "-S", "-B", "-c", INSIDE.read_text()]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0, cwd="/",
-            env={"PYTHONHASHSEED": "0"}, start_new_session=True,
-        )
         self.spent = False
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the worker
+        self._socket, inner = socket.socketpair()
+        command = [*rung.prefix, os.path.realpath(sys.executable), "-P", "-s", "-S", "-B", "-c", INSIDE.read_text()]
+        with inner:
+            self._process = subprocess.Popen(
+                command, stdin=inner, stdout=subprocess.DEVNULL, stderr=self._errors, cwd="/",
+                env={"PYTHONHASHSEED": "0"}, start_new_session=True,
+            )
         try:
-            self._exchange(rung.config, START_SECONDS)
-        except OSError as error:
+            config = rung.config | {"values": Path(values.__file__).read_text()}
+            _write(self._socket.fileno(), config)
+            _read_frame(self._socket.fileno(), time.monotonic() + START_SECONDS)
+        except (OSError, EOFError) as error:
             self._errors.seek(0)
             lines = self._errors.read(2000).decode(errors="replace").strip().splitlines()
             self.close()
@@ -98,45 +96,79 @@ class Worker:
 
     def run(self, job: Job) -> Outcome:
         """Run one job, for at most six times `seconds`. Raises OSError: the sandbox doesn't answer."""
+        deadline = time.monotonic() + 6 * self.seconds + GRACE_SECONDS
         try:
-            reply = self._exchange(vars(job), 6 * self.seconds + GRACE_SECONDS)
-        except BaseException:
+            with _Child(self._socket, deadline) as child:
+                outcome = child.outcome(job)
+            self._socket.send(b"k")
+            report = _read_frame(self._socket.fileno(), deadline)
+            self.spent = report["spent"]
+        except BaseException as error:
             self.close()
+            if isinstance(error, EOFError):
+                raise OSError(str(error)) from None
             raise
-        self.spent = reply.get("spent") is not False
-        if reply.get("status") == "unconfined":
-            raise OSError("a child could not be confined")
-        return outcome(reply, len(job.expressions))
+        return outcome or Outcome(report["status"], child.loaded, child.values, "")
 
-    def close(self) -> None:
+    def kill(self) -> None:
         """Kill the worker and every process that it started."""
-        self.spent = True
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for file in (self._process.stdin, self._process.stdout, self._errors):
-            if file:
-                file.close()
 
-    def _exchange(self, value: dict[str, Any], seconds: float) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        frame = json.dumps(value).encode()
-        data = memoryview(struct.pack(">I", len(frame)) + frame)
-        while data:
-            data = data[self._process.stdin.write(data):]
-        deadline = time.monotonic() + seconds
-        fd = self._process.stdout.fileno()
-        size = struct.unpack(">I", _read(fd, 4, deadline))[0]
-        if size > MAX_REPLY:
-            raise OSError("the sandbox's answer is too long")
+    def close(self) -> None:
+        """The same, and clear away what was kept for it."""
+        self.spent = True
+        self.kill()
+        self._process.wait()
+        self._socket.close()
+        self._errors.close()
+
+
+class _Child:
+    """The pipes to and from the child of one job, and what has come of it so far."""
+
+    def __init__(self, worker: socket.socket, deadline: float) -> None:
+        self.deadline, self.loaded, self.values = deadline, False, tuple[object, ...]()
+        requests, self.requests = os.pipe()
+        self.results, results = os.pipe()
         try:
-            reply = json.loads(_read(fd, size, deadline))
-        except (ValueError, RecursionError):
-            raise OSError("the sandbox's answer can't be read") from None
-        if not isinstance(reply, dict):
-            raise OSError("the sandbox's answer can't be read")
-        return reply
+            socket.send_fds(worker, [b"j"], [requests, results])
+        except OSError:
+            self.__exit__()
+            raise
+        finally:
+            os.close(requests)
+            os.close(results)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.requests)
+        os.close(self.results)
+
+    def outcome(self, job: Job) -> Outcome | None:
+        """None where the child ends before it has answered. Raises OSError: it isn't confined, or nothing comes."""
+        try:
+            _read(self.results, 1, self.deadline)
+        except EOFError:
+            raise OSError("a child could not be confined") from None
+        try:
+            status, _, message = self._asked([job.before, job.code, job.after], None, 0)
+            self.loaded = status == "done"
+            for expressions in (job.expressions, job.hidden):
+                if expressions and status == "done":
+                    nonce = os.urandom(16).hex()
+                    request = {"nonce": nonce, "expressions": expressions}
+                    status, found, message = self._asked(request, nonce, len(expressions))
+                    self.values += found
+        except (EOFError, BrokenPipeError):
+            return None
+        return Outcome(status, self.loaded, self.values, "" if len(self.values) >= len(job.expressions) else message)
+
+    def _asked(self, request: Any, nonce: str | None, count: int) -> tuple[str, tuple[object, ...], str]:
+        _write(self.requests, request)
+        return reply_of(_read_frame(self.results, self.deadline), nonce, count)
 
 
 class Pool:
@@ -144,15 +176,23 @@ class Pool:
 
     def __init__(self, rung: Rung, workers: int | None = None) -> None:
         self.rung = rung
-        count = workers or os.cpu_count() or 1
+        count = workers or len(os.sched_getaffinity(0))
         self._workers: queue.LifoQueue[Worker | None] = queue.LifoQueue()
         for _ in range(count):
             self._workers.put(None)
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="sandbox")
+        self._running: set[Worker] = set()
+        self.stopped = False
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
         """The outcomes of `jobs`, in their order. Raises OSError: the sandbox doesn't work any more."""
-        return list(self._threads.map(self._run, jobs))
+        try:
+            return list(self._threads.map(self._run, jobs))
+        except KeyboardInterrupt:  # no thread may wait for a program that still runs: this process couldn't end
+            self.stopped = True
+            for worker in tuple(self._running):
+                worker.kill()
+            raise
 
     def close(self) -> None:
         """End the threads, then the workers."""
@@ -167,15 +207,24 @@ class Pool:
         try:
             try:
                 worker = worker or Worker(self.rung)
-                return worker.run(job)
+                return self._watched(worker, job)
             except OSError:  # killed from outside, which a job can't do: it gets one new worker
+                if self.stopped:
+                    raise
                 worker = Worker(self.rung)
-                return worker.run(job)
+                return self._watched(worker, job)
         finally:
             if worker and worker.spent:
                 worker.close()
                 worker = None
             self._workers.put(worker)
+
+    def _watched(self, worker: Worker, job: Job) -> Outcome:
+        self._running.add(worker)
+        try:
+            return worker.run(job)
+        finally:
+            self._running.discard(worker)
 
 
 _lock = threading.Lock()
@@ -186,64 +235,56 @@ def shared_pool(rung: Rung) -> Pool:
     """This process's pool of `rung`; a forked process gets its own."""
     with _lock:
         key = (rung.name, os.getpid())
-        if key not in _pools:
+        if key not in _pools or _pools[key].stopped:
             _pools[key] = Pool(rung)
             atexit.register(_pools[key].close)
         return _pools[key]
 
 
-def outcome(reply: dict[str, Any], expressions: int) -> Outcome:
-    """A reply as an Outcome. Hostile code may have written the reply: a malformed one counts as ended."""
-    status, values, message = reply.get("status"), reply.get("values", []), reply.get("message", "")
+def reply_of(reply: Any, nonce: str | None, count: int) -> tuple[str, tuple[object, ...], str]:
+    """Status, values and message of a reply to `count` expressions.
+
+    Hostile code may have written the reply: a malformed one, or one without the nonce, counts as ended.
+    """
     try:
-        decoded = tuple(decode(tree) for tree in values)
-        sound = status in STATUSES and isinstance(message, str) and len(decoded) <= expressions
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
+        status, message = str(reply["status"]), str(reply.get("message", ""))
+        found = tuple(values.decode(json.loads(text)) for text in reply.get("values", ()))
+        sound = status in STATUSES and reply.get("nonce") == nonce
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError):
         sound = False
-    if not sound or (status == "done" and len(decoded) != expressions):
-        return Outcome("ended", False, (), "")
-    return Outcome(str(status), reply.get("loaded") is True, decoded, message)
+    if not sound or len(found) > count or (status == "done" and len(found) < count):
+        return "ended", (), ""
+    return status, found, message
 
 
-def decode(tree: Any) -> object:
-    """The value of a tree of `inside.encode`. Raises ValueError and the like for anything else."""
-    kind, content = tree[0], tree[1]
-    match kind:
-        case "constant" if content is None or content is True or content is False:
-            return content
-        case "int":
-            return int(content, 16)
-        case "float":
-            return float.fromhex(content)
-        case "complex":
-            return complex(float.fromhex(content), float.fromhex(tree[2]))
-        case "str" if isinstance(content, str):
-            return content
-        case "bytes":
-            return bytes.fromhex(content)
-        case "list":
-            return [decode(item) for item in content]
-        case "tuple":
-            return tuple(decode(item) for item in content)
-        case "set":
-            return {decode(item) for item in content}
-        case "frozenset":
-            return frozenset(decode(item) for item in content)
-        case "dict":
-            return {decode(key): decode(value) for key, value in content}
-        case "object" if isinstance(content, str):
-            return Other(content)
-    raise ValueError(kind)
+def _write(fd: int, value: Any) -> None:
+    frame = json.dumps(value).encode()
+    data = memoryview(struct.pack(">I", len(frame)) + frame)
+    while data:
+        data = data[os.write(fd, data):]
+
+
+def _read_frame(fd: int, deadline: float) -> Any:
+    """The JSON of a frame; None for what can't be read. Raises EOFError (the other end is closed), TimeoutError."""
+    size = struct.unpack(">I", _read(fd, 4, deadline))[0]
+    if size > MAX_REPLY:
+        return None
+    try:
+        return json.loads(_read(fd, size, deadline))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _read(fd: int, size: int, deadline: float) -> bytes:
     data = b""
+    ready = select.poll()
+    ready.register(fd, select.POLLIN)
     while len(data) < size:
         left = deadline - time.monotonic()
-        if left <= 0 or not select.select([fd], [], [], left)[0]:
+        if left <= 0 or not ready.poll(left * 1000):
             raise TimeoutError("the sandbox doesn't answer")
         piece = os.read(fd, size - len(data))
         if not piece:
-            raise OSError("the sandbox has ended")
+            raise EOFError("the sandbox has ended")
         data += piece
     return data
