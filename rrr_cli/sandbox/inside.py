@@ -20,6 +20,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import json
+import marshal
 import os
 import random
 import resource
@@ -49,7 +50,7 @@ READ_FILE, READ_DIR, EXECUTE = 4, 8, 1  # Landlock's rights
 def main() -> None:
     """Serve jobs until the process outside closes the socket."""
     outside = socket.socket(fileno=os.dup(0))
-    config = json.loads(read_frame(outside.fileno()))
+    config = marshal.loads(read_frame(outside.fileno()))
     for name in PRELOADED.split():
         importlib.import_module(name)
     values = types.ModuleType("values")
@@ -236,7 +237,7 @@ def landlock(libc: Any, readable: list[str]) -> None:
 
 def serve(requests: int, results: int, values: Any) -> None:
     """Load the program that comes, then answer with the values of the expressions that come, until the pipe ends."""
-    program = json.loads(read_frame(requests))
+    program = marshal.loads(read_frame(requests))
     module = types.ModuleType("answer")  # not __main__: code under `if __name__ == "__main__"` doesn't run
     sys.modules["answer"] = sys.modules["__main__"] = module
     module.__dict__["__builtins__"] = builtins
@@ -249,15 +250,13 @@ def serve(requests: int, results: int, values: Any) -> None:
         reply = failure(error, True)
     write_frame(results, json.dumps(reply).encode())
     while reply["status"] == "done":
-        request = json.loads(read_frame(requests))
-        reply = {"status": "done", "nonce": request["nonce"], "values": []}
+        nonce, expressions = marshal.loads(read_frame(requests))
+        encode = values.Encoder().tree
+        reply = {"status": "done", "nonce": nonce, "values": []}
         try:
-            for expression in request["expressions"]:
+            for expression in expressions:
                 value = eval(compile(expression, "<test>", "eval"), module.__dict__)
-                reply["values"].append(values.serialise(value))
-                if sum(map(len, reply["values"])) > values.MAX_SIZE:
-                    reply["values"].pop()
-                    raise values.TooLong
+                reply["values"].append(encode(value))
         except values.TooLong:
             reply["status"] = "resources"
         except BaseException as error:

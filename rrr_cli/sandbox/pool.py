@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import marshal
 import os
 import queue
 import select
@@ -79,7 +80,7 @@ class Worker:
         try:
             config = rung.config | {"values": Path(values.__file__).read_text()}
             _write(self._socket.fileno(), config)
-            _read_frame(self._socket.fileno(), time.monotonic() + START_SECONDS)
+            _Reader(self._socket.fileno(), time.monotonic() + START_SECONDS).frame()
         except (OSError, EOFError) as error:
             self._errors.seek(0)
             lines = self._errors.read(2000).decode(errors="replace").strip().splitlines()
@@ -101,7 +102,7 @@ class Worker:
             with _Child(self._socket, deadline) as child:
                 outcome = child.outcome(job)
             self._socket.send(b"k")
-            report = _read_frame(self._socket.fileno(), deadline)
+            report = _Reader(self._socket.fileno(), deadline).frame()
             self.spent = report["spent"]
         except BaseException as error:
             self.close()
@@ -128,9 +129,10 @@ class _Child:
     """The pipes to and from the child of one job, and what has come of it so far."""
 
     def __init__(self, worker: socket.socket, deadline: float) -> None:
-        self.deadline, self.loaded, self.values = deadline, False, tuple[object, ...]()
+        self.loaded, self.values = False, tuple[object, ...]()
         requests, self.requests = os.pipe()
         self.results, results = os.pipe()
+        self.reader = _Reader(self.results, deadline)
         try:
             socket.send_fds(worker, [b"j"], [requests, results])
         except OSError:
@@ -150,25 +152,32 @@ class _Child:
     def outcome(self, job: Job) -> Outcome | None:
         """None where the child ends before it has answered. Raises OSError: it isn't confined, or nothing comes."""
         try:
-            _read(self.results, 1, self.deadline)
+            self.reader.take(1)
         except EOFError:
             raise OSError("a child could not be confined") from None
         try:
-            status, _, message = self._asked([job.before, job.code, job.after], None, 0)
+            _write(self.requests, [job.before, job.code, job.after])
+            shown = self._ask(job.expressions)  # at once, to save a turn: the program may know them
+            status, _, message = self._answer(None, 0)
             self.loaded = status == "done"
-            for expressions in (job.expressions, job.hidden):
-                if expressions and status == "done":
-                    nonce = os.urandom(16).hex()
-                    request = {"nonce": nonce, "expressions": expressions}
-                    status, found, message = self._asked(request, nonce, len(expressions))
-                    self.values += found
+            if self.loaded:
+                status, found, message = self._answer(shown, len(job.expressions))
+                self.values += found
+            if job.hidden and status == "done":
+                status, found, message = self._answer(self._ask(job.hidden), len(job.hidden))
+                self.values += found
         except (EOFError, BrokenPipeError):
             return None
         return Outcome(status, self.loaded, self.values, "" if len(self.values) >= len(job.expressions) else message)
 
-    def _asked(self, request: Any, nonce: str | None, count: int) -> tuple[str, tuple[object, ...], str]:
-        _write(self.requests, request)
-        return reply_of(_read_frame(self.results, self.deadline), nonce, count)
+    def _ask(self, expressions: tuple[str, ...]) -> str:
+        """The nonce that the values must bring back."""
+        nonce = os.urandom(16).hex()
+        _write(self.requests, (nonce, expressions))
+        return nonce
+
+    def _answer(self, nonce: str | None, count: int) -> tuple[str, tuple[object, ...], str]:
+        return reply_of(self.reader.frame(), nonce, count)
 
 
 class Pool:
@@ -248,7 +257,7 @@ def reply_of(reply: Any, nonce: str | None, count: int) -> tuple[str, tuple[obje
     """
     try:
         status, message = str(reply["status"]), str(reply.get("message", ""))
-        found = tuple(values.decode(json.loads(text)) for text in reply.get("values", ()))
+        found = tuple(values.decode(tree) for tree in reply.get("values", ()))
         sound = status in STATUSES and reply.get("nonce") == nonce
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError):
         sound = False
@@ -258,33 +267,38 @@ def reply_of(reply: Any, nonce: str | None, count: int) -> tuple[str, tuple[obje
 
 
 def _write(fd: int, value: Any) -> None:
-    frame = json.dumps(value).encode()
+    frame = marshal.dumps(value)
     data = memoryview(struct.pack(">I", len(frame)) + frame)
     while data:
         data = data[os.write(fd, data):]
 
 
-def _read_frame(fd: int, deadline: float) -> Any:
-    """The JSON of a frame; None for what can't be read. Raises EOFError (the other end is closed), TimeoutError."""
-    size = struct.unpack(">I", _read(fd, 4, deadline))[0]
-    if size > MAX_REPLY:
-        return None
-    try:
-        return json.loads(_read(fd, size, deadline))
-    except (ValueError, RecursionError):
-        return None
+class _Reader:
+    """Frames of JSON from a process in the sandbox: 4 bytes of length, then so many."""
 
+    def __init__(self, fd: int, deadline: float) -> None:
+        self.fd, self.deadline, self._data = fd, deadline, b""
+        self._ready = select.poll()
+        self._ready.register(fd, select.POLLIN)
 
-def _read(fd: int, size: int, deadline: float) -> bytes:
-    data = b""
-    ready = select.poll()
-    ready.register(fd, select.POLLIN)
-    while len(data) < size:
-        left = deadline - time.monotonic()
-        if left <= 0 or not ready.poll(left * 1000):
-            raise TimeoutError("the sandbox doesn't answer")
-        piece = os.read(fd, size - len(data))
-        if not piece:
-            raise EOFError("the sandbox has ended")
-        data += piece
-    return data
+    def frame(self) -> Any:
+        """None for what can't be read. Raises EOFError (the other end is closed), TimeoutError."""
+        size = struct.unpack(">I", self.take(4))[0]
+        if size > MAX_REPLY:
+            return None
+        try:
+            return json.loads(self.take(size))
+        except (ValueError, RecursionError):
+            return None
+
+    def take(self, size: int) -> bytes:
+        while len(self._data) < size:
+            left = self.deadline - time.monotonic()
+            if left <= 0 or not self._ready.poll(left * 1000):
+                raise TimeoutError("the sandbox doesn't answer")
+            piece = os.read(self.fd, 1 << 16)
+            if not piece:
+                raise EOFError("the sandbox has ended")
+            self._data += piece
+        taken, self._data = self._data[:size], self._data[size:]
+        return taken

@@ -18,11 +18,7 @@ import datetime
 import decimal
 import enum
 import fractions
-import ipaddress
-import json
-import pathlib
 import types
-import uuid
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -31,6 +27,8 @@ MAX_SIZE = 65_536  # bytes of a tree
 MAX_NODES, MAX_DEPTH, MAX_BITS, MAX_RANGE = 10_000, 40, 200_000, 1_000_000
 MICROSECOND = datetime.timedelta(microseconds=1)
 MRO = type.__dict__["__mro__"]  # asked so that no metaclass answers
+#: Types whose values are equal where their texts are.
+TEXTS = ("uuid.UUID", "pathlib.PosixPath", "pathlib.PurePosixPath", "ipaddress.IPv4Address", "ipaddress.IPv6Address")
 CONSTANTS = {"None": None, "True": True, "False": False, "Ellipsis": ..., "NotImplemented": NotImplemented}
 
 
@@ -62,38 +60,43 @@ class Tagged:
             return f"{name}.{self.content}"
         if self.kind == "type":
             return f"<class {name!r}>"
+        if self.kind == "text":
+            return f"{name}({self.content!r})"
         shown = [f"{field}={value!r}" for field, value in self.content]
         return f"{name}({', '.join(shown)})"
 
 
-def encode(value: Any) -> list[Any]:
-    """`value` as a tree. Raises TooLong."""
-    left = [MAX_NODES, MAX_SIZE]
+class Encoder:
+    """Makes trees of values, up to a limit on all of them together."""
 
-    def tree(value: Any, depth: int = 0) -> list[Any]:
-        left[0] -= 1
-        if left[0] < 0 or left[1] < 0 or depth > MAX_DEPTH:
+    def __init__(self) -> None:
+        self.nodes, self.size, self.depth = MAX_NODES, MAX_SIZE, 0
+
+    def tree(self, value: Any) -> list[Any]:
+        """The tree of `value`. Raises TooLong."""
+        self.nodes -= 1
+        if self.nodes < 0 or self.depth > MAX_DEPTH:
             raise TooLong
         for kind in MRO.__get__(type(value)):
             if kind in PLAIN:
                 name, parts = PLAIN[kind]
                 found = parts(value)
-                left[1] -= sum(len(part) for part in found if isinstance(part, str))
+                self.size -= sum(len(part) for part in found if isinstance(part, str))
+                if self.size < 0:
+                    raise TooLong
                 return [name, *found]
             if kind in NESTED:
                 name, parts = NESTED[kind]
-                return [name, *(tree(part, depth + 1) for part in parts(value))]
-        return special(value, lambda part: tree(part, depth + 1))
+                self.depth += 1
+                found = [self.tree(part) for part in parts(value)]
+                self.depth -= 1
+                return [name, *found]
+        return special(value, self.tree)
 
-    return tree(value)
 
-
-def serialise(value: Any) -> str:
-    """The tree of `value` as JSON. Raises TooLong."""
-    text = json.dumps(encode(value))
-    if len(text) > MAX_SIZE:
-        raise TooLong
-    return text
+def encode(value: Any) -> list[Any]:
+    """The tree of one value. Raises TooLong."""
+    return Encoder().tree(value)
 
 
 def special(value: Any, tree: Callable[[Any], list[Any]]) -> list[Any]:
@@ -101,6 +104,8 @@ def special(value: Any, tree: Callable[[Any], list[Any]]) -> list[Any]:
     kind = type(value)
     if issubclass(kind, type):
         return ["tagged", "type", type_name(value)]
+    if type_name(kind) in TEXTS:
+        return ["tagged", "text", type_name(kind), str(value)]
     if dataclasses.is_dataclass(value) and kind.__dataclass_params__.eq:  # type: ignore[attr-defined]
         fields = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value) if field.compare]
         return ["tagged", "fields", type_name(kind), tree(tuple(fields))]
@@ -183,11 +188,6 @@ NESTED: dict[Any, tuple[str, Callable[[Any], Any]]] = {
     fractions.Fraction: ("fraction", lambda v: [v._numerator, v._denominator]),
     array.array: ("array", lambda v: [v.typecode, list(v)]),
     types.SimpleNamespace: ("namespace", lambda v: [vars(v)]),
-    uuid.UUID: ("uuid", lambda v: [v.hex]),
-    pathlib.PurePosixPath: ("posix_path", lambda v: [str(v)]),
-    pathlib.PureWindowsPath: ("windows_path", lambda v: [str(v)]),
-    ipaddress.IPv4Address: ("address", lambda v: [str(v)]),
-    ipaddress.IPv6Address: ("address", lambda v: [str(v)]),
 }
 
 
@@ -206,6 +206,8 @@ def tagged(kind: str, first: str, second: str, content: Any = None) -> object:
         return unique(kind, typed(str, first), typed(str, second))
     if first == "type":
         return unique(first, typed(str, second), None)
+    if first == "text":
+        return Tagged(first, typed(str, second).replace("PosixPath", "PurePosixPath").replace("PurePure", "Pure"), typed(str, content))
     if first != "fields":
         raise ValueError(first)
     fields = tuple((typed(str, name), value) for name, value in typed(tuple, decode(content)))
@@ -271,8 +273,4 @@ BUILT: dict[Any, Callable[..., object]] = {
     "fraction": lambda top, bottom: fractions.Fraction(typed(int, top), typed(int, bottom)),
     "array": lambda code, items: array.array(code, items),
     "namespace": lambda names: types.SimpleNamespace(**names),
-    "uuid": lambda digits: uuid.UUID(hex=typed(str, digits)),
-    "posix_path": pathlib.PurePosixPath,
-    "windows_path": pathlib.PureWindowsPath,
-    "address": lambda text: ipaddress.ip_address(typed(str, text)),
 }
