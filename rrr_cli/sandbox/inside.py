@@ -43,6 +43,7 @@ PRELOADED = (
 LIBC = ctypes.CDLL(None, use_errno=True)
 CONFINED = b"C"  # a child's first byte, before it reads anything of the job
 CLONE_NEWUSER, PDEATHSIG, NO_NEW_PRIVS, SECCOMP = 0x10000000, 1, 38, 22
+M_ARENA_MAX = -8  # of glibc's malloc.h
 CAPABILITIES = 0x20080522  # the version of struct __user_cap_header_struct
 READ_FILE, READ_DIR, EXECUTE = 4, 8, 1  # Landlock's rights
 
@@ -61,6 +62,8 @@ def main() -> None:
     give_up_rights(config)
     os.environ.clear()
     LIBC.setenv(b"OPENBLAS_NUM_THREADS", b"1", 1)  # numpy's threads would use up the memory; os.environ stays empty
+    if hasattr(LIBC, "mallopt"):
+        LIBC.mallopt(M_ARENA_MAX, 1)  # glibc reserves 64 MB of address space for each thread that allocates
     null = os.open(os.devnull, os.O_RDWR)
     gc.freeze()
     write_frame(outside.fileno(), b'{"ready": true}')
@@ -76,9 +79,9 @@ def main() -> None:
 
 def prepare_library(packages: dict[str, str]) -> None:
     """What the standard library and the `packages` (name -> file) need to work here, where no socket can be made."""
-    selectors.DefaultSelector = selectors.PollSelector  # type: ignore[misc]  # epoll isn't allowed
+    selectors.DefaultSelector = selectors.PollSelector  # type: ignore[misc,assignment]  # epoll isn't allowed
     socket.socketpair = PipeEnd.pair  # type: ignore[assignment]
-    sys.meta_path.append(Packages(packages))  # type: ignore[arg-type]
+    sys.meta_path.append(Packages(packages))
 
 
 class Packages:
@@ -150,7 +153,7 @@ def run(pipes: Sequence[int], outside: socket.socket, null: int, config: dict[st
                 os.close(fd)
             confine(config)
             os.write(pipes[1], CONFINED)
-            serve(*pipes, values)
+            serve(pipes[0], pipes[1], values)
         finally:
             os._exit(1)
     for fd in pipes:

@@ -4,9 +4,11 @@
    and a private /tmp of 16 MB), a uid that isn't the user's, and all of rung 2 except Landlock.
    As root, bubblewrap needs no user namespace; the program inside then gives up root for uid 65534.
 2. Landlock and seccomp: only the interpreter's files can be opened, none written; only seccomp.py's system calls.
+   The interpreter's files are the standard library and the `PACKAGES` that are installed: nothing else is there.
 3. Nothing: refused with exit code 4, unless RRR_UNSAFE_EXEC=1 is set; then only limits on memory, CPU and files.
 
-Everywhere: one process for each program, killed at the end; an empty environment; 512 MB of address space, files of
+Everywhere: one process for each program, killed at the end, that has nothing of another program in its memory; 32
+processes and threads, counted in a user namespace of its own where the kernel lets it make one; an empty environment; 512 MB of address space, files of
 1 MB, 5 s of CPU, 10 s of wall clock (60 while it uses the CPU), 64 KB of results; its output is discarded.
 """
 
@@ -54,6 +56,23 @@ PROBES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "environment": ("dict(__import__('os').environ)", lambda value: value == {}),
     "memory": ("len(bytearray(1 << 30))", lambda value: value == "resources"),
 }
+#: A job's text, and a program that searches its own memory for that of earlier jobs. It has the text backwards only.
+MARK = "text of an earlier job, "
+SEARCH = """
+import ctypes, os
+def holds(backwards, size=4096, pages=1000):
+    libc = ctypes.CDLL(None)
+    libc.sbrk.restype = ctypes.c_void_p
+    out, into = os.pipe()
+    heap, arena = libc.sbrk(0) - size, id(object()) // size * size
+    for start, step in (heap, -size), (arena, size), (arena, -size):
+        for address in range(start, start + step * pages, step):
+            if libc.write(into, ctypes.c_void_p(address), size) != size:
+                break  # not its memory: EFAULT, no crash
+            if backwards in os.read(out, size)[::-1]:
+                return True
+    return False
+"""
 
 
 def rungs() -> tuple[dict[str, Rung], dict[str, str]]:
@@ -67,7 +86,8 @@ def rungs() -> tuple[dict[str, Rung], dict[str, str]]:
     else:
         if bwrap:
             own_users = os.geteuid() != 0  # then bubblewrap makes a user namespace
-            usable["bubblewrap"] = Rung("bubblewrap", bubblewrap(bwrap), base | {"folder": "/tmp", "own_users": own_users})
+            own = base | {"folder": "/tmp", "own_users": own_users}
+            usable["bubblewrap"] = Rung("bubblewrap", bubblewrap(bwrap), own)
         else:
             missing["bubblewrap"] = "bwrap isn't installed"
         usable["landlock"] = Rung("landlock", (), base | {"readable": read_only()})
@@ -193,4 +213,13 @@ def self_test(rung: Rung) -> str:
                     return f"as uid {UID}, which root becomes there, it can't read {sys.base_prefix}"
                 if not is_safe(seen):
                     return f"{name} ({ascii(seen)[:80]})"
-    return ""
+            try:
+                return "" if forgets(worker) else "memory of another job (it can be read)"
+            except OSError as error:
+                return f"memory of another job ({error})"
+
+
+def forgets(worker: Worker) -> bool:
+    """Whether a program searches its own memory in vain for the text of the program before it."""
+    worker.run(Job("", f"x = {MARK * 99!r}", "", (f"len({MARK * 99!r})",)))
+    return worker.run(Job("", SEARCH, "", (f"holds({MARK[::-1].encode()!r})",))).values == (False,)

@@ -34,7 +34,7 @@ from rrr_cli.sandbox.rung import Rung
 
 INSIDE = Path(__file__).with_name("inside.py")
 START_SECONDS, GRACE_SECONDS = 30, 10
-MAX_REPLY = 1 << 19  # bytes: values of 64 KB, and what JSON adds to them
+MAX_REPLY = 1 << 17  # bytes: trees of 64 KB, and what JSON adds to them
 STATUSES = ("done", "syntax", "raised", "timeout", "resources", "ended")
 
 
@@ -74,7 +74,7 @@ class Worker:
         command = [*rung.prefix, os.path.realpath(sys.executable), "-P", "-s", "-S", "-B", "-c", INSIDE.read_text()]
         with inner:
             self._process = subprocess.Popen(
-                command, stdin=inner, stdout=subprocess.DEVNULL, stderr=self._errors, cwd="/",
+                command, stdin=inner.fileno(), stdout=subprocess.DEVNULL, stderr=self._errors, cwd="/",
                 env={"PYTHONHASHSEED": "0"}, start_new_session=True,
             )
         try:

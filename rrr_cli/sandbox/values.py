@@ -23,8 +23,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-MAX_SIZE = 65_536  # bytes of a tree
-MAX_NODES, MAX_DEPTH, MAX_BITS, MAX_RANGE = 10_000, 40, 200_000, 1_000_000
+MAX_SIZE, NODE_SIZE = 65_536, 16  # bytes of trees, roughly; what a value adds to its content
+MAX_DEPTH, MAX_BITS, MAX_RANGE = 40, 200_000, 1_000_000
 MICROSECOND = datetime.timedelta(microseconds=1)
 MRO = type.__dict__["__mro__"]  # asked so that no metaclass answers
 #: Types whose values are equal where their texts are.
@@ -70,20 +70,16 @@ class Encoder:
     """Makes trees of values, up to a limit on all of them together."""
 
     def __init__(self) -> None:
-        self.nodes, self.size, self.depth = MAX_NODES, MAX_SIZE, 0
+        self.size, self.depth = MAX_SIZE, 0
 
     def tree(self, value: Any) -> list[Any]:
         """The tree of `value`. Raises TooLong."""
-        self.nodes -= 1
-        if self.nodes < 0 or self.depth > MAX_DEPTH:
-            raise TooLong
+        self._spend(NODE_SIZE)
         for kind in MRO.__get__(type(value)):
             if kind in PLAIN:
                 name, parts = PLAIN[kind]
                 found = parts(value)
-                self.size -= sum(len(part) for part in found if isinstance(part, str))
-                if self.size < 0:
-                    raise TooLong
+                self._spend(sum(len(ascii(part)) for part in found))
                 return [name, *found]
             if kind in NESTED:
                 name, parts = NESTED[kind]
@@ -92,6 +88,11 @@ class Encoder:
                 self.depth -= 1
                 return [name, *found]
         return special(value, self.tree)
+
+    def _spend(self, size: int) -> None:
+        self.size -= size
+        if self.size < 0 or self.depth > MAX_DEPTH:
+            raise TooLong
 
 
 def encode(value: Any) -> list[Any]:
@@ -106,7 +107,7 @@ def special(value: Any, tree: Callable[[Any], list[Any]]) -> list[Any]:
         return ["tagged", "type", type_name(value)]
     if type_name(kind) in TEXTS:
         return ["tagged", "text", type_name(kind), str(value)]
-    if dataclasses.is_dataclass(value) and kind.__dataclass_params__.eq:  # type: ignore[attr-defined]
+    if dataclasses.is_dataclass(value) and kind.__dataclass_params__.eq:
         fields = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value) if field.compare]
         return ["tagged", "fields", type_name(kind), tree(tuple(fields))]
     if any(base.__module__ == "numpy" and base.__name__ == "generic" for base in kind.__mro__):
@@ -207,7 +208,8 @@ def tagged(kind: str, first: str, second: str, content: Any = None) -> object:
     if first == "type":
         return unique(first, typed(str, second), None)
     if first == "text":
-        return Tagged(first, typed(str, second).replace("PosixPath", "PurePosixPath").replace("PurePure", "Pure"), typed(str, content))
+        name = typed(str, second).replace("pathlib.PosixPath", "pathlib.PurePosixPath")
+        return Tagged(first, name, typed(str, content))
     if first != "fields":
         raise ValueError(first)
     fields = tuple((typed(str, name), value) for name, value in typed(tuple, decode(content)))
@@ -247,9 +249,9 @@ LITERALS: dict[Any, Callable[..., object]] = {
     "bytes": bytes.fromhex,
     "bytearray": bytearray.fromhex,
     "decimal": lambda text: decimal.Decimal(typed(str, text)),
-    "datetime": lambda *v: datetime.datetime(*v[:7], tzinfo=zone(*v[7:])),
+    "datetime": lambda *v: datetime.datetime(*v[:7]).replace(tzinfo=zone(*v[7:])),
     "date": lambda *v: datetime.date(*v),
-    "time": lambda *v: datetime.time(*v[:4], tzinfo=zone(*v[4:])),
+    "time": lambda *v: datetime.time(*v[:4]).replace(tzinfo=zone(*v[4:])),
     "timedelta": lambda days, seconds, micro: datetime.timedelta(typed(int, days), typed(int, seconds), micro),
     "timezone": zone,
     "other": lambda name: Other(typed(str, name)[:80]),

@@ -3,10 +3,9 @@
 Problems come from a generator (`generate.py`; levels easy and hard) or from `data`, a local file of MBPP's columns or
 the hub's data set (`data.py`). The model's code runs in a sandbox (`rrr_cli.sandbox`), in a process of its own.
 
-Which code: the last ```python fence of the last assistant turn (to its end if it isn't closed); else what follows the
-last [BEGIN], up to [DONE]; else the last fence of any kind; else, where there is a def or a lambda, the whole turn up
-to [DONE]. What the code prints is ignored; what it returns is compared here, see `unit_tests.py`. Code that knows the
-answers of the tests that are shown can return them: MBPP's tests are all shown, the generator's aren't.
+Which code of the last assistant turn: see `parse.py`. What the code prints is ignored; what it returns is compared
+here, see `unit_tests.py`. Code that knows the answers of the tests that are shown can return them: MBPP's tests are all
+shown, the generator's aren't. Feedback holds no word of a test that isn't shown.
 
 Verdicts don't depend on hash seeds or clocks but for the limit of 5 s of CPU. Only a sandbox that doesn't work raises.
 """
@@ -14,7 +13,6 @@ Verdicts don't depend on hash seeds or clocks but for the limit of 5 s of CPU. O
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,14 +23,15 @@ from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.mbpp.data import check
 from rrr_cli.tasks.mbpp.data import problems as data_problems
 from rrr_cli.tasks.mbpp.generate import problems as generated_problems
+from rrr_cli.tasks.mbpp.parse import code_of, wanted_names
 from rrr_cli.tasks.mbpp.problem import MAX_CODE, NAME, WORDS
 from rrr_cli.tasks.mbpp.unit_tests import UnitTest, read_test
 from rrr_cli.tasks.rows import chosen_level
 from rrr_cli.tasks.splits import check_split, last_reply
 from rrr_cli.text import safe_text
+from rrr_cli.thoughts import answer_of
 
-MAX_TEXT, MAX_SHOWN = 100_000, 300  # characters: of a turn that are read, of a value or test that feedback shows
-FENCE = re.compile(r"```[ \t]*((?:python|py)3?\b)?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
+MAX_SHOWN = 300  # characters of a value or test that feedback shows
 
 
 class Mbpp:
@@ -86,22 +85,6 @@ class Mbpp:
         return "".join(json.loads(problem.reference).split()) in "".join(text.split())
 
 
-def code_of(text: str) -> str | None:
-    """The code in a turn, by the rule above; None where there is none."""
-    text = text[-MAX_TEXT:]
-    fences: list[tuple[str, str]] = FENCE.findall(text)
-    tagged = [code for tag, code in fences if tag]
-    if tagged:
-        return tagged[-1].strip("\r\n ")
-    begin = text.rfind("[BEGIN]")
-    if begin >= 0:
-        return text[begin + len("[BEGIN]"):].split("[DONE]")[0].strip("\r\n ")
-    if fences:
-        return fences[-1][1].strip("\r\n ")
-    bare = text.split("[DONE]")[0].strip("\r\n ")
-    return bare if re.search(r"\b(?:def|lambda)\b", bare) else None
-
-
 @dataclass(frozen=True)
 class _Try:
     """One answer's code and the tests that it is put to."""
@@ -116,7 +99,8 @@ class _Try:
     def of(cls, problem: Problem, transcript: Sequence[Message]) -> _Try:
         metadata = json.loads(problem.metadata)
         tests = tuple(read_test(test) for test in metadata["tests"] + metadata["hidden"])
-        code = code_of(last_reply(transcript))
+        asked = wanted_names(tuple(metadata["tests"] + metadata["hidden"]), metadata["imports"], metadata["setup"])
+        code = code_of(answer_of(last_reply(transcript)), asked)
         return cls(code or None, tests, len(metadata["tests"]), metadata["imports"], metadata["setup"])
 
     @property
@@ -124,8 +108,10 @@ class _Try:
         return self.code is not None and len(self.code) <= MAX_CODE
 
     def job(self) -> Job:
-        expressions = tuple(expression for test in self.tests for expression in test.expressions)
-        return Job(self.imports, self.code or "", self.setup, expressions)
+        shown, hidden = (
+            tuple(expression for test in tests for expression in test.expressions)
+            for tests in (self.tests[: self.shown], self.tests[self.shown :]))
+        return Job(self.imports, self.code or "", self.setup, shown, hidden)
 
     def verdict(self, outcome: Outcome | None) -> Verdict:
         """The first test that fails decides; where none does, all have been run."""
