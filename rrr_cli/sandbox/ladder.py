@@ -4,23 +4,22 @@
    and a private /tmp of 16 MB), a uid that isn't the user's, and all of rung 2 except Landlock.
    As root, bubblewrap needs no user namespace; the program inside then gives up root for uid 65534.
 2. Landlock and seccomp: only the interpreter's files can be opened, none written; only seccomp.py's system calls.
-   The interpreter's files are the standard library and the `PACKAGES` that are installed: nothing else is there.
+   The interpreter's files: see `readable.py`.
 3. Nothing: refused with exit code 4, unless RRR_UNSAFE_EXEC=1 is set; then only limits on memory, CPU and files.
 
 Everywhere: one process for each program, killed at the end, that has nothing of another program in its memory; 32
-processes and threads, counted in a user namespace of its own where the kernel lets it make one; an empty environment; 512 MB of address space, files of
-1 MB, 5 s of CPU, 10 s of wall clock (60 while it uses the CPU), 64 KB of results; its output is discarded.
+processes and threads, counted in a user namespace of its own (where the kernel refuses one, 2,000 more than the uid has
+on the machine); an empty environment; 512 MB of address space, files of 1 MB, 5 s of CPU, 10 s of wall clock (60 while
+it uses the CPU), 64 KB of results; its output is discarded.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import re
 import shutil
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Callable
 from functools import lru_cache
@@ -29,14 +28,12 @@ from typing import Any
 
 from rrr_cli.errors import NO_BACKEND, RrrError
 from rrr_cli.sandbox import seccomp
-from rrr_cli.sandbox.pool import Job, Worker
+from rrr_cli.sandbox.readable import packages, read_only
 from rrr_cli.sandbox.rung import Rung
+from rrr_cli.sandbox.worker import Job, Worker
 
 UNSAFE_VARIABLE = "RRR_UNSAFE_EXEC"
 UID = 65534
-#: Packages that a usual answer imports, with what they need; those that are installed here can be imported there.
-PACKAGES = ("numpy", "scipy", "pandas", "sympy", "networkx", "sortedcontainers", "regex", "mpmath", "dateutil", "pytz",
-            "tzdata", "six")
 CROWD = 2000  # more processes than others of the uid will start meanwhile
 SECONDS, CPU_SECONDS = 10, 5
 LIMITS = {
@@ -109,37 +106,6 @@ def bubblewrap(bwrap: str) -> tuple[str, ...]:
     return (bwrap, *own, *mounts, "--dev-bind", "/dev/null", "/dev/null", "--perms", "1777", "--size", str(16 << 20),
             "--tmpfs", "/tmp", "--remount-ro", "/", "--clearenv", "--setenv", "PYTHONHASHSEED", "0",
             "--chdir", "/tmp", "--")
-
-
-def readable() -> list[str]:
-    """The interpreter's own folders: its library and what its binary is linked with."""
-    paths = sysconfig.get_paths()
-    folders = [paths["stdlib"], paths["platstdlib"], f"{sys.base_prefix}/lib", sysconfig.get_config_var("LIBDIR") or ""]
-    return list(dict.fromkeys(os.path.realpath(folder) for folder in folders if os.path.isdir(folder)))
-
-
-def libraries() -> list[str]:
-    """The system's shared libraries, and the time zones."""
-    return ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo"]
-
-
-@lru_cache(maxsize=1)
-def packages() -> dict[str, str]:
-    """The file that defines each of the `PACKAGES` that are installed."""
-    found = {}
-    for name in PACKAGES:
-        with contextlib.suppress(ImportError, ValueError):
-            spec = importlib.util.find_spec(name)
-            if spec and spec.origin and spec.origin.endswith(".py"):
-                found[name] = os.path.realpath(spec.origin)
-    return found
-
-
-def read_only() -> list[str]:
-    """All files and folders that a program may read: no other package than the `packages` is among them."""
-    folders = [file.removesuffix("/__init__.py") for file in packages().values()]
-    linked = [f"{folder}.libs" for folder in folders if os.path.isdir(f"{folder}.libs")]
-    return list(dict.fromkeys([*libraries(), *readable(), *folders, *linked]))
 
 
 def config() -> dict[str, Any]:

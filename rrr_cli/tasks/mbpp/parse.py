@@ -7,7 +7,7 @@ closed goes to the end. Where code parses only if a fence is text too (in a docs
 Read in this order; the first that defines what the tests ask for is taken, else the first that holds anything:
 
 1. blocks marked as Python; 2. what follows the last [BEGIN], up to [DONE]; 3. other blocks; 4. the text itself, where
-it is code, with or without prose around it; 5. blocks whose fence stands within a line; 6. the text, where it has a def.
+it is code, with or without prose around it; 5. blocks whose fence stands within a line; 6. the text, if it has a def.
 
 Of several blocks the last one that defines a wanted name is the answer ("draft, then fixed"): tests and examples of its
 use in later blocks aren't run. What it doesn't define itself (a helper, an import) comes from the other blocks.
