@@ -22,7 +22,7 @@ from rrr_cli.sandbox import ladder
 from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.mbpp import Mbpp, make_problem, unit_tests
 from rrr_cli.tasks.mbpp.generate import VOCABULARY
-from rrr_cli.tasks.mbpp.parse import code_of, wanted_names
+from rrr_cli.tasks.mbpp.parse import code_of
 from rrr_cli.tasks.mbpp.problem import MAX_CODE
 from rrr_cli.tasks.mbpp.unit_tests import read_test
 
