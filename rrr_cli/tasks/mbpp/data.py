@@ -18,6 +18,7 @@ from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem
+from rrr_cli.tasks.mbpp.judge import reference_fault
 from rrr_cli.tasks.mbpp.problem import MAX_CODE, WORDS, make_problem, problem_key
 from rrr_cli.tasks.mbpp.unit_tests import read_test
 from rrr_cli.tasks.rows import check_source, read_rows, shown
@@ -48,7 +49,10 @@ def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterato
         key = problem_key(text, tests)
         row_split = split_in(row, place, SPLITS) or _own_split(row, key)
         if key not in split_by_key and row_split == split:
-            yield make_problem(text, code, tests, split, f"data-{len(tests)}", "data", (), imports, setup, words)
+            problem = make_problem(text, code, tests, split, f"data-{len(tests)}", "data", (), imports, setup, words)
+            if fault := reference_fault(problem):
+                raise RrrError(f"{place}, column code: the reference can't pass: {fault}", BAD_INPUT)
+            yield problem
         if split_by_key.setdefault(key, row_split) != row_split:
             raise RrrError(f"{place}: the problem stands in two splits; keep it in one", BAD_INPUT)
     if split not in split_by_key.values():

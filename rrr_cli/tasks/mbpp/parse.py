@@ -30,9 +30,11 @@ MAX_TEXT = 100_000  # characters of a turn that are read
 MAX_FENCES, MAX_BLOCKS = 400, 50
 MAX_CODE = 20_000  # characters of a block that are parsed
 FENCE = re.compile(r"^([ \t]*)(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)
+AT_MARGIN = re.compile(r"^(?:`{3,}|~{3,})[^\n]*$", re.MULTILINE)
+OPENS_LATE = re.compile(r"^([^\n`]*\S[ \t]*)(```[ \t]*(?:python|py)3?)[ \t]*$", re.MULTILINE | re.IGNORECASE)
 WITHIN = re.compile(r"```[ \t]*(?:python|py)3?\b(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 PYTHON = re.compile(r"[{.\s]*(?:python|py|ipython|pycon)[\d.]*\b[}\s]*(.*)", re.IGNORECASE | re.DOTALL)
-STARTS_CODE = re.compile(r"(?:(?:async\s+)?def|class|import|from|lambda|@\w|if|for|while|try|with|\w+\s*=)\b|[\w.]+\(")
+STARTS_CODE = re.compile(r"(?:async\s+def|def|class|import|from)\s+\w|@\w|\w+\s*=\s*lambda\b")
 DEFINES = re.compile(r"\b(?:def|lambda)\b")
 BINDS = re.compile(r"^(?:(?:async[ \t]+)?def[ \t]+|class[ \t]+)(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
 IMPORTS = (ast.Import, ast.ImportFrom)
@@ -58,28 +60,28 @@ def code_of(text: str, wanted: Collection[str] = ()) -> str | None:
 
 
 def _readings(text: str) -> Iterator[list[str]]:
-    """The six readings of the module's head, each as a list of codes."""
-    blocks, outside = _blocks(text)
+    """The readings of the module's head, each as a list of codes."""
+    blocks = _blocks(text)
     yield [block.code for block in blocks if block.python]
     begin = text.rfind("[BEGIN]")
     yield [_trimmed(text[begin + len("[BEGIN]"):].split("[DONE]")[0])] if begin >= 0 else []
     yield [block.code for block in blocks if not block.python and block.code]
     bare = _trimmed(text.split("[DONE]")[0])
     is_code = bool(DEFINES.search(bare) and _parsed(bare))
-    parts = [bare] if is_code else [_without_prose(part) for part in outside if DEFINES.search(part)]
+    parts = [bare] if is_code else map(_without_prose, AT_MARGIN.split(text)[:MAX_BLOCKS])
     yield [code for code in parts if code]
+    moved, count = OPENS_LATE.subn(r"\1\n\2", text)
+    yield [block.code for block in _blocks(moved) if block.python] if count else []
     yield [_trimmed(code) for code in WITHIN.findall(text) if DEFINES.search(code)]
     yield [bare] if DEFINES.search(bare) else []
 
 
-def _blocks(text: str) -> tuple[list[Block], list[str]]:
-    """The blocks of a text, and what stands outside of them."""
+def _blocks(text: str) -> list[Block]:
     fences = list(FENCE.finditer(text))[:MAX_FENCES]
-    blocks, outside, at = list[Block](), list[str](), 0
+    blocks, at = list[Block](), 0
     for i, fence in enumerate(fences):
         if fence.start() < at:
             continue
-        outside.append(text[at : fence.start()])
         python = PYTHON.fullmatch(fence[3])
         info = fence.start(3) + (python.start(1) if python else 0)
         closed = re.compile(rf"(.*?){fence[2][0]}{{{len(fence[2])},}}").match(text, info, fence.end())
@@ -90,7 +92,7 @@ def _blocks(text: str) -> tuple[list[Block], list[str]]:
         start = info if STARTS_CODE.match(text, info, fence.end()) and python else fence.end()
         end, at = _end(text, start, fence, fences[i + 1:])
         blocks.append(Block(_without_prompts(_trimmed(_dedented(text[start:end], fence[1]))), bool(python)))
-    return blocks, [*outside, text[at:]]
+    return blocks
 
 
 def _end(text: str, start: int, fence: re.Match[str], later: Sequence[re.Match[str]]) -> tuple[int, int]:
@@ -192,7 +194,7 @@ def _parsed(code: str) -> ast.Module | None:
 
 def _without_prose(text: str) -> str | None:
     """The part of a text that is code: from the first line that starts like code to the last paragraph that parses."""
-    lines = text.split("\n")
+    lines = text.split("\n") if DEFINES.search(text) else []
     start = next((i for i, line in enumerate(lines) if STARTS_CODE.match(line)), None)
     if start is None:
         return None
@@ -234,7 +236,7 @@ def _all_names(trees: Sequence[ast.Module]) -> set[str]:
     return {part.id for tree in trees for part in ast.walk(tree) if isinstance(part, ast.Name)}
 
 
-def reference_fault(code: str, tests: tuple[str, ...], imports: str, setup: str) -> str:
+def static_fault(code: str, tests: tuple[str, ...], imports: str, setup: str) -> str:
     """Why a reference can't pass, as far as reading it tells; "" where that tells nothing."""
     tree, wanted = _parsed(code), wanted_names(tests, imports, setup)
     if tree is None:
