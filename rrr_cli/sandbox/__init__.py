@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from rrr_cli.errors import NO_BACKEND, RrrError
 from rrr_cli.sandbox.ladder import UNSAFE_VARIABLE, chosen
-from rrr_cli.sandbox.pool import Job, Other, Outcome, shared_pool
+from rrr_cli.sandbox.pool import Job, Outcome, shared_pool
+from rrr_cli.sandbox.values import Other
 
 __all__ = ["UNSAFE_VARIABLE", "Job", "Other", "Outcome", "execute", "kind"]
 

@@ -1,104 +1,179 @@
-"""The program inside the sandbox: it forks one child for each job, and the child alone runs model-written code.
+"""The program inside the sandbox: it forks one child for each job, and the child alone reads and runs the job.
 
-The parent hands this file's text to `python -c`; nothing of rrr_cli can be imported here. Frames on stdin and stdout:
-4 bytes of length, then JSON. First comes the configuration, then jobs; each gets one reply. This process never runs
-a line of a job: its child confines itself for good (Landlock, seccomp, limits) and then does.
+The process outside hands this file's text to `python -c`; nothing of rrr_cli can be imported here. Stdin is a socket.
+First comes the configuration; then, for each job, the ends of two new pipes. This process never reads from them: what
+it read, every later child could search for in its own memory. Its child confines itself for good (Landlock, seccomp,
+limits), and talks through them with the process outside:
 
-The child sends the values of the job's expressions as trees of the built-in types of `encode`: an object's own methods
-are never asked. Only then does the parent draw a nonce, which the child must send back. A program that ends early, or
-that prints results and exits, doesn't have it and can't guess it, because it doesn't exist before.
-No harness can prevent this: code that knows the expected values can return them.
+    child "C"  ·  outside: the program  ·  child: loaded or not  ·  outside: expressions  ·  child: values  ·  …
+
+So the code is loaded before the first expression is here, and what it shows comes before what is hidden. Values are
+trees of a closed set (`values.py`): an object's own methods are never asked. Expressions come with a nonce that their
+values must bring back: a program that ends early, or that prints results and exits, can't guess one that doesn't exist
+yet. No harness can prevent this: code that knows the expected values can return them.
 """
 
 import builtins
-import collections
 import ctypes
 import gc
 import importlib
+import importlib.machinery
+import importlib.util
 import json
+import marshal
 import os
 import random
 import resource
 import select
+import selectors
 import signal
+import socket
 import struct
 import sys
 import time
 import types
+from collections.abc import Sequence
 from typing import Any
 
 #: What programming problems import: loaded once, so that no job waits for it.
 PRELOADED = (
-    "array bisect calendar cmath copy dataclasses datetime decimal enum fractions functools heapq itertools math "
-    "numbers operator queue re statistics string textwrap threading traceback typing unicodedata"
+    "array bisect calendar cmath collections copy dataclasses datetime decimal enum fractions functools heapq "
+    "itertools math numbers operator queue re statistics string textwrap threading traceback typing unicodedata"
 )
 LIBC = ctypes.CDLL(None, use_errno=True)
-CONFINED = b"C"  # a child's first byte, before it runs anything of the job
-MAX_FRAME = 65_536  # bytes of a child's results
-MAX_NODES, MAX_DEPTH, MAX_BITS = 10_000, 40, 200_000
+CONFINED = b"C"  # a child's first byte, before it reads anything of the job
+CLONE_NEWUSER, PDEATHSIG, NO_NEW_PRIVS, SECCOMP = 0x10000000, 1, 38, 22
+M_ARENA_MAX = -8  # of glibc's malloc.h
+CAPABILITIES = 0x20080522  # the version of struct __user_cap_header_struct
 READ_FILE, READ_DIR, EXECUTE = 4, 8, 1  # Landlock's rights
 
 
 def main() -> None:
-    """Serve jobs until stdin ends."""
-    config = json.loads(read_frame(0) or b"{}")
+    """Serve jobs until the process outside closes the socket."""
+    outside = socket.socket(fileno=os.dup(0))
+    config = marshal.loads(read_frame(outside.fileno()))
     for name in PRELOADED.split():
         importlib.import_module(name)
+    values = types.ModuleType("values")
+    sys.modules["values"] = values  # dataclasses look their module up
+    exec(config["values"], values.__dict__)
+    del sys.modules["values"]
+    prepare_library(config["packages"])
+    give_up_rights(config)
+    os.environ.clear()
+    LIBC.setenv(b"OPENBLAS_NUM_THREADS", b"1", 1)  # numpy's threads would use up the memory; os.environ stays empty
+    if hasattr(LIBC, "mallopt"):
+        LIBC.mallopt(M_ARENA_MAX, 1)  # glibc reserves 64 MB of address space for each thread that allocates
+    null = os.open(os.devnull, os.O_RDWR)
+    gc.freeze()
+    write_frame(outside.fileno(), b'{"ready": true}')
+    while True:
+        started, pipes, _, _ = socket.recv_fds(outside, 1, 2)
+        if not started:
+            return
+        report = run(pipes, outside, null, config, values)
+        write_frame(outside.fileno(), json.dumps(report).encode())
+        if report["spent"]:
+            return
+
+
+def prepare_library(packages: dict[str, str]) -> None:
+    """What the standard library and the `packages` (name -> file) need to work here, where no socket can be made."""
+    selectors.DefaultSelector = selectors.PollSelector  # type: ignore[misc,assignment]  # epoll isn't allowed
+    socket.socketpair = PipeEnd.pair  # type: ignore[assignment]
+    sys.meta_path.append(Packages(packages))
+
+
+class Packages:
+    """Finds the installed packages that may be imported: not all that is installed."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self.files = files
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if name not in self.files:
+            return None
+        file = self.files[name]
+        folder = [os.path.dirname(file)] if file.endswith("__init__.py") else None
+        return importlib.util.spec_from_file_location(name, file, submodule_search_locations=folder)
+
+
+class PipeEnd:
+    """One end of a pipe with the methods of a socket by which asyncio's event loop wakes itself."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    @classmethod
+    def pair(cls, *_: Any) -> "tuple[PipeEnd, PipeEnd]":
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        return cls(reader), cls(writer)
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def setblocking(self, flag: bool) -> None:
+        pass
+
+    def send(self, data: bytes) -> int:
+        return os.write(self.fd, data)
+
+    def recv(self, size: int) -> bytes:
+        return os.read(self.fd, size)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
+
+
+def give_up_rights(config: dict[str, Any]) -> None:
+    """Become the sandbox's uid, in a user namespace of its own: only there RLIMIT_NPROC counts no other processes."""
     if os.geteuid() == 0 and config["uid"]:
         os.setgroups([])
         os.setresgid(config["uid"], config["uid"], config["uid"])
         os.setresuid(config["uid"], config["uid"], config["uid"])
-    os.environ.clear()
-    null = os.open(os.devnull, os.O_RDWR)
-    gc.freeze()
-    write_frame(1, {"ready": True})
-    while job := read_frame(0):
-        reply = run(json.loads(job), config, null)
-        # A program must not find the files of the one before it: if any are left, the whole sandbox ends.
-        reply["spent"] = bool(config["folder"] and os.listdir(config["folder"]))
-        write_frame(1, reply)
-        if reply["spent"]:
-            return
+    if config["own_users"]:
+        return
+    if LIBC.unshare(CLONE_NEWUSER):
+        config["limits"]["RLIMIT_NPROC"] = config["crowd"]
+    else:  # a new namespace comes with every capability in it
+        LIBC.capset(struct.pack("=Ii", CAPABILITIES, 0), bytes(24))
 
 
-def run(job: dict[str, Any], config: dict[str, Any], null: int) -> dict[str, Any]:
-    """Fork, wait for the results within the wall clock, kill. The reply has a `status`; see `Outcome`."""
-    results, child_results = os.pipe()
-    child_nonce, nonce = os.pipe()
+def run(pipes: Sequence[int], outside: socket.socket, null: int, config: dict[str, Any], values: Any) -> dict[str, Any]:
+    """Fork, wait until the process outside has what it wants or the time is up, kill; how the child ended."""
     pid = os.fork()
     if pid == 0:
         try:
+            LIBC.prctl(PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             for fd in (0, 1, 2):
                 os.dup2(null, fd)
-            for fd in (results, nonce, null):
+            for fd in (null, outside.fileno()):
                 os.close(fd)
             confine(config)
-            os.write(child_results, CONFINED)
-            evaluate(job, child_results, child_nonce)
+            os.write(pipes[1], CONFINED)
+            serve(pipes[0], pipes[1], values)
         finally:
             os._exit(1)
-    os.close(child_results)
-    os.close(child_nonce)
-    try:
-        status, payload = receive(results, nonce, Clock(pid, config["seconds"]))
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        _, exit_status, usage = os.wait4(pid, 0)
-        os.close(results)
-        os.close(nonce)
-    if status == "done":
-        try:
-            reply = json.loads(payload)
-        except (ValueError, RecursionError):
-            reply = None
-        return reply if isinstance(reply, dict) else {"status": "ended"}
+    for fd in pipes:
+        os.close(fd)
+    clock = Clock(pid, config["seconds"])
+    late = False
+    while not late and not select.select([outside], [], [], clock.left())[0]:
+        late = not clock.left()
+    os.kill(pid, signal.SIGKILL)
+    _, exit_status, usage = os.wait4(pid, 0)
+    outside.recv(1)  # after a late kill it comes now: the process outside has seen the pipe end
     killed = os.WTERMSIG(exit_status) if os.WIFSIGNALED(exit_status) else 0
     spent = usage.ru_utime + usage.ru_stime
-    if status == "ended" and (killed == signal.SIGXCPU or (killed == signal.SIGKILL and spent >= config["cpu"] - 0.5)):
+    status = "ended"
+    if late or killed == signal.SIGXCPU or (killed == signal.SIGKILL and spent >= config["cpu"] - 0.5):
         status = "timeout"
-    elif status == "ended" and killed in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGXFSZ):
+    elif killed in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGXFSZ):
         status = "resources"
-    return {"status": status}
+    # A program must not find the files of the one before it: if any are left, the whole sandbox ends.
+    return {"status": status, "spent": bool(config["folder"] and os.listdir(config["folder"]))}
 
 
 class Clock:
@@ -120,26 +195,6 @@ class Clock:
         return 0.2 if busy else 0.0
 
 
-def receive(results: int, nonce: int, clock: Clock) -> tuple[str, bytes]:
-    """(status, frame) of the child. A frame counts once the child has sent back the nonce that is drawn after it."""
-    started = False
-    try:
-        started = read_until(results, 1, clock) == CONFINED
-        size = struct.unpack(">I", read_until(results, 4, clock))[0]
-        if size > MAX_FRAME:  # `evaluate` sends no such frame
-            return "ended", b""
-        payload = read_until(results, size, clock)
-        secret = os.urandom(16)
-        os.write(nonce, secret)
-        if read_until(results, 16, clock) == secret:
-            return "done", payload
-        return "ended", b""
-    except TimeoutError:
-        return "timeout", b""
-    except OSError:  # EOF and a broken pipe: the child is gone
-        return "ended" if started else "unconfined", b""
-
-
 def confine(config: dict[str, Any]) -> None:
     """Limits, Landlock and seccomp on this process, for good. Raises OSError where the kernel refuses."""
     for name, limit in config["limits"].items():
@@ -148,7 +203,7 @@ def confine(config: dict[str, Any]) -> None:
         limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(kind, (limit, limit))
     libc = LIBC
-    if libc.prctl(38, 1, 0, 0, 0):  # PR_SET_NO_NEW_PRIVS
+    if libc.prctl(NO_NEW_PRIVS, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "no_new_privs")
     if config["readable"] is not None:
         landlock(libc, config["readable"])
@@ -156,7 +211,7 @@ def confine(config: dict[str, Any]) -> None:
         code = bytes.fromhex(config["seccomp"])
         buffer = ctypes.create_string_buffer(code, len(code))
         program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer))  # struct sock_fprog
-        if libc.prctl(22, 2, ctypes.c_char_p(program), 0, 0):  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+        if libc.prctl(SECCOMP, 2, ctypes.c_char_p(program), 0, 0):  # 2: a filter
             raise OSError(ctypes.get_errno(), "seccomp")
 
 
@@ -183,90 +238,59 @@ def landlock(libc: Any, readable: list[str]) -> None:
     os.close(ruleset)
 
 
-def evaluate(job: dict[str, Any], results: int, nonce: int) -> None:
-    """Run the job's code, send the values of its expressions, answer with the nonce, end."""
+def serve(requests: int, results: int, values: Any) -> None:
+    """Load the program that comes, then answer with the values of the expressions that come, until the pipe ends."""
+    program = marshal.loads(read_frame(requests))
     module = types.ModuleType("answer")  # not __main__: code under `if __name__ == "__main__"` doesn't run
     sys.modules["answer"] = sys.modules["__main__"] = module
     module.__dict__["__builtins__"] = builtins
     random.seed(0)
-    reply: dict[str, Any] = {"status": "done", "values": [], "loaded": False}
+    reply: dict[str, Any] = {"status": "done"}
     try:
-        for source in job["before"], job["code"], job["after"]:
+        for source in program:
             exec(compile(source, "<answer>", "exec"), module.__dict__)
-        reply["loaded"] = True
-        for expression in job["expressions"]:
-            reply["values"].append(encode(eval(compile(expression, "<test>", "eval"), module.__dict__)))
     except BaseException as error:
-        reply |= failure(error, reply["loaded"])
-    frame = json.dumps(reply).encode()
-    if len(frame) > MAX_FRAME:
-        frame = b'{"status": "resources"}'
-    os.write(results, struct.pack(">I", len(frame)) + frame)
-    os.write(results, os.read(nonce, 16))
+        reply = failure(error, True)
+    write_frame(results, json.dumps(reply).encode())
+    while reply["status"] == "done":
+        nonce, expressions = marshal.loads(read_frame(requests))
+        encode = values.Encoder().tree
+        reply = {"status": "done", "nonce": nonce, "values": []}
+        try:
+            for expression in expressions:
+                value = eval(compile(expression, "<test>", "eval"), module.__dict__)
+                reply["values"].append(encode(value))
+        except values.TooLong:
+            reply["status"] = "resources"
+        except BaseException as error:
+            reply |= failure(error, False)
+        write_frame(results, json.dumps(reply).encode())
     os._exit(0)
 
 
-def failure(error: BaseException, loaded: bool) -> dict[str, Any]:
+def failure(error: BaseException, loading: bool) -> dict[str, Any]:
     """The fields of the reply for an exception in the code or in an expression."""
     if isinstance(error, SystemExit):
         return {"status": "ended"}
-    if isinstance(error, (MemoryError, TooLong)):
+    if isinstance(error, MemoryError):
         return {"status": "resources"}
     unreadable = isinstance(error, (SyntaxError, UnicodeEncodeError)) or "null bytes" in str(error)[:100]
     line = getattr(error, "lineno", None)
     text = f"{error.msg} (line {line})" if isinstance(error, SyntaxError) and line else str(error)[:400]
     return {
-        "status": "syntax" if unreadable and not loaded else "raised",
+        "status": "syntax" if unreadable and loading else "raised",
         "message": f"{type(error).__name__[:80]}: {text[:400]}",
     }
 
 
-class TooLong(Exception):
-    """A value that is too large to send."""
+def read_frame(fd: int) -> bytes:
+    """4 bytes of length, then so many. Raises OSError at the end of the pipe."""
+    return read(fd, struct.unpack(">I", read(fd, 4))[0])
 
 
-def encode(value: Any) -> list[Any]:
-    """`value` as a tree [type name, content]. Types are compared by identity: a subclass, like any other type, becomes
-    ["object", its type's name]. Raises TooLong."""
-    nodes = 0
-
-    def tree(value: Any, depth: int) -> list[Any]:
-        nonlocal nodes
-        nodes += 1
-        if nodes > MAX_NODES or depth > MAX_DEPTH:
-            raise TooLong
-        kind = type(value)
-        if value is None or value is True or value is False:
-            return ["constant", value]
-        if kind is int:
-            if value.bit_length() > MAX_BITS:
-                raise TooLong
-            return ["int", f"{value:x}"]
-        if kind is float:
-            return ["float", value.hex()]
-        if kind is complex:
-            return ["complex", value.real.hex(), value.imag.hex()]
-        if kind is str or kind is bytes:
-            if len(value) > MAX_FRAME:
-                raise TooLong
-            return [kind.__name__, value if kind is str else value.hex()]
-        if kind in (list, tuple, set, frozenset):
-            return [kind.__name__, [tree(item, depth + 1) for item in value]]
-        if kind in (dict, collections.Counter, collections.defaultdict, collections.OrderedDict):
-            return ["dict", [[tree(k, depth + 1), tree(v, depth + 1)] for k, v in dict.items(value)]]
-        return ["object", type.__dict__["__name__"].__get__(kind)[:80]]
-
-    return tree(value, 0)
-
-
-def read_until(fd: int, size: int, clock: Clock | None) -> bytes:
-    """Exactly `size` bytes. Raises TimeoutError when the time is up, another OSError at the end of the pipe."""
+def read(fd: int, size: int) -> bytes:
     data = b""
     while len(data) < size:
-        if clock is not None and not select.select([fd], [], [], clock.left())[0]:
-            if not clock.left():
-                raise TimeoutError
-            continue
         piece = os.read(fd, size - len(data))
         if not piece:
             raise OSError("the pipe has ended")
@@ -274,16 +298,7 @@ def read_until(fd: int, size: int, clock: Clock | None) -> bytes:
     return data
 
 
-def read_frame(fd: int) -> bytes | None:
-    """One frame from the process outside, or None when it has closed the pipe."""
-    try:
-        return read_until(fd, struct.unpack(">I", read_until(fd, 4, None))[0], None)
-    except OSError:
-        return None
-
-
-def write_frame(fd: int, value: Any) -> None:
-    frame = json.dumps(value).encode()
+def write_frame(fd: int, frame: bytes) -> None:
     data = memoryview(struct.pack(">I", len(frame)) + frame)
     while data:
         data = data[os.write(fd, data):]

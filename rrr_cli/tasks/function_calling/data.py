@@ -119,7 +119,7 @@ def _answers_beside(path: str) -> dict[str, Any]:
     """BFCL's right answers to the questions of a file, by id; none where that file isn't there."""
     answers = Path(path).parent / ANSWERS / Path(path).name
     rows = read_rows(str(answers), HUB_NAME, ("id", "ground_truth")) if answers.is_file() else ()
-    return {str(row.get("id")): row.get("ground_truth") for row in rows}
+    return {str(row.get("id")): row.get("ground_truth") for _, row in rows if not isinstance(row, RrrError)}
 
 
 def _messages(row: dict[str, Any], place: str) -> list[Message]:

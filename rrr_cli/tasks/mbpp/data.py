@@ -22,6 +22,7 @@ from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem
+from rrr_cli.tasks.mbpp.judge import reference_fault
 from rrr_cli.tasks.mbpp.problem import MAX_CODE, WORDS, make_problem, problem_key
 from rrr_cli.tasks.mbpp.unit_tests import read_test
 from rrr_cli.tasks.reading import shown
@@ -52,8 +53,8 @@ def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterato
         imports = "\n".join(_texts(row, "test_imports", place))
         setup = _text(row, "test_setup_code", place) if row.get("test_setup_code") else ""
         key = problem_key(text, tests)
-        return Candidate(key, split_in(row, place, SPLITS) or _own_split(row, key), lambda: make_problem(
-            text, code, tests, split, f"data-{len(tests)}", "data", (), imports, setup, words))
+        return Candidate(key, split_in(row, place, SPLITS) or _own_split(row, key), lambda: _checked(make_problem(
+            text, code, tests, split, f"data-{len(tests)}", "data", (), imports, setup, words), place))
 
     return problems_in(data, split, read_rows(data, HUB_NAME, COLUMNS, "train+test"), read, TEST_SHARE)
 
@@ -64,8 +65,15 @@ def _humaneval(row: dict[str, Any], place: str, split: str, words: Mapping[str, 
     tests = _checked_tests(_asserts(check, name, place), "test", place)
     imports = start if _is_python(start) else ""  # the imports and helpers that a solution may use
     key = problem_key(start, tests[:1])
-    return Candidate(key, split_in(row, place, SPLITS) or split_of(key, TEST_SHARE), lambda: make_problem(
-        start, start + solution, tests[:1], split, f"data-{len(tests)}", "data", tests[1:], imports, "", words))
+    return Candidate(key, split_in(row, place, SPLITS) or split_of(key, TEST_SHARE), lambda: _checked(make_problem(
+        start, start + solution, tests[:1], split, f"data-{len(tests)}", "data", tests[1:], imports, "", words), place))
+
+
+def _checked(problem: Problem, place: str) -> Problem:
+    """Raises RrrError (exit 3): the problem's reference can't pass."""
+    if fault := reference_fault(problem):
+        raise RrrError(f"{place}, column code: the reference can't pass: {fault}", BAD_INPUT)
+    return problem
 
 
 def _asserts(check: str, name: str, place: str) -> list[str]:

@@ -3,10 +3,9 @@
 Problems come from a generator (`generate.py`; levels easy and hard) or from `data`, a local file of MBPP's columns or
 the hub's data set (`data.py`). The model's code runs in a sandbox (`rrr_cli.sandbox`), in a process of its own.
 
-Which code: the last ```python fence of the last assistant turn (to its end if it isn't closed); else what follows the
-last [BEGIN], up to [DONE]; else the last fence of any kind; else, where there is a def or a lambda, the whole turn up
-to [DONE]. What the code prints is ignored; what it returns is compared here, see `unit_tests.py`. Code that knows the
-answers of the tests that are shown can return them: MBPP's tests are all shown, the generator's aren't.
+Which code of the last assistant turn: see `parse.py`. What the code prints is ignored; what it returns is compared
+here, see `judge.py`. Code that knows the answers of the tests that are shown can return them: MBPP's tests are all
+shown, the generator's aren't. Feedback holds no word of a test that isn't shown.
 
 Verdicts don't depend on hash seeds or clocks but for the limit of 5 s of CPU. Only a sandbox that doesn't work raises.
 """
@@ -14,25 +13,19 @@ Verdicts don't depend on hash seeds or clocks but for the limit of 5 s of CPU. O
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from rrr_cli import sandbox
 from rrr_cli.records import Message, Problem
-from rrr_cli.sandbox import Job, Outcome
 from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.mbpp.data import check
 from rrr_cli.tasks.mbpp.data import problems as data_problems
 from rrr_cli.tasks.mbpp.generate import problems as generated_problems
-from rrr_cli.tasks.mbpp.problem import MAX_CODE, NAME, WORDS
-from rrr_cli.tasks.mbpp.unit_tests import UnitTest, read_test
+from rrr_cli.tasks.mbpp.judge import judged, right_turn
+from rrr_cli.tasks.mbpp.problem import NAME, WORDS
 from rrr_cli.tasks.rows import chosen_level
 from rrr_cli.tasks.splits import check_split, last_reply
-from rrr_cli.text import safe_text
-
-MAX_TEXT, MAX_SHOWN = 100_000, 300  # characters: of a turn that are read, of a value or test that feedback shows
-FENCE = re.compile(r"```[ \t]*((?:python|py)3?\b)?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
+from rrr_cli.thoughts import answer_of
 
 
 class Mbpp:
@@ -71,111 +64,12 @@ class Mbpp:
 
     def verify_many(self, pairs: Sequence[tuple[Problem, Sequence[Message]]]) -> list[Verdict]:
         """The verdicts on many transcripts, judged on all CPUs. Raises RrrError (exit 4): no sandbox works here."""
-        tries = [_Try.of(problem, transcript) for problem, transcript in pairs]
-        runnable = [i for i, one in enumerate(tries) if one.runs]
-        jobs = [tries[i].job() for i in runnable]
-        outcomes = dict(zip(runnable, sandbox.execute(jobs), strict=True)) if jobs else {}
-        return [one.verdict(outcomes.get(i)) for i, one in enumerate(tries)]
+        return judged([(problem, answer_of(last_reply(transcript))) for problem, transcript in pairs])
 
     def right_turns(self, problem: Problem) -> list[str]:
         """The reference in a fence."""
-        return [f"```python\n{json.loads(problem.reference)}\n```"]
+        return [right_turn(problem)]
 
     def leaks(self, problem: Problem, text: str) -> bool:
         """Whether `text` holds the reference's code, white space aside."""
         return "".join(json.loads(problem.reference).split()) in "".join(text.split())
-
-
-def code_of(text: str) -> str | None:
-    """The code in a turn, by the rule above; None where there is none."""
-    text = text[-MAX_TEXT:]
-    fences: list[tuple[str, str]] = FENCE.findall(text)
-    tagged = [code for tag, code in fences if tag]
-    if tagged:
-        return tagged[-1].strip("\r\n ")
-    begin = text.rfind("[BEGIN]")
-    if begin >= 0:
-        return text[begin + len("[BEGIN]"):].split("[DONE]")[0].strip("\r\n ")
-    if fences:
-        return fences[-1][1].strip("\r\n ")
-    bare = text.split("[DONE]")[0].strip("\r\n ")
-    return bare if re.search(r"\b(?:def|lambda)\b", bare) else None
-
-
-@dataclass(frozen=True)
-class _Try:
-    """One answer's code and the tests that it is put to."""
-
-    code: str | None
-    tests: tuple[UnitTest, ...]
-    shown: int  # how many of the tests the prompt shows
-    imports: str
-    setup: str
-
-    @classmethod
-    def of(cls, problem: Problem, transcript: Sequence[Message]) -> _Try:
-        metadata = json.loads(problem.metadata)
-        tests = tuple(read_test(test) for test in metadata["tests"] + metadata["hidden"])
-        code = code_of(last_reply(transcript))
-        return cls(code or None, tests, len(metadata["tests"]), metadata["imports"], metadata["setup"])
-
-    @property
-    def runs(self) -> bool:
-        return self.code is not None and len(self.code) <= MAX_CODE
-
-    def job(self) -> Job:
-        expressions = tuple(expression for test in self.tests for expression in test.expressions)
-        return Job(self.imports, self.code or "", self.setup, expressions)
-
-    def verdict(self, outcome: Outcome | None) -> Verdict:
-        """The first test that fails decides; where none does, all have been run."""
-        if self.code is None:
-            return self._failed("no_code", "No code was found: write it in a ```python block.")
-        if outcome is None:
-            return self._failed("too_long", f"The code is longer than {MAX_CODE:,} characters.")
-        first = 0
-        for number, test in enumerate(self.tests):
-            values = outcome.values[first : first + len(test.expressions)]
-            first += len(test.expressions)
-            if len(values) < len(test.expressions):
-                return self._stopped(outcome, number if outcome.loaded else None)
-            if not test.holds(values):
-                if number >= self.shown:
-                    return self._hidden()
-                actual = " and ".join(
-                    f"{_clean(part)} is {_shown(v)}" for part, v in zip(test.asked, values, strict=True))
-                return self._failed("wrong_value", f"This test fails: {_clean(test.source)} In fact {actual}.")
-        if outcome.status != "done":
-            return self._stopped(outcome, None)
-        return Verdict(True, 1.0, None, "The code passes every test.", self.code)
-
-    def _stopped(self, outcome: Outcome, number: int | None) -> Verdict:
-        """The verdict on a run that didn't get to all the values; `number`: the test that it was at, if known."""
-        if number is not None and number >= self.shown:
-            return self._hidden()
-        at = f"This test fails: {_clean(self.tests[number].source)} " if number is not None else ""
-        return self._failed(*{
-            "syntax": ("syntax", f"The code can't be read: {_clean(outcome.message)}."),
-            "raised": ("exception", f"{at}{'It' if at else 'The code'} raises {_clean(outcome.message)}."),
-            "timeout": ("timeout", "The code takes too long: it was stopped after 5 seconds of work or 10 of waiting."),
-            "resources": ("resources", f"{at}The code needs too much memory, or makes too large a value."),
-        }.get(outcome.status, ("ended_early", "The program ended before the tests were done.")))
-
-    def _hidden(self) -> Verdict:
-        return self._failed("hidden_test", "The tests that are shown pass, but another test of the function fails.")
-
-    def _failed(self, error_type: str, feedback: str) -> Verdict:
-        return Verdict(False, 0.0, error_type, feedback, self.code[:MAX_CODE] if self.code else None)
-
-
-def _clean(text: str) -> str:
-    """One line, safe to print, short."""
-    text = " ".join(safe_text(text).split()).rstrip(".")
-    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
-
-
-def _shown(value: object) -> str:
-    try:
-        return _clean(repr(value))
-    except ValueError:  # Python writes no number of more than 4,300 digits
-        return "a number too long to show"

@@ -14,7 +14,7 @@ import builtins
 import math
 import operator
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -43,11 +43,11 @@ class Clean:
     """A side that is worked out in the sandbox, without the model's code."""
 
     expression: str
-    modules: tuple[str, ...]
+    imports: tuple[str, ...]
 
     @property
     def value(self) -> object:
-        return clean_value(self.expression, self.modules)
+        return clean_value(self.expression, self.imports)
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ class UnitTest:
 class _Reader:
     source: str
     clean: bool  # whether a side may be worked out without the model's code
+    imports: dict[str, str]  # name -> the statement that the tests import it by
     asked: list[str] = field(default_factory=list)
     expressions: list[str] = field(default_factory=list)
 
@@ -119,9 +120,9 @@ class _Reader:
             return Literal(ast.literal_eval(node))
         except (ValueError, TypeError):
             pass
-        modules = _modules(node) if self.clean else None
-        if modules is not None:
-            return Clean(f"({ast.get_source_segment(self.source, node)})", modules)
+        imports = _imports(node, self.imports) if self.clean else None
+        if imports is not None:
+            return Clean(f"({ast.get_source_segment(self.source, node)})", imports)
         return self.ask(node, "{}")
 
     def ask(self, node: ast.expr, form: str) -> Asked:
@@ -132,8 +133,11 @@ class _Reader:
 
 
 @lru_cache(maxsize=10_000)
-def read_test(source: str) -> UnitTest:
-    """Raises ValueError: it isn't one assert, or it is longer than 4,000 characters."""
+def read_test(source: str, imports: str = "") -> UnitTest:
+    """A test, and what it may use beside the model's code: what is imported for it.
+
+    Raises ValueError: it isn't one assert, or it is longer than 4,000 characters.
+    """
     if len(source) > MAX_TEST:
         raise ValueError(f"a test of {len(source)} characters")
     source = source.strip()
@@ -141,10 +145,10 @@ def read_test(source: str) -> UnitTest:
         body = ast.parse(source).body
         if len(body) != 1 or not isinstance(body[0], ast.Assert):
             raise ValueError("not one assert statement")
-        reader = _Reader(source, True)
+        reader = _Reader(source, True, _imported(imports))
         condition = reader.condition(body[0].test)
         if not reader.asked:  # the function has a built-in's name, such as sum: it is the model's all the same
-            reader = _Reader(source, False)
+            reader = _Reader(source, False, {})
             condition = reader.condition(body[0].test)
     except (SyntaxError, TypeError, RecursionError, MemoryError) as error:
         raise ValueError(f"not an assert that can be read ({type(error).__name__})") from None
@@ -154,22 +158,34 @@ def read_test(source: str) -> UnitTest:
 
 
 @lru_cache(maxsize=10_000)
-def clean_value(expression: str, modules: tuple[str, ...]) -> object:
+def clean_value(expression: str, imports: tuple[str, ...]) -> object:
     """The value of an expression of a test's own, worked out in the sandbox."""
-    [outcome] = sandbox.execute([Job("\n".join(f"import {name}" for name in modules), "", "", (expression,))])
+    [outcome] = sandbox.execute([Job("\n".join(imports), "", "", (expression,))])
     return outcome.values[0] if outcome.values else sandbox.Other("missing")
 
 
-def _modules(node: ast.expr) -> tuple[str, ...] | None:
-    """The standard modules that the expression names, or None where it names anything else but built-ins."""
+def _imports(node: ast.expr, imported: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The imports that the expression needs, or None where it names anything else but them and built-ins."""
     bases = {id(n.value) for n in ast.walk(node) if isinstance(n, ast.Attribute)}
-    modules = set()
+    imports = set()
     for name in ast.walk(node):
-        if isinstance(name, ast.Name) and not hasattr(builtins, name.id):
+        if isinstance(name, ast.Name) and name.id in imported:
+            imports.add(imported[name.id])
+        elif isinstance(name, ast.Name) and not hasattr(builtins, name.id):
             if id(name) not in bases or name.id not in sys.stdlib_module_names:
                 return None
-            modules.add(name.id)
-    return tuple(sorted(modules))
+            imports.add(f"import {name.id}")
+    return tuple(sorted(imports))
+
+
+def _imported(imports: str) -> dict[str, str]:
+    """Name -> the statement that imports it. A star gives names that only running it tells: none."""
+    try:
+        statements = [node for node in ast.parse(imports).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+    named = [(alias.asname or alias.name, node) for node in statements for alias in node.names]
+    return {name.split(".")[0]: ast.unparse(node) for name, node in named}
 
 
 def _holds(condition: Condition, values: Sequence[object]) -> bool:
