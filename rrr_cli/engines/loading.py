@@ -1,17 +1,24 @@
-"""The border to what others wrote: whatever they raise while a model loads becomes one line with its cure.
+"""The border to what others wrote: what they raise while a model loads, or leave unloaded, is one line with its cure.
 
-Reads and writes nothing. Also: which devices are here.
+Reads and writes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from rrr_cli.errors import BAD_INPUT, NO_BACKEND, USAGE, RrrError
+from rrr_cli.errors import BAD_INPUT, NO_BACKEND, RrrError
 
 LONGEST = 300  # characters of another library's message
 MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+
+# Buffers that older checkpoints hold and the model computes by itself; each class of transformers knows its others.
+COMPUTED = re.compile(r"(rotary_emb\.inv_freq|position_ids|\.(attn|attention)\.(masked_)?bias)$")
+DAMAGED = "fetch or save it again, as a model in Hugging Face format with this config.json"
 
 
 @contextmanager
@@ -43,6 +50,13 @@ def refusal(what: str, error: BaseException, cure: str, package: str) -> RrrErro
     return RrrError(f"{what} ({words}){'; ' * bool(cure)}{cure}", code)
 
 
+def whole() -> str:
+    """What to look at where transformers' own words don't tell."""
+    from transformers import __version__
+
+    return f"is it whole, and of a kind that transformers {__version__} knows?"
+
+
 def said(error: BaseException) -> str:
     """An error's kind and its words, on one line."""
     words = " ".join(str(error).split())
@@ -57,26 +71,15 @@ def is_memory(error: BaseException) -> bool:
         isinstance(error, RuntimeError | OSError) and any(sign in words for sign in MEMORY))
 
 
-def chosen_device(device: str) -> str:
-    """The name of a device that is here; auto is the GPU if there is one. Raises RrrError (exit 2) for any other."""
-    import torch
-
-    gpu = torch.cuda.is_available()
-    if device == "auto":
-        return "cuda" if gpu else "cpu"
-    here = ["cpu", *devices()]
-    if device not in here and device != "cpu:0":
-        raise RrrError(f"--device {device}: torch has no such device here; use --device auto, or one of "
-                       f"{', '.join(here)}", USAGE)
-    return device
-
-
-def devices() -> list[str]:
-    """The names of this machine's accelerator and of each device of it: cuda, cuda:0, …"""
-    import torch
-
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if accelerator is None:
-        return []
-    kind = accelerator.type
-    return [kind, *(f"{kind}:{i}" for i in range(torch.accelerator.device_count()))]
+def check_loaded(info: Mapping[str, Iterable[Any]], folder: Path, cure: str = DAMAGED) -> None:
+    """Raise RrrError (exit 3) where the loading info of transformers or PEFT names tensors that aren't `COMPUTED`."""
+    wrong = []
+    for kind, words in (("missing_keys", "aren't in its files"), ("unexpected_keys", "are unknown to its model"),
+                        ("mismatched_keys", "have another shape")):
+        names = sorted(str(k[0] if isinstance(k, tuple) else k) for k in info.get(kind, ()))
+        names = [name for name in names if not COMPUTED.search(name)]
+        if names:
+            first = ", ".join(names[:2]) + (", …" if len(names) > 2 else "")
+            wrong.append(f"{len(names)} tensors {words} ({first})")
+    if wrong:
+        raise RrrError(f"{folder}: its weights don't all load: {' and '.join(wrong)}; {cure}")

@@ -65,7 +65,8 @@ def weights(folder: Path, config: str = "config.json") -> list[Path]:
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises RrrError (exit 3): it is cut, or something else."""
+    """The object in a JSON file. Raises RrrError (exit 3): it is cut, a pointer, or something else."""
+    check_pointer(path)
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rrr_cli.engines.hub import fetched
-from rrr_cli.engines.loading import loading
+from rrr_cli.engines.loading import loading, whole
 from rrr_cli.engines.model_files import check, json_object
 from rrr_cli.errors import RrrError
 
@@ -64,17 +64,16 @@ def resolve(model: str) -> ResolvedModel:
     config = folder / "adapter_config.json"
     if not config.is_file():
         return ResolvedModel(model, check(folder, "config.json"), None)
-    check(folder, config.name)
-    return ResolvedModel(model, base_of(folder), folder)
-
-
-def base_of(adapter: Path) -> Path:
-    """The folder of an adapter's base model. Raises RrrError: none is named, or it can't be used."""
-    config = adapter / "adapter_config.json"
     base = json_object(config).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise RrrError(f"{config} doesn't name its base model: set base_model_name_or_path in it")
-    near = adapter / base  # an adapter may name its base relative to itself
+    check(folder, config.name)
+    return ResolvedModel(model, base_of(config, base), folder)
+
+
+def base_of(config: Path, base: str) -> Path:
+    """The folder of the model `base` that an adapter's configuration names. Raises RrrError: it can't be used."""
+    near = config.parent / base  # an adapter may name its base relative to itself
     try:
         folder = near if near.is_dir() else _folder(base)
         if (folder / config.name).is_file():
@@ -96,10 +95,8 @@ def on_disk(name: str) -> str | None:
 def load_tokenizer(model: ResolvedModel) -> Any:
     """The model's tokenizer. Raises RrrError (exit 3): it doesn't load, or needs code that comes with the model."""
     from transformers import AutoTokenizer
-    from transformers import __version__ as version
 
-    cure = f"it is damaged, incomplete, or of a newer version than transformers {version}"
-    with loading(f"--model {model.name}: the tokenizer in {model.tokenizer} doesn't load", cure):
+    with loading(f"--model {model.name}: the tokenizer in {model.tokenizer} doesn't load", whole()):
         return AutoTokenizer.from_pretrained(str(model.tokenizer), trust_remote_code=False)
 
 

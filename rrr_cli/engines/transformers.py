@@ -10,7 +10,8 @@ from typing import Any
 
 from rrr_cli.engines import weights
 from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
-from rrr_cli.engines.loading import chosen_device, loading
+from rrr_cli.engines.devices import chosen_device
+from rrr_cli.engines.loading import loading
 from rrr_cli.engines.models import ResolvedModel, load_tokenizer, resolve
 from rrr_cli.engines.render import decode, render
 from rrr_cli.errors import USAGE, RrrError

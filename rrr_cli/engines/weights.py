@@ -6,21 +6,18 @@ loads weights loads them here, or (vLLM, TRL) asks `prove` before it does. Refus
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+import warnings
 from pathlib import Path
 from typing import Any
 
-from rrr_cli.engines.loading import loading
+from rrr_cli.engines.loading import check_loaded, loading, whole
+from rrr_cli.engines.model_files import json_object
 from rrr_cli.engines.models import ResolvedModel
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.extras import require
 
-# Buffers that older checkpoints hold and the model computes by itself; each class of transformers knows its others.
-COMPUTED = re.compile(r"(rotary_emb\.inv_freq|position_ids|\.(attn|attention)\.(masked_)?bias)$")
 PACKAGES = {"quark": "amd-quark", "quanto": "optimum-quanto"}  # quantisers whose package has another name
 SHARED = ("vblora_vector_bank", "prompt_encoder")  # of some adapters: set by PEFT, not part of the file
-DAMAGED = "fetch or save it again, as a model in Hugging Face format with this config.json"
 
 
 def load(resolved: ResolvedModel, dtype: Any) -> Any:
@@ -29,7 +26,7 @@ def load(resolved: ResolvedModel, dtype: Any) -> Any:
     Raises RrrError: exit 3, or 4 where a package is missing.
     """
     lm, info = read(resolved, config_of(resolved), dtype=dtype)
-    check(info, resolved.path)
+    check_loaded(info, resolved.path)
     return lm
 
 
@@ -39,15 +36,16 @@ def prove(resolved: ResolvedModel, strict: bool = True) -> None:
     Reads the names and shapes of tensors alone: milliseconds. Quantised weights can't be proved without their device;
     without `strict`, neither can a model that transformers doesn't know.
     """
-    config = config_of(resolved) if strict else None
+    quantised = "quantization_config" in json_object(resolved.path / "config.json")
     try:
-        config = config or config_of(resolved)
-        lm, info = read(resolved, config, dtype="float32", device_map="meta")
+        lm, info = read(resolved, config_of(resolved), dtype="float32", device_map="meta")
     except RrrError as error:
-        if strict and not (quantiser(config) and error.exit_code == BAD_INPUT):
+        if strict and not (quantised and error.exit_code == BAD_INPUT):
             raise
         return
-    check(info, resolved.path)
+    if quantised:
+        return
+    check_loaded(info, resolved.path)
     if resolved.adapter:
         adapted(lm, resolved)
 
@@ -56,7 +54,7 @@ def config_of(resolved: ResolvedModel) -> Any:
     """The configuration of the model. Raises RrrError (exit 3): unknown, or it needs code that comes with the model."""
     from transformers import AutoConfig
 
-    with loading(f"--model {resolved.name} doesn't load"):
+    with loading(f"--model {resolved.name} doesn't load", whole()):
         return AutoConfig.from_pretrained(str(resolved.path), trust_remote_code=False)
 
 
@@ -66,9 +64,9 @@ def read(resolved: ResolvedModel, config: Any, **options: Any) -> tuple[Any, dic
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    logging.set_verbosity_error()  # `check` says what didn't load
+    logging.set_verbosity_error()  # `check_loaded` says what didn't load
     options |= how(config)
-    with loading(f"--model {resolved.name} doesn't load", package=quantiser(config)):
+    with loading(f"--model {resolved.name} doesn't load", whole(), quantiser(config)):
         return AutoModelForCausalLM.from_pretrained(  # type: ignore[no-any-return]
             str(resolved.path), config=config, trust_remote_code=False, output_loading_info=True,
             ignore_mismatched_sizes=True, **options)  # they are in the info, by name
@@ -97,12 +95,15 @@ def adapted(lm: Any, resolved: ResolvedModel) -> Any:
                            "which no engine here takes; train a LoRA adapter")
         config.inference_mode = True
         model = PeftModelForCausalLM(lm, config)
-        mapping = getattr(lm, "_checkpoint_conversion_mapping", {})
-        result = model.load_adapter(str(folder), "default", torch_device=str(lm.device), key_mapping=mapping)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*no-op.*")  # `prove` copies onto no device
+            mapping = getattr(lm, "_checkpoint_conversion_mapping", {})
+            result = model.load_adapter(str(folder), "default", torch_device="cpu", key_mapping=mapping)
         unsaved = [name for name in config.modules_to_save or () if not saved(folder, name)]
     missing = [*(k for k in result.missing_keys if not any(s in k for s in SHARED)), *unsaved]
-    check({"missing_keys": missing, "unexpected_keys": result.unexpected_keys}, folder,
-          f"name the base that it was trained on in {folder / 'adapter_config.json'}, or save the adapter again")
+    check_loaded(
+        {"missing_keys": missing, "unexpected_keys": result.unexpected_keys}, folder,
+        f"name the base that it was trained on in {folder / 'adapter_config.json'}, or save the adapter again")
     return model
 
 
@@ -116,20 +117,6 @@ def attention(config: Any) -> str:
     takes_sdpa = getattr(CLASSES.get(type(config), None), "_supports_sdpa", False)
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None)
     return "sdpa" if takes_sdpa and not capped else "eager"
-
-
-def check(info: Mapping[str, Iterable[Any]], folder: Path, cure: str = DAMAGED) -> None:
-    """Raise RrrError (exit 3) where the loading info of transformers or PEFT names tensors that aren't `COMPUTED`."""
-    wrong = []
-    for kind, words in (("missing_keys", "aren't in its files"), ("unexpected_keys", "are unknown to its model"),
-                        ("mismatched_keys", "have another shape")):
-        names = sorted(str(k[0] if isinstance(k, tuple) else k) for k in info.get(kind, ()))
-        names = [name for name in names if not COMPUTED.search(name)]
-        if names:
-            first = ", ".join(names[:2]) + (", …" if len(names) > 2 else "")
-            wrong.append(f"{len(names)} tensors {words} ({first})")
-    if wrong:
-        raise RrrError(f"{folder}: its weights don't all load: {' and '.join(wrong)}; {cure}")
 
 
 def quantiser(config: Any) -> str:
