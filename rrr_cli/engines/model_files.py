@@ -92,7 +92,7 @@ def check_whole(path: Path) -> None:
         if size < 8 or (length > size - 8 and length <= LONGEST_HEADER):
             raise RrrError(f"{path} is cut: it has {size} bytes, less than its header; fetch it again")
         try:
-            header = json.loads(file.read(length)) if length <= LONGEST_HEADER else None
+            header = json.loads(file.read(length) if length <= LONGEST_HEADER else b"")
             ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
             whole = 8 + length + max(ends, default=0)
         except (ValueError, RecursionError, AttributeError, KeyError, IndexError, TypeError):

@@ -77,7 +77,8 @@ def without_its_largest(tensors: dict[str, Any]) -> dict[str, Any]:
 DAMAGES = {
     "missing key": (rewritten(without_its_largest), "1 tensors aren't in its files|is it whole"),
     "prefixed keys": (rewritten(lambda t: {f"module.{k}": v for k, v in t.items()}), r"are unknown to its model \(mod"),
-    "shorter tensor": (rewritten(lambda t: {k: v[:-1].clone() if v.dim() > 1 else v for k, v in t.items()}), "another shape|is it whole"),
+    "shorter tensor": (rewritten(lambda t: {k: v[:-1].clone() if v.dim() > 1 else v for k, v in t.items()}),
+                       "another shape|is it whole"),
     "truncated file": (cut, "is cut"),
 }
 
