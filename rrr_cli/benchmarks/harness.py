@@ -144,6 +144,7 @@ class Harness:
         """`chat`: ask in the model's chat format. Raises RrrError: no such model, or no chat template (exit 3)."""
         from lm_eval.models.huggingface import HFLM
 
+        from rrr_cli.engines.loading import loading
         from rrr_cli.engines.models import load_tokenizer, resolve
         from rrr_cli.engines.transformers import load_model
 
@@ -152,7 +153,9 @@ class Harness:
         if chat and not tokenizer.chat_template:
             raise RrrError(f"--model {model} has no chat template; leave --apply-chat-template out")
         self.model, self.chat = model, chat
-        self.lm = HFLM(pretrained=load_model(resolved, dtype, device), tokenizer=tokenizer, batch_size=batch_size)
+        lm = load_model(resolved, dtype, device)
+        with loading(f"--model {model} can't be tested by lm-eval"):
+            self.lm = HFLM(pretrained=lm, tokenizer=tokenizer, batch_size=batch_size)
 
     def ask(self, loaded: Loaded, seed: int) -> list[dict[str, Any]]:
         """task, item_id, item_index, score, text and prompt_cut (see `records.Forgetting`), a dict an item.

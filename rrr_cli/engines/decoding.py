@@ -118,6 +118,35 @@ def context_length(model: Any, max_model_len: int | None = None) -> int:
     return min(n for n in (limit, max_model_len, 2**31) if n)
 
 
+def check_cache(model: Any) -> None:
+    """Raise RrrError (exit 3) for a model whose layers keep something else than keys and values of each token."""
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if kinds or getattr(model, "_is_stateful", False):
+        layers = ", ".join(sorted(kinds)) or "recurrent"
+        raise RrrError(f"this model ({config.model_type}) has {layers} layers; use --engine vllm for it")
+
+
+def check_own_tokens(model: Any) -> None:
+    """Raise RrrError (exit 3) unless this decoding writes the model's own tokens, as it does without cache and padding.
+
+    A few greedy tokens after short prompts of several lengths: an attention or positions of another kind show here.
+    """
+    check_cache(model)
+    vocabulary = model.config.get_text_config().vocab_size
+    prompts_B = [[(31 * i + 7 * b + 5) % vocabulary for i in range(1 + 3 * b)] for b in range(4)]
+    written_B = sample(model, prompts_B, [(0,)] * 4, Sampling(temperature=0.0, max_tokens=4), ())
+    within = 0.02 if model.dtype == torch.float32 else 0.5  # standard deviations of the logits: rounding
+    with _inference(model):
+        for prompt, (ids,) in zip(prompts_B, written_B, strict=True):
+            fed = torch.tensor([[*prompt, *ids[:-1]]], device=model.device)
+            logits_T_V = model(input_ids=fed, use_cache=False).logits[0, len(prompt) - 1 :].float()
+            chosen_T = logits_T_V.gather(1, torch.tensor(ids, device=model.device)[:, None])[:, 0]
+            if ((logits_T_V.amax(-1) - chosen_T) > within * logits_T_V.std(-1)).any():
+                raise RrrError(f"this model ({model.config.model_type}) has an attention or positions that this engine "
+                               "doesn't compute as the model does; use --engine vllm for it")
+
+
 def pick(logits_R_V: torch.Tensor, uniforms_R: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """Tokens (R,) from logits (R, V): argmax at temperature 0, else the inverse of the cumulative distribution at (R,)
     uniforms."""
@@ -137,12 +166,9 @@ class _Decoder:
     """The rows being decoded and their keys and values."""
 
     def __init__(self, model: Any, sampling: Sampling, eos_ids: frozenset[int], context: int) -> None:
-        config = model.config.get_text_config()
-        kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
-        if kinds:
-            raise RrrError(f"this model has {', '.join(sorted(kinds))} layers; use --engine vllm for it")
+        check_cache(model)
         self.model, self.sampling, self.eos_ids, self.context = model, sampling, eos_ids, context
-        self.layers: int = config.num_hidden_layers
+        self.layers: int = model.config.get_text_config().num_hidden_layers
         self.rows: list[_Row] = []
         self.buffers: list[_Buffer] = []
 
@@ -203,6 +229,9 @@ class _Decoder:
             ids_T[: len(prompt) - 1] = torch.tensor(prompt[:-1])
         cache = Cache(layers=[DynamicLayer() for _ in range(self.layers)])
         self.model(input_ids=ids.to(self.model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        if any(layer.get_seq_length() != ids.shape[1] for layer in cache.layers):
+            raise RrrError(f"this model ({self.model.config.model_type}) has layers that don't keep the keys and "
+                           "values of each token; use --engine vllm for it")
         return list(cache.layers)
 
     def _copied(self, buffer: _Buffer, keep: list[int], width: int) -> _Buffer:

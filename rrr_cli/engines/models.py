@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rrr_cli.engines.hub import fetched
+from rrr_cli.engines.loading import loading, whole
+from rrr_cli.engines.model_files import check, json_object
 from rrr_cli.errors import RrrError
-from rrr_cli.extras import require
 
 WHOLE_FILE_BYTES = 64 * 2**20  # hash smaller files whole
 BLOCK_BYTES = 2**20
 PROVENANCE = "rrr.json"  # how rrr trained or converted a model, written beside its weights
 ABOUT = {PROVENANCE, "provenance.json"}
 BLOCKS = 16  # evenly spaced blocks, first and last included, of a bigger file
-HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 
 #: The models that have a name here. Any other --model is a folder or a hub id.
 NAMED = {
@@ -63,13 +63,25 @@ def resolve(model: str) -> ResolvedModel:
     folder = _folder(model)
     config = folder / "adapter_config.json"
     if not config.is_file():
-        return ResolvedModel(model, _checked(folder, "config.json"), None)
-    base = json.loads(config.read_text()).get("base_model_name_or_path")
+        return ResolvedModel(model, check(folder, "config.json"), None)
+    base = json_object(config).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise RrrError(f"{config} doesn't name its base model: set base_model_name_or_path in it")
-    near = folder / base  # an adapter may name its base relative to itself
-    base_folder = near if near.is_dir() else _folder(base)
-    return ResolvedModel(model, _checked(base_folder, "config.json"), _checked(folder, "adapter_config.json"))
+    check(folder, config.name)
+    return ResolvedModel(model, base_of(config, base), folder)
+
+
+def base_of(config: Path, base: str) -> Path:
+    """The folder of the model `base` that an adapter's configuration names. Raises RrrError: it can't be used."""
+    near = config.parent / base  # an adapter may name its base relative to itself
+    try:
+        folder = near if near.is_dir() else _folder(base)
+        if (folder / config.name).is_file():
+            raise RrrError(f"{folder} is an adapter itself: merge it with its own base first")
+        return check(folder, "config.json")
+    except RrrError as error:
+        raise RrrError(f"{config} names {base} as its base: {error}; or set base_model_name_or_path in it",
+                       error.exit_code) from None
 
 
 def on_disk(name: str) -> str | None:
@@ -84,12 +96,8 @@ def load_tokenizer(model: ResolvedModel) -> Any:
     """The model's tokenizer. Raises RrrError (exit 3): it doesn't load, or needs code that comes with the model."""
     from transformers import AutoTokenizer
 
-    try:
+    with loading(f"--model {model.name}: the tokenizer in {model.tokenizer} doesn't load", whole()):
         return AutoTokenizer.from_pretrained(str(model.tokenizer), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise RrrError(
-            f"--model {model.name}: the tokenizer in {model.tokenizer} doesn't load: {_first_line(error)}"
-        ) from None
 
 
 def fingerprint(folder: Path) -> str:
@@ -113,9 +121,9 @@ def _folder(model: str) -> Path:
     if model in EMBEDDED:
         return Path(str(importlib.resources.files("rrr_cli"))) / "models" / model
     if model == "smollm2":
-        from rrr_cli.engines.smollm2 import fetched
+        from rrr_cli.engines import smollm2
 
-        return fetched()
+        return smollm2.fetched()
     path = Path(model).expanduser()
     if path.is_dir():
         return path.resolve()
@@ -123,29 +131,7 @@ def _folder(model: str) -> Path:
         raise RrrError(f"--model {model} is a file; name the folder of a model in Hugging Face format")
     if model.count("/") > 1 or model.startswith((".", "/", "~")):  # no hub id looks like this
         raise RrrError(f"--model {model}: there is no such folder; check the path")
-    return _snapshot(model)
-
-
-def _snapshot(repo: str) -> Path:
-    require("train", "huggingface_hub")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(repo, allow_patterns=HUB_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise RrrError(
-            f"--model {repo}: no folder of that name, and not found on the hub or in its cache "
-            f"({type(error).__name__}); check the path or the hub id, or type --model tiny"
-        ) from None
-
-
-def _checked(folder: Path, config: str) -> Path:
-    if not (folder / config).is_file():
-        raise RrrError(f"{folder} is not a model folder: it has no {config}; name a folder in Hugging Face format")
-    if not any(folder.glob("*.safetensors")):
-        raise RrrError(f"{folder} has no *.safetensors; other weight formats can run code and aren't loaded")
-    return folder
+    return fetched(model)
 
 
 def _hash_file(path: Path, digest: hashlib._Hash) -> None:
@@ -157,7 +143,3 @@ def _hash_file(path: Path, digest: hashlib._Hash) -> None:
         for block in range(BLOCKS):
             file.seek((size - BLOCK_BYTES) * block // (BLOCKS - 1))
             digest.update(file.read(BLOCK_BYTES))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

@@ -113,11 +113,15 @@ def convert(weights: Path, into: Path) -> None:
     from transformers import AutoModelForCausalLM, GgufConfig
     from transformers.utils import logging
 
+    from rrr_cli.engines.loading import check_loaded, loading
+
     logging.disable_progress_bar()
-    lm = AutoModelForCausalLM.from_pretrained(
-        str(weights.parent), gguf_file=weights.name, quantization_config=GgufConfig(dequantize=True),
-        dtype=torch.bfloat16,
-    )
+    with loading("--model smollm2 can't be converted"):
+        lm, info = AutoModelForCausalLM.from_pretrained(
+            str(weights.parent), gguf_file=weights.name, quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.bfloat16, output_loading_info=True,
+        )
+    check_loaded(info, weights)
     lm.save_pretrained(str(into))
     tokenizer(weights, lm.config.max_position_embeddings).save_pretrained(str(into))
 

@@ -1,4 +1,4 @@
-"""The transformers engine: any causal language model with plain attention layers, on a CPU or one GPU.
+"""The transformers engine: any causal language model whose layers keep keys and values, on a CPU or one GPU.
 
 Reads a model folder. The decoding loop, and what a seed promises, are in `decoding.py`.
 """
@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rrr_cli.engines import weights
 from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
+from rrr_cli.engines.devices import chosen_device
+from rrr_cli.engines.loading import loading
 from rrr_cli.engines.models import ResolvedModel, load_tokenizer, resolve
 from rrr_cli.engines.render import decode, render
 from rrr_cli.errors import USAGE, RrrError
@@ -28,10 +31,13 @@ class TransformersEngine:
         Raises RrrError: unknown dtype or no such device (exit 2), no such model (3), extra not installed (4).
         """
         require("train", "torch", "transformers")
+        from rrr_cli.engines.decoding import check_own_tokens
+
         resolved = resolve(model)
         self.model, self.fingerprint = model, resolved.fingerprint
         self.tokenizer = load_tokenizer(resolved)
         self.lm = load_model(resolved, dtype, device)
+        check_own_tokens(self.lm)
         self.eos_ids = eos_ids(self.lm, self.tokenizer)
         self.batch_size, self.max_model_len = batch_size, max_model_len
 
@@ -78,28 +84,20 @@ def load_model(resolved: ResolvedModel, dtype: str = "auto", device: str = "auto
     Raises RrrError: unknown dtype or no such device (exit 2), weights that don't load (3), peft missing (4).
     """
     import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
     if dtype not in DTYPES:
         raise RrrError(f"--dtype {dtype}: it must be one of {', '.join(DTYPES)}", USAGE)
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise RrrError(f"--device {device}: torch sees no GPU here; use --device cpu", USAGE)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = chosen_device(device)
     if dtype == "auto":
-        dtype = "float32" if device == "cpu" else "bfloat16"
-    try:
-        lm = AutoModelForCausalLM.from_pretrained(
-            str(resolved.path), dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False,
-            attn_implementation="sdpa",
-        )
-        if resolved.adapter:
-            lm = _adapted(lm, resolved, merge=dtype == "float32")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise RrrError(f"--model {resolved.name} doesn't load: {str(error).strip().splitlines()[0]}") from None
-    return lm.to(device).eval()
+        dtype = "float32" if device.startswith("cpu") else "bfloat16"
+    lm = weights.load(resolved, getattr(torch, dtype))
+    if resolved.adapter:
+        lm = weights.adapted(lm, resolved)
+        if dtype == "float32":  # merged is faster, but rounding the sum to 16 bits would lose part of a small adapter
+            with loading(f"--model {resolved.name}: its adapter can't be merged"):
+                lm = lm.merge_and_unload()
+    with loading(f"--model {resolved.name} doesn't go to {device}"):
+        return lm.to(device).eval()
 
 
 def eos_ids(lm: Any, tokenizer: Any) -> list[int]:
@@ -107,12 +105,3 @@ def eos_ids(lm: Any, tokenizer: Any) -> list[int]:
     configured = lm.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     return sorted({i for i in (*ids, tokenizer.eos_token_id) if i is not None})
-
-
-def _adapted(lm: Any, resolved: ResolvedModel, merge: bool) -> Any:
-    require("train", "peft")
-    from peft import PeftModel
-
-    adapted = PeftModel.from_pretrained(lm, str(resolved.adapter))
-    # merged is faster, but rounding the sum to 16 bits would lose part of a small adapter
-    return adapted.merge_and_unload() if merge else adapted

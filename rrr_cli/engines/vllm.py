@@ -7,13 +7,15 @@ isn't the text that the transformers engine gives.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rrr_cli.engines import weights
 from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
+from rrr_cli.engines.loading import loading
+from rrr_cli.engines.model_files import json_object
 from rrr_cli.engines.models import ResolvedModel, load_tokenizer, resolve
 from rrr_cli.engines.render import decode, render
 from rrr_cli.errors import INTERRUPTED, RrrError
@@ -100,22 +102,26 @@ class VllmEngine:
 
 
 def _load(resolved: ResolvedModel, dtype: str, on_cpu: bool, batch_size: int, max_model_len: int | None) -> Any:
-    from vllm import LLM
+    with loading("vLLM doesn't start"):
+        from vllm import LLM
 
+    weights.prove(resolved, strict=False)  # vLLM doesn't say which tensors it found no place for
     if dtype == "auto" and on_cpu:
         dtype = "float32"  # as the transformers engine
     options: dict[str, Any] = {"enforce_eager": True} if on_cpu else {}
     if resolved.adapter:
-        rank = json.loads((resolved.adapter / "adapter_config.json").read_text())["r"]
+        about = json_object(resolved.adapter / "adapter_config.json")
+        rank = about.get("r")
+        if about.get("peft_type") != "LORA" or not isinstance(rank, int):
+            raise RrrError(f"--model {resolved.name}: vLLM takes LoRA adapters, and this is {about.get('peft_type')}; "
+                           "use --engine transformers")
         options |= {"enable_lora": True, "max_lora_rank": max(8, 1 << (rank - 1).bit_length())}
-    try:
+    with loading(f"--model {resolved.name}: vLLM refuses it"):
         return LLM(
             model=str(resolved.path), tokenizer=str(resolved.tokenizer), dtype=dtype, max_num_seqs=batch_size,
             max_model_len=max_model_len, enable_prefix_caching=True, load_format="safetensors",
             disable_log_stats=True, **options,
         )
-    except (ValueError, OSError, RuntimeError) as error:
-        raise RrrError(f"--model {resolved.name}: vLLM refuses it: {str(error).strip().splitlines()[0]}") from error
 
 
 def _lora(resolved: ResolvedModel) -> Any:

@@ -6,6 +6,7 @@ Reads and writes nothing. Refuses batches that don't divide among processes and 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -15,10 +16,11 @@ from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.training.settings import Options, Recipe
 
 
-def grpo_config(options: Options, recipe: Recipe, output: Path, longest: int) -> GRPOConfig:
+def grpo_config(options: Options, recipe: Recipe, output: Path, longest: int, how: dict[str, Any]) -> GRPOConfig:
     """One optimiser step = one generation of `recipe.batch` samples, so no sample is ever off-policy.
 
-    `longest` is the longest text in tokens that vLLM must make room for. Raises RrrError (exit 2): see the module.
+    `longest` is the longest text in tokens that vLLM must make room for, `how` is how TRL loads the model. Raises
+    RrrError (exit 2): see the module.
     """
     cpu = options.device == "cpu" or not torch.cuda.is_available()
     processes = PartialState(cpu=cpu).num_processes
@@ -41,7 +43,7 @@ def grpo_config(options: Options, recipe: Recipe, output: Path, longest: int) ->
         warmup_steps=round(recipe.warmup * recipe.steps),
         # GRPO as RRR used it: TRL now corrects the KL's gradient for sampling from the policy (DeepSeek-V3.2).
         loss_type="grpo", use_bias_correction_kl=False, beta=options.beta, scale_rewards=options.scale_rewards,
-        model_init_kwargs={"dtype": "float32"},  # RRR's learning rate of 5e-7 is lost in bfloat16 weights
+        model_init_kwargs=how,
         bf16=options.dtype == "bfloat16" or (options.dtype == "auto" and not cpu), use_cpu=cpu,
         gradient_checkpointing=options.gradient_checkpointing, dataloader_pin_memory=not cpu,
         use_vllm=options.vllm is not None, vllm_mode=options.vllm or "colocate",

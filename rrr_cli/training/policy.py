@@ -1,4 +1,5 @@
-"""The model that is trained, as text: its tokenizer, renderer and context window. Its weights are TRL's to load.
+"""The model that is trained, as text: its tokenizer, renderer and context window. TRL loads its weights, and those of
+the reference again: `how` says in which way, once it is proved that all of them load.
 
 Reads a model's folder. Refuses a LoRA adapter: what is trained is a whole model, or a new adapter on one.
 """
@@ -7,10 +8,10 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from transformers import AutoConfig
-
-from rrr_cli.engines.models import load_tokenizer, resolve
+from rrr_cli.engines import weights
+from rrr_cli.engines.models import ResolvedModel, load_tokenizer, resolve
 from rrr_cli.engines.render import decode, render
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message
@@ -21,17 +22,21 @@ class Policy:
 
     def __init__(self, name: str) -> None:
         resolved = resolve(name)
+        config = weights.config_of(resolved)
         if resolved.adapter is not None:
             raise RrrError(
                 f"--model {name} is a LoRA adapter: name its base model {resolved.path}, or merge the two first",
                 USAGE,
             )
         self.path, self.fingerprint = resolved.path, resolved.fingerprint
+        check_class(resolved, config)
+        weights.prove(resolved)
+        self.how = weights.how(config) | {"dtype": "float32"}  # RRR's rate of 5e-7 is lost in bfloat16 weights
         # How an adapter trained on this model names it: a name that other machines know, or else a folder of this one.
         self.name = str(self.path) if Path(name).expanduser().is_dir() else name
         self.tokenizer = load_tokenizer(resolved)
         # Hidden states and logits past it mean nothing, so no text may be longer.
-        self.window = int(AutoConfig.from_pretrained(str(self.path)).get_text_config().max_position_embeddings)
+        self.window = window(config, self.tokenizer)
 
     def render(self, messages: tuple[Message, ...], tools: str | None) -> list[int]:
         """Token ids of a chat that the model is to continue."""
@@ -60,3 +65,22 @@ class Policy:
     def decode(self, ids: list[int]) -> str:
         """The text of a completion."""
         return decode(self.tokenizer, ids)
+
+
+def window(config: Any, tokenizer: Any) -> int:
+    """The most tokens of a text. Raises RrrError (exit 3): neither the model nor its tokenizer says."""
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
+    if not 0 < limit < 2**31:
+        raise RrrError(f"{config.model_type} has no context length: set model_max_length in its tokenizer_config.json")
+    return int(limit)
+
+
+def check_class(resolved: ResolvedModel, config: Any) -> None:
+    """Raise RrrError (exit 3) unless config.json names the class that the engines load: TRL loads what it names."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING as CLASSES
+
+    cls = CLASSES.get(type(config), None)
+    named = (config.architectures or ["nothing"])[0]
+    if cls is None or named != cls.__name__:
+        wanted = f'"architectures": ["{cls.__name__}"]' if cls else "a causal language model"
+        raise RrrError(f"{resolved.path / 'config.json'} names {named} as its architecture: training needs {wanted}")

@@ -20,6 +20,8 @@ from peft import LoraConfig
 from transformers import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
+from rrr_cli.engines.decoding import check_own_tokens
+from rrr_cli.engines.loading import loading
 from rrr_cli.errors import INTERRUPTED, NOTHING, RrrError
 from rrr_cli.progress import Work
 from rrr_cli.records import content_id
@@ -82,7 +84,7 @@ class Session:
         quiet()
         # An episode may fill the whole window; vLLM has to make room for it.
         longest = self.policy.window if isinstance(self.task, Environment) else self.longest
-        self.args = grpo_config(self.options, self.recipe, self.folder / checkpoints.PARTIAL, longest)
+        self.args = grpo_config(self.options, self.recipe, self.folder / checkpoints.PARTIAL, longest, self.policy.how)
 
     def trainer(self) -> PolicyTrainer:
         """The trainer, before its first step."""
@@ -90,10 +92,13 @@ class Session:
             self.objective, self.failures, self.task, self.policy, self.options, self.recipe,
             self.args.vllm_max_model_length if self.args.use_vllm else self.policy.window,
         )
-        trainer = PolicyTrainer(
-            sampler=sampler, shared_prefix=self.options.shared_prefix, model=str(self.policy.path), args=self.args,
-            train_dataset=self._dataset(), processing_class=self.policy.tokenizer, peft_config=self._lora(),
-        )
+        with loading(f"--model {self.policy.name} can't be trained"):
+            trainer = PolicyTrainer(
+                sampler=sampler, shared_prefix=self.options.shared_prefix, model=str(self.policy.path), args=self.args,
+                train_dataset=self._dataset(), processing_class=self.policy.tokenizer, peft_config=self._lora(),
+            )
+        if not trainer.use_vllm:
+            check_own_tokens(trainer.model)
         trainer.remove_callback(PrinterCallback)  # it prints to stdout
         return trainer
 

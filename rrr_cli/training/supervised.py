@@ -11,7 +11,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,6 +24,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from rrr_cli.engines.loading import loading
 from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.progress import Work
 from rrr_cli.records import Loss, content_id
@@ -104,13 +106,8 @@ class Training:
         total = self.epoch * self.options.epochs
         with Work(self.command, total, len(state["losses"])) as work:
             follower = Follower(self, work, state["losses"])
-            try:
+            with loading(f"--model {self.policy.name} can't be trained"), self._lora_targets():
                 trainer = self._trainer()
-            except ValueError as error:
-                if "target_modules" not in str(error) and "Target modules" not in str(error):
-                    raise
-                message = f"--lora-targets {self.options.lora_targets}: the model has no such layers"
-                raise RrrError(message, USAGE) from None
             trainer.remove_callback(PrinterCallback)  # it prints to stdout
             trainer.add_callback(follower)
             follower.trainer = trainer
@@ -118,6 +115,16 @@ class Training:
             if work.interrupted:
                 work.stop_if_interrupted()
         return checkpoints.path_of(self.folder, int(trainer.state.global_step))
+
+    @contextmanager
+    def _lora_targets(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            if "target_modules" not in str(error) and "Target modules" not in str(error):
+                raise
+            message = f"--lora-targets {self.options.lora_targets}: the model has no such layers"
+            raise RrrError(message, USAGE) from None
 
     def _trainer(self) -> Trainer:
         options, policy = self.options, self.policy
@@ -131,7 +138,7 @@ class Training:
             lr_scheduler_type="cosine", warmup_steps=round(options.warmup * self.epoch * options.epochs),
             bf16=options.dtype == "bfloat16" or (options.dtype == "auto" and not cpu), use_cpu=cpu,
             gradient_checkpointing=options.gradient_checkpointing, dataloader_pin_memory=not cpu,
-            model_init_kwargs={"dtype": "float32"}, max_length=None,  # lengths were checked: nothing is ever cut
+            model_init_kwargs=policy.how, max_length=None,  # lengths were checked: nothing is ever cut
             # The follower logs, measures the held-out loss, saves and shows progress.
             logging_steps=1, logging_nan_inf_filter=False, eval_strategy="no", save_strategy="no", report_to="none",
             disable_tqdm=True,
