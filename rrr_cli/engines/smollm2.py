@@ -49,7 +49,7 @@ def get() -> Path:
     if (target / "config.json").is_file():
         return target
     require("train", "torch", "transformers", "gguf")
-    from rrr_cli.store.parts import fsync
+    from rrr_cli.store.disk import fsync
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

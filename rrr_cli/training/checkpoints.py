@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rrr_cli.engines.models import PROVENANCE
-from rrr_cli.store.parts import fsync
+from rrr_cli.store.disk import fsync
 
 COMPLETE = "COMPLETE"
 PARTIAL = ".partial"  # where transformers writes; no reader looks into it
