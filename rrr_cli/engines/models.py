@@ -1,7 +1,7 @@
-"""What `--model` means: "tiny", "smollm2", a folder (full model or LoRA adapter) or a hub id; and its fingerprint.
+"""What `--model` means: "tiny", "smollm2", a folder (full model or LoRA adapter) or a hub id.
 
 Reads model folders; a hub id is fetched through huggingface_hub (or read from its cache when offline). Refuses weights
-that aren't safetensors and code that comes with a model.
+that aren't safetensors, code that comes with a model, and a model that rrr trained and that was damaged since.
 """
 
 from __future__ import annotations
@@ -13,14 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rrr_cli.engines.fingerprints import check_finished, fingerprint
 from rrr_cli.errors import RrrError
 from rrr_cli.extras import require
 
-WHOLE_FILE_BYTES = 64 * 2**20  # hash smaller files whole
-BLOCK_BYTES = 2**20
-PROVENANCE = "rrr.json"  # how rrr trained or converted a model, written beside its weights
-ABOUT = {PROVENANCE, "provenance.json"}
-BLOCKS = 16  # evenly spaced blocks, first and last included, of a bigger file
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 
 #: The models that have a name here. Any other --model is a folder or a hub id.
@@ -58,7 +54,7 @@ class ResolvedModel:
 def resolve(model: str) -> ResolvedModel:
     """The folder or folders that `model` names.
 
-    Raises RrrError: neither a model folder nor a known hub id, or no safetensors (exit 3); no huggingface_hub (4).
+    Raises RrrError: neither a model folder nor a known hub id, no safetensors, damage (exit 3); no huggingface_hub (4).
     """
     folder = _folder(model)
     config = folder / "adapter_config.json"
@@ -90,23 +86,6 @@ def load_tokenizer(model: ResolvedModel) -> Any:
         raise RrrError(
             f"--model {model.name}: the tokenizer in {model.tokenizer} doesn't load: {_first_line(error)}"
         ) from None
-
-
-def fingerprint(folder: Path) -> str:
-    """A hash of a model folder: its JSON and template files whole, its weights whole or (from 64 MiB) by blocks.
-
-    The files in `ABOUT`, which say how the model was trained, are left out: the same weights are the same model. A
-    snapshot of the hub is named by its commit, which already is a hash of everything.
-    """
-    if folder.parent.name == "snapshots":
-        return folder.name
-    digest = hashlib.sha256()
-    names = {"tokenizer.model", "merges.txt", "vocab.txt"}
-    for path in sorted(folder.iterdir()):
-        if path.name not in ABOUT and (path.suffix in {".json", ".jinja", ".safetensors"} or path.name in names):
-            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-            _hash_file(path, digest)
-    return digest.hexdigest()
 
 
 def _folder(model: str) -> Path:
@@ -145,18 +124,8 @@ def _checked(folder: Path, config: str) -> Path:
         raise RrrError(f"{folder} is not a model folder: it has no {config}; name a folder in Hugging Face format")
     if not any(folder.glob("*.safetensors")):
         raise RrrError(f"{folder} has no *.safetensors; other weight formats can run code and aren't loaded")
+    check_finished(folder)
     return folder
-
-
-def _hash_file(path: Path, digest: hashlib._Hash) -> None:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if size < WHOLE_FILE_BYTES:
-            digest.update(file.read())
-            return
-        for block in range(BLOCKS):
-            file.seek((size - BLOCK_BYTES) * block // (BLOCKS - 1))
-            digest.update(file.read(BLOCK_BYTES))
 
 
 def _first_line(error: Exception) -> str:

@@ -25,6 +25,8 @@ TASKS_OWN = ("source of the task", "words of the task")
 ASKED_LATER = ("words of the task: reflect", "words of the task: retry")
 COPIED = "copied"  # the stage of rows that another run's failures brought along
 
+LATER = ("reflect", "repair-")  # stages that write attempts, but no first tries
+
 Anything = TypeVar("Anything", bound=TaskOptions)
 F = TypeVar("F", bound="FailureOptions")
 
@@ -80,7 +82,7 @@ def failures(
         raise RrrError(f"{run} has no attempts. Type: rrr mine-failures --run {run}")
     taken: dict[str, int] = {}
     problems: dict[str, Problem] = {}
-    for attempt in read(run, "attempts", where={"phase": "first", "success": False}):
+    for attempt in read(run, "attempts", where={"phase": "first", "success": False}, regardless_of=LATER):
         if attempt.task != task:
             raise RrrError(f"{run} has attempts at {attempt.task}, not {task}. Type: --task {attempt.task}, or --run")
         if taken.get(attempt.problem_id, 0) >= per_problem:
@@ -111,7 +113,8 @@ def copy_failures(source: Path, run: Path, failures: Sequence[Failure]) -> None:
     with Writer(run, "problems", COPIED, mined) as writer:
         writer.append(list(problems.values()))
     with Writer(run, "attempts", COPIED, mined) as writer:
-        rows = read(source, "attempts", where={"phase": "first", "success": False}) if missing else ()
+        failed = {"phase": "first", "success": False}
+        rows = read(source, "attempts", where=failed, regardless_of=LATER) if missing else ()
         writer.append([a for a in rows if a.attempt_id in missing])
 
 
@@ -119,7 +122,7 @@ def stored(run: Path, table: str, column: str) -> set[str]:
     """The values of a column in the whole table, whichever stage wrote the rows."""
     from rrr_cli.store.artifacts import read
 
-    return {row[column] for row in read(run, table, columns=[column])}
+    return {row[column] for row in read(run, table, columns=[column], regardless_of=LATER)}
 
 
 def mining(run: Path) -> dict[str, Any]:

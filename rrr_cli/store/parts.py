@@ -2,8 +2,8 @@
 
 Page checksums cover the pages only, so the footer also carries `rrr.sha256`: the SHA-256 of the file with that value
 replaced by zeros. A changed bit anywhere in the file is detected when the part is opened. The footer also says which
-number the part has and which part of its stage came before: `chain.py` compares that. A part is one batch of a stage and
-is read into memory as a whole; a table never is.
+number the part has and which part of its stage came before: `chain.py` compares that. A part is one batch of a stage
+and is read into memory as a whole; a table never is.
 """
 
 from __future__ import annotations

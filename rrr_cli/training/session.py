@@ -36,6 +36,8 @@ from rrr_cli.training.sampler import Sampler
 from rrr_cli.training.settings import Options, Recipe
 from rrr_cli.training.trainer import PolicyTrainer
 
+COMMAND = "grpo"
+
 
 @dataclass
 class Session:
@@ -51,8 +53,7 @@ class Session:
     config: dict[str, Any]
 
     def __post_init__(self) -> None:
-        models = self.options.run / "models"
-        self.folder, self.target = models / "policy-checkpoints", models / "policy"
+        self.folder, self.target = checkpoints.places(self.options.run, "policy")
         self.inputs = {"failures": fingerprint(self.failures)}
         self.config_id = content_id(self.config, self.inputs)
 
@@ -60,7 +61,7 @@ class Session:
         """Train what is left to train; the summary, empty in every process but the first. Raises RrrError."""
         self.configure()
         state = PartialState()
-        with ExitStack() as stack:
+        with ExitStack() as stack, checkpoints.saving(self.folder):
             ledger = self._open(stack) if state.is_main_process else None
             state.wait_for_everyone()
             start = checkpoints.newest(self.folder, self.config_id)
@@ -106,6 +107,7 @@ class Session:
             )
             for table in ("rollouts", "steps")
         )
+        checkpoints.check_own(self.target, COMMAND)
         shutil.rmtree(self.folder / checkpoints.PARTIAL, ignore_errors=True)
         if options.overwrite:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -174,7 +176,8 @@ class Session:
                 raise self._hopeless(steps)
             checkpoints.export(
                 checkpoints.path_of(self.folder, steps), self.target, self.policy.name,
-                {"config_id": self.config_id, "steps": steps, "config": self.config, "inputs": self.inputs},
+                {"command": COMMAND, "config_id": self.config_id, "steps": steps, "config": self.config,
+                 "inputs": self.inputs},
             )
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -46,11 +46,8 @@ class Training:
         self, command: str, name: str, options: Supervised, policy: Policy, rows: Sequence[Text | Preference],
         config: dict[str, Any], made_of: dict[str, Any], beta: float = 0.1,
     ) -> None:
-        models = options.run / "models"
-        self.folder, self.target = models / f"{name}-checkpoints", models / name
+        self.folder, self.target = checkpoints.places(options.run, name)
         self.command, self.name, self.options, self.policy, self.beta = command, name, options, policy, beta
-        if "/" in name or name.startswith("."):
-            raise RrrError(f"--name {name}: it is the name of a folder, without a slash or a dot before it", USAGE)
         self.micro = min(options.micro_batch, options.batch)
         if options.batch % self.micro:
             raise RrrError(f"--batch {options.batch} is not a multiple of --micro-batch {self.micro}", USAGE)
@@ -69,12 +66,11 @@ class Training:
         quiet()
         options = self.options
         stage = f"{self.command}-{self.name}"
-        with artifacts.Writer(
+        checkpoints.check_own(self.target, self.command)
+        with checkpoints.saving(self.folder), artifacts.Writer(
             options.run, "losses", stage, self.config, self.inputs, options.overwrite, options.seed
         ) as losses:
             previous = checkpoints.provenance(self.target)
-            if previous.get("command", self.command) != self.command:
-                raise RrrError(f"{self.target} was trained by rrr {previous['command']}: type another --name")
             if options.overwrite:
                 shutil.rmtree(self.folder, ignore_errors=True)
                 shutil.rmtree(self.target, ignore_errors=True)
