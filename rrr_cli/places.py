@@ -19,8 +19,9 @@ PARTS = "part-*.parquet"
 def check_local(path: Path, flag: str) -> None:
     """Raise RrrError (exit 2) for the address of an object store or a server."""
     if REMOTE.match(str(path)):
-        raise RrrError(f"{flag} {path} is an address, and rrr reads and writes folders of this machine only: name one, "
-                       "and copy it there afterwards", USAGE)
+        address = str(path).replace(":/", "://", 1)
+        raise RrrError(f"{flag} {address} is an address, and rrr reads and writes folders of this machine only: name "
+                       "one, and copy it there afterwards", USAGE)
 
 
 def check_run(path: Path, flag: str = "--run") -> None:

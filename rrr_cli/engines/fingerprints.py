@@ -77,6 +77,17 @@ def _weights(folder: Path) -> set[str]:
     return {INDEX, *shards, *own}
 
 
+def content_of(place: Path) -> str:
+    """16 hex digits: a hash of a file's bytes, or of a folder's files with their names. Raises RrrError (exit 3)."""
+    try:
+        files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+        tell_of_long(place, files)
+        named = [f"{'' if path == place else path.relative_to(place).as_posix()}\0{sha256_of(path)}" for path in files]
+    except OSError as error:
+        raise RrrError(f"{error.filename or place} can't be read: {error.strerror}") from error
+    return hashlib.sha256("\n".join(named).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
 def sealed(folder: Path, made_by: dict[str, Any]) -> dict[str, Any]:
     """`made_by` as the content of rrr.json, with the hashes of the folder's files and of itself. Raises OSError."""
     hashes = {p.relative_to(folder).as_posix(): sha256_of(p) for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -91,7 +102,7 @@ def made_by(folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
         rest = {name: value for name, value in content.items() if name != "digest"}
         intact = content.get("digest") == _digest(rest) if "sha256" in rest else "digest" not in content  # an older rrr
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise RrrError(f"{path} can't be read: {error.strerror}") from error

@@ -13,15 +13,17 @@ from typing import Any, Generic, TypeVar
 
 from rrr_cli import options as shared
 from rrr_cli.engines import engine_class
+from rrr_cli.engines.fingerprints import content_of
 from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.options import DEFAULT_MODEL, DEFAULT_TASK, SamplingOptions, TaskOptions, option
 from rrr_cli.plugs import names
 from rrr_cli.records import Problem, content_id
 from rrr_cli.rollout import Failure
+from rrr_cli.stages.identity import CONTENT
 from rrr_cli.tasks import TASKS, load_task
 from rrr_cli.tasks.base import Task
 
-TASKS_OWN = ("source of the task", "words of the task")
+TASKS_OWN = ("source of the task", "words of the task", CONTENT)
 ASKED_LATER = ("words of the task: reflect", "words of the task: retry")
 COPIED = "copied"  # the stage of rows that another run's failures brought along
 
@@ -170,12 +172,18 @@ def check_same_judge(source: Path, depends_on: Mapping[str, Any]) -> None:
     changed = [
         name for name in sorted(mined.keys() | depends_on.keys())
         if name.startswith(TASKS_OWN) and mined.get(name) != depends_on.get(name)
+        and (name in mined or name != CONTENT)
     ]
     recorded = any(name.startswith(TASKS_OWN) for name in mined)  # an older rrr recorded none of them
     if recorded and set(changed) - set(ASKED_LATER):
         raise RrrError(
             f"the task has changed since {source} was mined ({', '.join(changed)}): undo the edit, or mine again with "
             "another --run")
+
+
+def same_data(given: str, mined: Mapping[str, Any]) -> bool:
+    """Whether a file or folder holds the data that was mined, wherever it is now."""
+    return Path(given).exists() and content_of(Path(given)) == mined.get(CONTENT)
 
 
 def as_mined(options: Anything, source: Path) -> Anything:
@@ -196,7 +204,7 @@ def as_mined(options: Anything, source: Path) -> Anything:
         given, was = getattr(options, name), mined.get(name)
         if given is None:
             values[name] = was
-        elif mined and given != was and name != "model":
+        elif mined and given != was and name != "model" and not (name == "data" and same_data(given, mined)):
             raise RrrError(f"--{name} {given}: {source} was mined with {was}; leave --{name} out", USAGE)
     values["model"] = values.get("model", options.model) or DEFAULT_MODEL  # type: ignore[attr-defined]
     return replace(options, **values)

@@ -42,9 +42,9 @@ def writing(path: Path, size: int | None = None, cure: str = "") -> Iterator[Non
 def refusal(path: Path, error: OSError, size: int | None = None, cure: str = "") -> RrrError:
     """Why `path` can't be written, in one line."""
     if error.errno in FULL:
-        needed = f"needs {size:,} bytes" if size is not None else "doesn't fit"
+        needed = f"needs {size:,} bytes and" if size is not None else "needs more bytes than there are:"
         return RrrError(
-            f"the disk is full: {path} {needed} and {free_bytes(path):,} are free; nothing was lost. "
+            f"the disk is full: {path} {needed} {free_bytes(path):,} are free; nothing was lost. "
             f"Make room and type the same command again"
         )
     return RrrError(f"{path} can't be written: {error.strerror or error}{cure}")

@@ -25,6 +25,7 @@ from rrr_cli.progress import Work
 from rrr_cli.records import content_id
 from rrr_cli.rollout import Failure
 from rrr_cli.store import artifacts
+from rrr_cli.store.provenance import comparable
 from rrr_cli.tasks.base import Environment, Task
 from rrr_cli.training import checkpoints
 from rrr_cli.training.arguments import grpo_config
@@ -55,7 +56,7 @@ class Session:
     def __post_init__(self) -> None:
         self.folder, self.target = checkpoints.places(self.options.run, "policy")
         self.inputs = {"failures": fingerprint(self.failures)}
-        self.config_id = content_id(self.config, self.inputs)
+        self.config_id = content_id(comparable(self.config), self.inputs)
 
     def run(self) -> dict[str, Any]:
         """Train what is left to train; the summary, empty in every process but the first. Raises RrrError."""

@@ -27,6 +27,7 @@ from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.progress import Work
 from rrr_cli.records import Loss, content_id
 from rrr_cli.store import artifacts
+from rrr_cli.store.provenance import comparable
 from rrr_cli.training import checkpoints
 from rrr_cli.training.policy import Policy
 from rrr_cli.training.session import quiet
@@ -53,7 +54,7 @@ class Training:
             raise RrrError(f"--batch {options.batch} is not a multiple of --micro-batch {self.micro}", USAGE)
         self.config, self.made_of = config, {"command": command, **made_of}
         self.inputs = {"texts": content_id([vars(row) for row in rows])}
-        self.config_id = content_id(config, self.inputs)
+        self.config_id = content_id(comparable(config), self.inputs)
         self.rows, self.held_out = held_out(list(rows), options.held_out)
         self.epoch = -(-len(self.rows) // options.batch)  # steps
         if not self.rows:
