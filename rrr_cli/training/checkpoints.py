@@ -144,6 +144,15 @@ def _fill(temporary: Path, checkpoint: Path, base_model: str, made_by: dict[str,
     (temporary / PROVENANCE).write_text(json.dumps(sealed(temporary, made_by), indent=1))
 
 
+def remove(model: Path) -> None:
+    """Remove a finished model: a kill leaves all of it or nothing at its name."""
+    removed = model.with_name(f".{model.name}.removed")
+    shutil.rmtree(removed, ignore_errors=True)
+    if model.exists():
+        model.rename(removed)
+        shutil.rmtree(removed)
+
+
 def provenance(model: Path) -> dict[str, Any]:
     """What `export` wrote beside a finished model; {} where the folder comes from elsewhere.
 

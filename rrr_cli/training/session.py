@@ -112,7 +112,7 @@ class Session:
         shutil.rmtree(self.folder / checkpoints.PARTIAL, ignore_errors=True)
         if options.overwrite:
             shutil.rmtree(self.folder, ignore_errors=True)
-            shutil.rmtree(self.target, ignore_errors=True)
+            checkpoints.remove(self.target)
         self.folder.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(rollouts, steps, run)
         if self.target.exists():

@@ -74,14 +74,14 @@ class Training:
             previous = checkpoints.provenance(self.target)
             if options.overwrite:
                 shutil.rmtree(self.folder, ignore_errors=True)
-                shutil.rmtree(self.target, ignore_errors=True)
+                checkpoints.remove(self.target)
             if self.target.exists():
                 if previous.get("config_id") != self.config_id:
                     raise RrrError(f"{self.target} is of another configuration: type --overwrite, or another --name")
                 if losses.done("model"):
                     shutil.rmtree(self.folder, ignore_errors=True)  # a kill may have left it
                     return self.summary()
-                shutil.rmtree(self.target)  # a kill of --overwrite took the rows first
+                checkpoints.remove(self.target)  # a kill of --overwrite took the rows first
             self.folder.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self.folder / checkpoints.PARTIAL, ignore_errors=True)
             last = self._train()
