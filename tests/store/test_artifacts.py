@@ -236,9 +236,11 @@ def test_flipped_bits_are_detected() -> None:
         capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
-    counts = json.loads(done.stdout)
-    assert counts["silently_wrong"] == 0
-    assert counts["detected"] + counts["identical"] == 200
+    for line in done.stdout.splitlines():  # of a part, of a model
+        counts = json.loads(line)
+        assert counts["silently_wrong"] == 0
+        assert counts["detected"] + counts["identical"] == 200
+    assert done.stdout.count("\n") == 2
 
 
 KILLED = """
