@@ -135,7 +135,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     key = str(path.resolve())
     if (known := _known().get(key)) is not None and known[0] == stamp:
-        return known[1]
+        return str(known[1])
     begun = time.time_ns()
     with path.open("rb", buffering=0) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -113,8 +113,10 @@ def copy_failures(source: Path, run: Path, failures: Sequence[Failure]) -> None:
         problems.pop(existing, None)
     missing = {f.attempt_id for f in failures} - stored(run, "attempts", "attempt_id")
     with Writer(run, "problems", COPIED, mined) as writer:
+        writer.done("problem_id")
         writer.append(list(problems.values()))
     with Writer(run, "attempts", COPIED, mined) as writer:
+        writer.done("attempt_id")
         failed = {"phase": "first", "success": False}
         rows = read(source, "attempts", where=failed, regardless_of=LATER) if missing else ()
         writer.append([a for a in rows if a.attempt_id in missing])
@@ -124,7 +126,7 @@ def stored(run: Path, table: str, column: str) -> set[str]:
     """The values of a column in the whole table, whichever stage wrote the rows."""
     from rrr_cli.store.artifacts import read
 
-    return {row[column] for row in read(run, table, columns=[column], regardless_of=LATER)}
+    return {row[column] for row in read(run, table, columns=[column], regardless_of=(*LATER, COPIED))}
 
 
 def mining(run: Path) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def test_a_disk_without_locks_is_worked_with_and_named_once(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("links", [None, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_writers_that_see_no_lock_of_each_other_lose_nothing(tmp_path, monkeypatch, links):
+def test_writers_that_see_no_lock_of_each_other_lose_nothing(tmp_path, monkeypatch, links, capsys):
     monkeypatch.setattr(disk.fcntl, "flock", lambda *arguments: None)
     if links is not None:
         monkeypatch.setattr(disk.os, "link", failing(links))
@@ -96,6 +96,22 @@ def test_writers_that_see_no_lock_of_each_other_lose_nothing(tmp_path, monkeypat
         a.append([row(7)])
     assert sorted(texts(tmp_path)) == [f"text {i}" for i in range(8)]
     assert not list(tmp_path.rglob("*.tmp-*"))
+    assert "another process writes" in capsys.readouterr().err
+
+
+def test_a_lost_part_of_copied_rows_is_copied_again(rrr, tmp_path):
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"default": "no"}))
+    common = ["--engine", "scripted", "--model", script, "--limit"]
+    assert rrr("mine-failures", *common, 4, "--samples", 1, "--run", tmp_path / "a").code == 0
+    reflect = ["reflect", *common[:-1], "--input", tmp_path / "a", "--run", tmp_path / "b", "--limit"]
+    for limit in (1, 2, 3):
+        assert rrr(*reflect, limit).code == 0
+    (tmp_path / "b" / "problems" / "part-00001.parquet").unlink()
+    ran = rrr("sql", "--run", tmp_path / "b", "from problems")
+    assert "part-00001.parquet is missing" in ran.err
+    assert rrr(*reflect, 4).code == 0
+    assert count(tmp_path / "b", "problems") == 4
 
 
 def test_a_file_that_another_writer_cleaned_away_is_written_again(tmp_path, monkeypatch):
