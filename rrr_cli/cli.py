@@ -7,9 +7,11 @@ logic lives here, and nothing heavier than typer is imported before a command ru
 from __future__ import annotations
 
 import dataclasses
+import errno
 import inspect
 import json
 import os
+import select
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ from typing import Annotated, Any, Literal, cast, get_type_hints
 import typer
 
 from rrr_cli import __version__
-from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
+from rrr_cli.errors import BAD_INPUT, STDOUT_CLOSED, USAGE, RrrError
 from rrr_cli.stages import STAGES, Stage, load, renamed
 from rrr_cli.text import one_line, read_text
 
@@ -87,7 +89,7 @@ def top(
 
 def stage_command(app: typer.Typer, name: str, help: str) -> None:
     """Register `rrr NAME`: one flag for each field of the stage's options, and --config, --json."""
-    from rrr_cli.options import check_options
+    from rrr_cli.options import check_options, tidied
     from rrr_cli.tasks.rows import bad_rows
 
     stage = load(name)
@@ -104,7 +106,7 @@ def stage_command(app: typer.Typer, name: str, help: str) -> None:
     def command(ctx: typer.Context, config: Path | None, as_json: bool, **arguments: Any) -> None:
         typed = {k for k in arguments if getattr(ctx.get_parameter_source(k), "name", "") == "COMMANDLINE"}
         values = arguments | {k: v for k, v in toml_options(config, name, stage.options).items() if k not in typed}
-        options = stage.options(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        options = tidied(stage.options(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}))
         check_options(options)
         with bad_rows(getattr(options, "strict", False)):
             result = stage.run(options)
@@ -349,6 +351,23 @@ def report(stage: Stage, result: dict[str, Any], options: Any, as_json: bool) ->
 
 
 def main() -> None:
+    """Run the command line; end quietly where nobody reads what it prints, and in one line on a full disk."""
+    try:
+        try:
+            run_command()
+        except (BrokenPipeError, SystemExit) as stop:
+            if ends_with_its_reader(stop):
+                sys.exit(STDOUT_CLOSED)
+            raise
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            raise
+        say(f"{error.filename or 'what is printed'} can't be written: {error.strerror}")
+        discard(1)  # what is left in the buffer would fail again
+        sys.exit(BAD_INPUT)
+
+
+def run_command() -> None:
     """Run the command line; turn errors into one line on stderr and an exit code."""
     arguments = renamed(sys.argv[1:])
     if arguments != sys.argv[1:]:
@@ -377,3 +396,38 @@ def usage_error(error: Any) -> int:
         command = error.ctx.command_path if error.ctx else "rrr"
         say(f"{message.rstrip('.')}; to see what there is: {command} --help")
     return int(error.exit_code)
+
+
+def ends_with_its_reader(stop: BaseException) -> bool:
+    """Whether the command ends because nobody reads stdout or stderr any more, as in `rrr sql … | head`; nothing more
+    is written then. Raises BrokenPipeError of another pipe, which is a bug."""
+    # typer and rich make exit 1 of it; and what is in a buffer would fail at the interpreter's end.
+    cause = stop if isinstance(stop, BrokenPipeError) else stop.__context__
+    broken = isinstance(cause, BrokenPipeError)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        broken = True
+    closed = [descriptor for descriptor in (1, 2) if broken and is_closed(descriptor)]
+    for descriptor in closed:
+        discard(descriptor)
+    if isinstance(cause, BrokenPipeError) and not closed:
+        raise cause
+    return bool(closed)
+
+
+def discard(descriptor: int) -> None:
+    """Let whatever is written to it from now on go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+def is_closed(descriptor: int) -> bool:
+    """Whether it is a pipe without a reader, or the null device, which rich puts in its place."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    try:
+        gone = any(event & select.POLLERR for _, event in poll.poll(0))
+        return gone or os.path.samestat(os.fstat(descriptor), os.stat(os.devnull))
+    except OSError:
+        return True

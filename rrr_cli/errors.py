@@ -11,6 +11,7 @@ BAD_INPUT = 3  # missing, damaged, foreign or newer data; another configuration 
 NO_BACKEND = 4  # an extra (torch, vllm, …) is not installed
 NOTHING = 5  # nothing was produced, or a gate such as --fail-under failed
 INTERRUPTED = 130
+STDOUT_CLOSED = 141  # as a shell says of a program that wrote into a closed pipe
 
 
 class RrrError(Exception):

@@ -7,30 +7,35 @@ Reads and writes nothing. Refuses values outside an option's range.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.places import check_local, check_name, check_run, tidy
 
 DEFAULT_MODEL = "tiny"
 DEFAULT_TASK = "countdown"
+PLACES = ("model", "reflector", "repairs_by", "data", "task", "engine", "objective")  # may be paths
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def option(
     default: Any, help: str, least: float | None = None, most: float | None = None,
     choices: tuple[str, ...] | None = None, *, identity: bool = True, panel: str | None = None,
+    check: Callable[[Any, str], None] | None = None,
 ) -> Any:
-    """A dataclass field with its help text and its allowed values: `least` to `most`, or one of `choices`.
+    """A dataclass field with its help text and its allowed values: `least` to `most`, or one of `choices`, or what
+    `check`, called with the value and the flag, lets pass.
 
     `identity`: the stage's rows depend on it, so a run is resumed only with the same value. False for options that say
     where a stage works, how fast, and how much it does. `panel`: the part of `--help` that shows it.
     `{known}` in a help text stands for the names of the plugs that are here.
     """
     return field(default=default, metadata={
-        "help": help, "least": least, "most": most, "choices": choices, "identity": identity, "panel": panel})
+        "help": help, "least": least, "most": most, "choices": choices, "identity": identity, "panel": panel,
+        "check": check})
 
 
 def model(default: str | None, what: str) -> Any:
@@ -41,7 +46,12 @@ def model(default: str | None, what: str) -> Any:
 
 def input_run(what: str) -> Any:
     """The option of every stage that starts from the tables of another run."""
-    return option(None, f"Another run to read {what} from.  [default: --run]", identity=False)
+    return option(None, f"Another run to read {what} from.  [default: --run]", identity=False, check=check_local)
+
+
+def name(default: str) -> Any:
+    """The option of every stage that trains a model with a name of its own."""
+    return option(default, "Name of the folder under models/.", check=check_name)
 
 
 def dtype(help: str = "Arithmetic: float32, bfloat16 or float16.", choices: tuple[str, ...] = DTYPES) -> Any:
@@ -90,7 +100,8 @@ def own_samples() -> Any:
 class RunOptions:
     """Where a stage works, and how much it does."""
 
-    run: Path = option(Path("runs/default"), "Folder of the run: one folder a table.", identity=False, panel="Run")
+    run: Path = option(
+        Path("runs/default"), "Folder of the run: one folder a table.", identity=False, panel="Run", check=check_run)
     limit: int | None = option(None, "At most this many problems.", least=1, identity=False, panel="Run")
     seed: int = option(0, "Fixes every sample, whatever the batch size.", least=0, most=2**32 - 1, panel="Run")
     overwrite: bool = option(False, "Replace what this stage wrote before.", identity=False, panel="Run")
@@ -160,6 +171,14 @@ def check_options(options: Any) -> None:
             raise RrrError(f"{flag} {value}: it must be at least {least:g}", USAGE)
         if most is not None and not value <= most:
             raise RrrError(f"{flag} {value}: it must be at most {most:g}", USAGE)
+        if check := entry.metadata.get("check"):
+            check(value, flag)
+
+
+def tidied(options: Any) -> Any:
+    """The options, each path among them in the one spelling that is recorded."""
+    texts = {name: getattr(options, name, None) for name in PLACES}
+    return replace(options, **{name: tidy(text) for name, text in texts.items() if isinstance(text, str)})
 
 
 def refuse_given(options: Any, names: Iterable[str], reason: str) -> None:

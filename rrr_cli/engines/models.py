@@ -1,7 +1,7 @@
-"""What `--model` means: "tiny", "smollm2", a folder (full model or LoRA adapter) or a hub id; and its fingerprint.
+"""What `--model` means: "tiny", "smollm2", a folder (full model or LoRA adapter) or a hub id.
 
 Reads model folders; a hub id is fetched through huggingface_hub (or read from its cache when offline). Refuses weights
-that aren't safetensors and code that comes with a model.
+that aren't safetensors, code that comes with a model, and a model that rrr trained and that was damaged since.
 """
 
 from __future__ import annotations
@@ -12,16 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rrr_cli.engines.fingerprints import check_finished, fingerprint
 from rrr_cli.engines.hub import fetched
 from rrr_cli.engines.loading import loading, whole
 from rrr_cli.engines.model_files import check, json_object
 from rrr_cli.errors import RrrError
-
-WHOLE_FILE_BYTES = 64 * 2**20  # hash smaller files whole
-BLOCK_BYTES = 2**20
-PROVENANCE = "rrr.json"  # how rrr trained or converted a model, written beside its weights
-ABOUT = {PROVENANCE, "provenance.json"}
-BLOCKS = 16  # evenly spaced blocks, first and last included, of a bigger file
 
 #: The models that have a name here. Any other --model is a folder or a hub id.
 NAMED = {
@@ -58,16 +53,16 @@ class ResolvedModel:
 def resolve(model: str) -> ResolvedModel:
     """The folder or folders that `model` names.
 
-    Raises RrrError: neither a model folder nor a known hub id, or no safetensors (exit 3); no huggingface_hub (4).
+    Raises RrrError: neither a model folder nor a known hub id, no safetensors, damage (exit 3); no huggingface_hub (4).
     """
     folder = _folder(model)
     config = folder / "adapter_config.json"
     if not config.is_file():
-        return ResolvedModel(model, check(folder, "config.json"), None)
+        return ResolvedModel(model, _checked(folder, "config.json"), None)
     base = json_object(config).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise RrrError(f"{config} doesn't name its base model: set base_model_name_or_path in it")
-    check(folder, config.name)
+    _checked(folder, config.name)
     return ResolvedModel(model, base_of(config, base), folder)
 
 
@@ -78,7 +73,7 @@ def base_of(config: Path, base: str) -> Path:
         folder = near if near.is_dir() else _folder(base)
         if (folder / config.name).is_file():
             raise RrrError(f"{folder} is an adapter itself: merge it with its own base first")
-        return check(folder, "config.json")
+        return _checked(folder, "config.json")
     except RrrError as error:
         raise RrrError(f"{config} names {base} as its base: {error}; or set base_model_name_or_path in it",
                        error.exit_code) from None
@@ -100,23 +95,6 @@ def load_tokenizer(model: ResolvedModel) -> Any:
         return AutoTokenizer.from_pretrained(str(model.tokenizer), trust_remote_code=False)
 
 
-def fingerprint(folder: Path) -> str:
-    """A hash of a model folder: its JSON and template files whole, its weights whole or (from 64 MiB) by blocks.
-
-    The files in `ABOUT`, which say how the model was trained, are left out: the same weights are the same model. A
-    snapshot of the hub is named by its commit, which already is a hash of everything.
-    """
-    if folder.parent.name == "snapshots":
-        return folder.name
-    digest = hashlib.sha256()
-    names = {"tokenizer.model", "merges.txt", "vocab.txt"}
-    for path in sorted(folder.iterdir()):
-        if path.name not in ABOUT and (path.suffix in {".json", ".jinja", ".safetensors"} or path.name in names):
-            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-            _hash_file(path, digest)
-    return digest.hexdigest()
-
-
 def _folder(model: str) -> Path:
     if model in EMBEDDED:
         return Path(str(importlib.resources.files("rrr_cli"))) / "models" / model
@@ -134,12 +112,7 @@ def _folder(model: str) -> Path:
     return fetched(model)
 
 
-def _hash_file(path: Path, digest: hashlib._Hash) -> None:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if size < WHOLE_FILE_BYTES:
-            digest.update(file.read())
-            return
-        for block in range(BLOCKS):
-            file.seek((size - BLOCK_BYTES) * block // (BLOCKS - 1))
-            digest.update(file.read(BLOCK_BYTES))
+def _checked(folder: Path, config: str) -> Path:
+    check(folder, config)
+    check_finished(folder)
+    return folder

@@ -17,6 +17,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from rrr_cli.engines.fingerprints import cache_folder
 from rrr_cli.errors import BAD_INPUT, NO_BACKEND, RrrError
 from rrr_cli.extras import require
 from rrr_cli.text import safe_text
@@ -29,8 +30,7 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 def folder() -> Path:
     """Where the converted model is, or will be: under RRR_CACHE, or XDG_CACHE_HOME/rrr, or ~/.cache/rrr."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("RRR_CACHE") or Path(cache) / "rrr") / "models" / "smollm2"
+    return cache_folder() / "models" / "smollm2"
 
 
 def fetched() -> Path:
@@ -49,7 +49,7 @@ def get() -> Path:
     if (target / "config.json").is_file():
         return target
     require("train", "torch", "transformers", "gguf")
-    from rrr_cli.store.parts import fsync
+    from rrr_cli.store.disk import fsync
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rrr_cli import options as shared
 from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.options import option, refuse_given
 from rrr_cli.prompts import TRY
@@ -48,7 +49,7 @@ class AgentOptions(Supervised):
     min_score: float | None = option(
         None, "For graded tasks: a try is good from this score on.  [default: if it passed]", least=0, most=1)
     per_problem: int | None = option(None, "Most good texts of a problem.  [default: all]", least=1)
-    name: str = option("agent", "Name of the folder under models/.")
+    name: str = shared.name("agent")
 
 
 @dataclass(frozen=True)

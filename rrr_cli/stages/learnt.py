@@ -37,7 +37,7 @@ def tried(
     if not exists(run, "attempts"):
         raise RrrError(f"{run} has no attempts. Type: rrr mine-failures --run {run} --stop-at-failure 0 --samples 8")
     problems = {p.problem_id: Tried(p) for p in read(run, "problems")}
-    for attempt in read(run, "attempts", where={"phase": ["first", "repair"]}):
+    for attempt in read(run, "attempts", where={"phase": ["first", "repair"]}, regardless_of=("reflect",)):
         if attempt.task != task:
             raise RrrError(f"{run} has attempts at {attempt.task}, not {task}. Type: --task {attempt.task}, or --run")
         if attempt.split != "train":

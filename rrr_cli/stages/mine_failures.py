@@ -63,6 +63,8 @@ def run(options: Options) -> dict[str, Any]:
     with writer("attempts") as attempt_rows, writer("problems") as problem_rows:
         stored, tried = problem_rows.done("problem_id"), attempt_rows.done("problem_id")
         remaining = [p for p in problems if p.problem_id not in tried]
+        lost = tried - stored  # with a part that was removed
+        problem_rows.append([p for p in problems if p.problem_id in lost])
         if not remaining:
             return summarise(options, problems)
         loop = open_loop(options, task, options.model)

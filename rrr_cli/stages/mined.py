@@ -13,17 +13,21 @@ from typing import Any, Generic, TypeVar
 
 from rrr_cli import options as shared
 from rrr_cli.engines import engine_class
+from rrr_cli.engines.fingerprints import content_of
 from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.options import DEFAULT_MODEL, DEFAULT_TASK, SamplingOptions, TaskOptions, option
 from rrr_cli.plugs import names
 from rrr_cli.records import Problem, content_id
 from rrr_cli.rollout import Failure
+from rrr_cli.stages.identity import CONTENT
 from rrr_cli.tasks import TASKS, load_task
 from rrr_cli.tasks.base import Task
 
-TASKS_OWN = ("source of the task", "words of the task")
+TASKS_OWN = ("source of the task", "words of the task", CONTENT)
 ASKED_LATER = ("words of the task: reflect", "words of the task: retry")
 COPIED = "copied"  # the stage of rows that another run's failures brought along
+
+LATER = ("reflect", "repair-")  # stages that write attempts, but no first tries
 
 Anything = TypeVar("Anything", bound=TaskOptions)
 F = TypeVar("F", bound="FailureOptions")
@@ -80,7 +84,7 @@ def failures(
         raise RrrError(f"{run} has no attempts. Type: rrr mine-failures --run {run}")
     taken: dict[str, int] = {}
     problems: dict[str, Problem] = {}
-    for attempt in read(run, "attempts", where={"phase": "first", "success": False}):
+    for attempt in read(run, "attempts", where={"phase": "first", "success": False}, regardless_of=LATER):
         if attempt.task != task:
             raise RrrError(f"{run} has attempts at {attempt.task}, not {task}. Type: --task {attempt.task}, or --run")
         if taken.get(attempt.problem_id, 0) >= per_problem:
@@ -109,9 +113,12 @@ def copy_failures(source: Path, run: Path, failures: Sequence[Failure]) -> None:
         problems.pop(existing, None)
     missing = {f.attempt_id for f in failures} - stored(run, "attempts", "attempt_id")
     with Writer(run, "problems", COPIED, mined) as writer:
+        writer.done("problem_id")
         writer.append(list(problems.values()))
     with Writer(run, "attempts", COPIED, mined) as writer:
-        rows = read(source, "attempts", where={"phase": "first", "success": False}) if missing else ()
+        writer.done("attempt_id")
+        failed = {"phase": "first", "success": False}
+        rows = read(source, "attempts", where=failed, regardless_of=LATER) if missing else ()
         writer.append([a for a in rows if a.attempt_id in missing])
 
 
@@ -119,7 +126,7 @@ def stored(run: Path, table: str, column: str) -> set[str]:
     """The values of a column in the whole table, whichever stage wrote the rows."""
     from rrr_cli.store.artifacts import read
 
-    return {row[column] for row in read(run, table, columns=[column])}
+    return {row[column] for row in read(run, table, columns=[column], regardless_of=(*LATER, COPIED))}
 
 
 def mining(run: Path) -> dict[str, Any]:
@@ -167,12 +174,18 @@ def check_same_judge(source: Path, depends_on: Mapping[str, Any]) -> None:
     changed = [
         name for name in sorted(mined.keys() | depends_on.keys())
         if name.startswith(TASKS_OWN) and mined.get(name) != depends_on.get(name)
+        and (name in mined or name != CONTENT)
     ]
     recorded = any(name.startswith(TASKS_OWN) for name in mined)  # an older rrr recorded none of them
     if recorded and set(changed) - set(ASKED_LATER):
         raise RrrError(
             f"the task has changed since {source} was mined ({', '.join(changed)}): undo the edit, or mine again with "
             "another --run")
+
+
+def same_data(given: str, mined: Mapping[str, Any]) -> bool:
+    """Whether a file or folder holds the data that was mined, wherever it is now."""
+    return Path(given).exists() and content_of(Path(given)) == mined.get(CONTENT)
 
 
 def as_mined(options: Anything, source: Path) -> Anything:
@@ -193,7 +206,7 @@ def as_mined(options: Anything, source: Path) -> Anything:
         given, was = getattr(options, name), mined.get(name)
         if given is None:
             values[name] = was
-        elif mined and given != was and name != "model":
+        elif mined and given != was and name != "model" and not (name == "data" and same_data(given, mined)):
             raise RrrError(f"--{name} {given}: {source} was mined with {was}; leave --{name} out", USAGE)
     values["model"] = values.get("model", options.model) or DEFAULT_MODEL  # type: ignore[attr-defined]
     return replace(options, **values)

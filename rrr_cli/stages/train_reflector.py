@@ -40,7 +40,7 @@ class Options(Supervised):
     repairs: bool = option(True, "Learn from the successful repairs in the run as well.")
     repairs_by: str | None = option(
         None, "Only the repairs by this model, named as in rrr repair.  [default: the model that is trained]")
-    name: str = option("reflector", "Name of the folder under models/.")
+    name: str = shared.name("reflector")
 
 
 def run(options: Options) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from rrr_cli.errors import RrrError
@@ -48,7 +48,7 @@ def require_same(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None
     now = {"seed": new["seed"], **new["config"]}
     changed = [
         f"{name} was {_shown(was, name)}, now {_shown(now, name)}"
-        for name in sorted(was.keys() | now.keys()) if was.get(name, _NOT_SET) != now.get(name, _NOT_SET)
+        for name in sorted(was.keys() | now.keys()) if not _same(name, was, now)
     ]
     changed += [
         f"its input {name} has changed since (was {_shown(old['inputs'], name)}, now {_shown(new['inputs'], name)})"
@@ -63,12 +63,39 @@ def require_same(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None
         )
 
 
+def comparable(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without what only says where a file is, whose content it has too."""
+    return {
+        name: _last_part(value) if name in PLUGS else value
+        for name, value in config.items() if PROVEN_BY.get(name) not in config
+    }
+
+
+def _same(name: str, was: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether two configurations agree on this name: on what it is, not on how its place is typed."""
+    if (name in RECORDED_LATER and name not in was) or (name == "dtype" and was.get(name) == "auto"):
+        return True  # an older rrr didn't record what it was
+    old, new = was.get(name, _NOT_SET), now.get(name, _NOT_SET)
+    proof = PROVEN_BY.get(name)
+    if name in PLUGS or (proof in was and proof in now):
+        old, new = ("data", "data") if name == "data" else (_last_part(old), _last_part(new))
+    return bool(old == new)
+
+
+def _last_part(value: Any) -> Any:
+    return PurePath(value).name if isinstance(value, str) else value
+
+
 def _undo(changed: list[str]) -> str:
     """What else resumes, where a file was edited."""
     return " (where it is an edited file: undo the edit)" if any("source of" in text for text in changed) else ""
 
 
 _NOT_SET = object()
+RECORDED_LATER = ("device type", "content of the data")
+PLUGS = ("engine", "objective")  # a name, or path/to/file.py:Class, whose source has a hash of its own
+#: What a user types as a path -> the hash in the configuration that says what is there.
+PROVEN_BY = {"model": "weights of the model", "reflector": "weights of the reflector", "data": "content of the data"}
 
 
 def _shown(values: dict[str, Any], name: str) -> str:

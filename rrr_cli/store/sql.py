@@ -27,6 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.places import check_local
 from rrr_cli.records import TABLES
 from rrr_cli.store.artifacts import exists
 from rrr_cli.text import UNSAFE, safe_text
@@ -79,7 +80,8 @@ def query(
 
 
 def require_run(run: Path) -> None:
-    """Raise RrrError (exit 3) if `run` isn't a folder with a table in it."""
+    """Raise RrrError if `run` isn't a folder with a table in it (exit 3), or is an address (2)."""
+    check_local(run, "the run")
     if any(exists(run, table) for table in TABLES):
         return
     siblings = [path for path in run.parent.glob("*") if any(exists(path, table) for table in TABLES)]

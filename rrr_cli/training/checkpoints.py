@@ -2,20 +2,25 @@
 
 Reads and writes `<run>/models/policy-checkpoints/step-000020/` and `<run>/models/policy/`. A checkpoint is written
 under `.partial`, gets a COMPLETE file with the hash of each of its files, is flushed to disk, and is renamed only then.
-One whose COMPLETE is missing or doesn't match is never resumed from. Refuses nothing: what isn't whole isn't there.
+One whose COMPLETE is missing or doesn't match is never resumed from: what isn't whole isn't there. A finished model has
+the hashes of its files in its rrr.json. Refuses a disk that takes no more, symbolic links, and to replace a model that
+another command trained.
 """
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import json
+import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rrr_cli.engines.models import PROVENANCE
-from rrr_cli.store.parts import fsync
+from rrr_cli.engines.fingerprints import PROVENANCE, made_by, sealed, sha256_of
+from rrr_cli.errors import RrrError
+from rrr_cli.store.disk import FULL, free_bytes, fsync, inside, refusal
 
 COMPLETE = "COMPLETE"
 PARTIAL = ".partial"  # where transformers writes; no reader looks into it
@@ -27,9 +32,56 @@ MODEL_FILES = (
 )
 
 
+FAILING = (*FULL, errno.EROFS, errno.EIO, errno.EFBIG)  # what a disk raises, and no mistake of ours
+NO_ROOM = 2**20  # bytes
+
+
+def places(run: Path, name: str) -> tuple[Path, Path]:
+    """(folder of the checkpoints, folder of the finished model). Raises RrrError (exit 3): a symbolic link."""
+    checkpoints = inside(run, "models", f"{name}-checkpoints")
+    inside(checkpoints, PARTIAL)
+    return checkpoints, inside(run, "models", name)
+
+
+def check_own(target: Path, command: str) -> None:
+    """Raise RrrError (exit 3) where a model is at `target` that `rrr COMMAND` didn't train, and mustn't replace."""
+    made = provenance(target)
+    if target.exists() and not made:
+        raise RrrError(f"{target} isn't a model that rrr trained: move it elsewhere, or type another --name or --run")
+    trainer = made.get("command", "grpo")  # an older rrr didn't write it there
+    if made and trainer != command:
+        raise RrrError(f"{target} was trained by rrr {trainer}: type another --name")
+
+
+@contextmanager
+def saving(folder: Path) -> Iterator[None]:
+    """Turns what torch, safetensors and the system raise when a disk takes no more into RrrError (exit 3), and removes
+    the half of a checkpoint in `folder`."""
+    try:
+        yield
+    except Exception as error:
+        reason = _of_the_disk(error, folder)
+        if reason is None:
+            raise
+        shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+        raise refusal(folder, reason) from error
+
+
+def _of_the_disk(error: Exception, folder: Path) -> OSError | None:
+    """The error as the system's, if it is the disk's."""
+    if isinstance(error, OSError):
+        return error if error.errno in FAILING else None
+    if number := re.search(r"\(os error (\d+)\)", str(error)):  # as Rust, and so safetensors, words it
+        return OSError(int(number[1]), str(error))
+    if "inline_container" in str(error) or "PytorchStreamWriter" in str(error):  # torch.save names no number
+        full = free_bytes(folder) < NO_ROOM
+        return OSError(errno.ENOSPC if full else errno.EIO, "torch could not write all of the checkpoint")
+    return None
+
+
 def seal(partial: Path, target: Path, config_id: str) -> None:
     """Turn the folder `partial` into the whole checkpoint `target`, written by configuration `config_id`."""
-    hashes = {str(path.relative_to(partial)): _sha256(path) for path in _files(partial)}
+    hashes = {str(path.relative_to(partial)): sha256_of(path) for path in _files(partial)}
     (partial / COMPLETE).write_text(json.dumps({"config": config_id, "sha256": hashes}, indent=1))
     if target.exists():  # damaged: a whole one would have been resumed from
         shutil.rmtree(target)
@@ -67,8 +119,19 @@ def export(checkpoint: Path, target: Path, base_model: str, made_by: dict[str, A
     writes a set, and the same training has to give the same fingerprint. `made_by` goes to rrr.json.
     """
     temporary = target.with_name(f".{target.name}.tmp")
+    if temporary.is_symlink():
+        temporary.unlink()
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
+    try:
+        _fill(temporary, checkpoint, base_model, made_by)
+        _publish(temporary, target)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _fill(temporary: Path, checkpoint: Path, base_model: str, made_by: dict[str, Any]) -> None:
     for pattern in MODEL_FILES:
         for path in checkpoint.glob(pattern):
             shutil.copy2(path, temporary / path.name)
@@ -78,14 +141,24 @@ def export(checkpoint: Path, target: Path, base_model: str, made_by: dict[str, A
         if isinstance(config["target_modules"], list):
             config["target_modules"].sort()
         adapter.write_text(json.dumps(config, indent=2))
-    (temporary / PROVENANCE).write_text(json.dumps(made_by, indent=1, default=str))
-    _publish(temporary, target)
+    (temporary / PROVENANCE).write_text(json.dumps(sealed(temporary, made_by), indent=1))
+
+
+def remove(model: Path) -> None:
+    """Remove a finished model: a kill leaves all of it or nothing at its name."""
+    removed = model.with_name(f".{model.name}.removed")
+    shutil.rmtree(removed, ignore_errors=True)
+    if model.exists():
+        model.rename(removed)
+        shutil.rmtree(removed)
 
 
 def provenance(model: Path) -> dict[str, Any]:
-    """What `export` wrote beside a finished model; {} where the folder comes from elsewhere."""
-    path = model / PROVENANCE
-    return json.loads(path.read_text()) if path.is_file() else {}
+    """What `export` wrote beside a finished model; {} where the folder comes from elsewhere.
+
+    Raises RrrError (exit 3): damaged.
+    """
+    return made_by(model)
 
 
 def _publish(source: Path, target: Path) -> None:
@@ -100,16 +173,12 @@ def _is_whole(path: Path, config_id: str) -> bool:
     try:
         complete = json.loads((path / COMPLETE).read_text())
         return complete["config"] == config_id and all(
-            _sha256(path / name) == digest for name, digest in complete["sha256"].items()
+            sha256_of(path / name) == digest for name, digest in complete["sha256"].items()
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RrrError):
         return False
 
 
 def _files(folder: Path) -> Iterable[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -27,6 +27,7 @@ from rrr_cli.progress import Work
 from rrr_cli.records import content_id
 from rrr_cli.rollout import Failure
 from rrr_cli.store import artifacts
+from rrr_cli.store.provenance import comparable
 from rrr_cli.tasks.base import Environment, Task
 from rrr_cli.training import checkpoints
 from rrr_cli.training.arguments import grpo_config
@@ -37,6 +38,8 @@ from rrr_cli.training.recorder import Ledger, Recorder, tokens_spent
 from rrr_cli.training.sampler import Sampler
 from rrr_cli.training.settings import Options, Recipe
 from rrr_cli.training.trainer import PolicyTrainer
+
+COMMAND = "grpo"
 
 
 @dataclass
@@ -53,16 +56,15 @@ class Session:
     config: dict[str, Any]
 
     def __post_init__(self) -> None:
-        models = self.options.run / "models"
-        self.folder, self.target = models / "policy-checkpoints", models / "policy"
+        self.folder, self.target = checkpoints.places(self.options.run, "policy")
         self.inputs = {"failures": fingerprint(self.failures)}
-        self.config_id = content_id(self.config, self.inputs)
+        self.config_id = content_id(comparable(self.config), self.inputs)
 
     def run(self) -> dict[str, Any]:
         """Train what is left to train; the summary, empty in every process but the first. Raises RrrError."""
         self.configure()
         state = PartialState()
-        with ExitStack() as stack:
+        with ExitStack() as stack, checkpoints.saving(self.folder):
             ledger = self._open(stack) if state.is_main_process else None
             state.wait_for_everyone()
             start = checkpoints.newest(self.folder, self.config_id)
@@ -111,10 +113,11 @@ class Session:
             )
             for table in ("rollouts", "steps")
         )
+        checkpoints.check_own(self.target, COMMAND)
         shutil.rmtree(self.folder / checkpoints.PARTIAL, ignore_errors=True)
         if options.overwrite:
             shutil.rmtree(self.folder, ignore_errors=True)
-            shutil.rmtree(self.target, ignore_errors=True)
+            checkpoints.remove(self.target)
         self.folder.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(rollouts, steps, run)
         if self.target.exists():
@@ -179,7 +182,8 @@ class Session:
                 raise self._hopeless(steps)
             checkpoints.export(
                 checkpoints.path_of(self.folder, steps), self.target, self.policy.name,
-                {"config_id": self.config_id, "steps": steps, "config": self.config, "inputs": self.inputs},
+                {"command": COMMAND, "config_id": self.config_id, "steps": steps, "config": self.config,
+                 "inputs": self.inputs},
             )
         shutil.rmtree(self.folder, ignore_errors=True)
 

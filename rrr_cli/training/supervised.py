@@ -29,6 +29,7 @@ from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.progress import Work
 from rrr_cli.records import Loss, content_id
 from rrr_cli.store import artifacts
+from rrr_cli.store.provenance import comparable
 from rrr_cli.training import checkpoints
 from rrr_cli.training.policy import Policy
 from rrr_cli.training.session import quiet
@@ -48,17 +49,14 @@ class Training:
         self, command: str, name: str, options: Supervised, policy: Policy, rows: Sequence[Text | Preference],
         config: dict[str, Any], made_of: dict[str, Any], beta: float = 0.1,
     ) -> None:
-        models = options.run / "models"
-        self.folder, self.target = models / f"{name}-checkpoints", models / name
+        self.folder, self.target = checkpoints.places(options.run, name)
         self.command, self.name, self.options, self.policy, self.beta = command, name, options, policy, beta
-        if "/" in name or name.startswith("."):
-            raise RrrError(f"--name {name}: it is the name of a folder, without a slash or a dot before it", USAGE)
         self.micro = min(options.micro_batch, options.batch)
         if options.batch % self.micro:
             raise RrrError(f"--batch {options.batch} is not a multiple of --micro-batch {self.micro}", USAGE)
         self.config, self.made_of = config, {"command": command, **made_of}
         self.inputs = {"texts": content_id([vars(row) for row in rows])}
-        self.config_id = content_id(config, self.inputs)
+        self.config_id = content_id(comparable(config), self.inputs)
         self.rows, self.held_out = held_out(list(rows), options.held_out)
         self.epoch = -(-len(self.rows) // options.batch)  # steps
         if not self.rows:
@@ -71,22 +69,21 @@ class Training:
         quiet()
         options = self.options
         stage = f"{self.command}-{self.name}"
-        with artifacts.Writer(
+        checkpoints.check_own(self.target, self.command)
+        with checkpoints.saving(self.folder), artifacts.Writer(
             options.run, "losses", stage, self.config, self.inputs, options.overwrite, options.seed
         ) as losses:
             previous = checkpoints.provenance(self.target)
-            if previous.get("command", self.command) != self.command:
-                raise RrrError(f"{self.target} was trained by rrr {previous['command']}: type another --name")
             if options.overwrite:
                 shutil.rmtree(self.folder, ignore_errors=True)
-                shutil.rmtree(self.target, ignore_errors=True)
+                checkpoints.remove(self.target)
             if self.target.exists():
                 if previous.get("config_id") != self.config_id:
                     raise RrrError(f"{self.target} is of another configuration: type --overwrite, or another --name")
                 if losses.done("model"):
                     shutil.rmtree(self.folder, ignore_errors=True)  # a kill may have left it
                     return self.summary()
-                shutil.rmtree(self.target)  # a kill of --overwrite took the rows first
+                checkpoints.remove(self.target)  # a kill of --overwrite took the rows first
             self.folder.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self.folder / checkpoints.PARTIAL, ignore_errors=True)
             last = self._train()

@@ -11,7 +11,8 @@ import pytest
 
 from rrr_cli.engines import load_engine
 from rrr_cli.engines.base import Prompt, Sampling
-from rrr_cli.engines.models import fingerprint, resolve
+from rrr_cli.engines.fingerprints import fingerprint
+from rrr_cli.engines.models import resolve
 from rrr_cli.engines.transformers import TransformersEngine
 from rrr_cli.errors import BAD_INPUT, NO_BACKEND, USAGE, RrrError
 from rrr_cli.records import Message

@@ -129,7 +129,7 @@ def test_overwrite_leaves_other_stages_rows(tmp_path: Path) -> None:
     write(tmp_path, [problem(1)], stage="other")
     write(tmp_path, [problem(2)], config={"temperature": 0.5}, overwrite=True)
     assert [row.problem_id for row in read(tmp_path, "problems")] == ["p1", "p2"]
-    sidecar = json.loads((tmp_path / "problems" / "provenance-mine-failures.json").read_text())
+    sidecar = json.loads((tmp_path / ".rrr" / "problems" / "provenance-mine-failures.json").read_text())
     assert sidecar["config"] == {"temperature": 0.5}
 
 
@@ -166,9 +166,10 @@ def test_a_second_writer_is_refused_by_pid(tmp_path: Path) -> None:
     write(tmp_path, [problem(0)])  # allowed once the first one has ended
 
 
-def test_a_writer_removes_a_killed_ones_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["problems", ".rrr/problems"])  # the first: as an older rrr did
+def test_a_writer_removes_a_killed_ones_files(tmp_path: Path, place: str) -> None:
     write(tmp_path, [problem(0)])
-    left = tmp_path / "problems" / "part-00001.parquet.tmp-1"
+    left = tmp_path / place / "part-00001.parquet.tmp-1"
     left.write_bytes(b"half")
     assert count(tmp_path, "problems") == 1
     write(tmp_path, [problem(1)])
@@ -235,9 +236,11 @@ def test_flipped_bits_are_detected() -> None:
         capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
-    counts = json.loads(done.stdout)
-    assert counts["silently_wrong"] == 0
-    assert counts["detected"] + counts["identical"] == 200
+    for line in done.stdout.splitlines():  # of a part, of a model
+        counts = json.loads(line)
+        assert counts["silently_wrong"] == 0
+        assert counts["detected"] + counts["identical"] == 200
+    assert done.stdout.count("\n") == 2
 
 
 KILLED = """

@@ -1,9 +1,10 @@
-"""Flip single bits of a part at random: each flip must be found when the part is read, or change nothing that is read.
+"""Damage a part, and the files of a finished model, at random: a bit is flipped or the end cut off. Each damage must be
+detected when the part is read or the model loaded, or change nothing that is read.
 
     python tools/torture/bitflips.py --flips 10000
 
-Prints one JSON line: {"flips", "bytes", "detected", "identical", "silently_wrong"}. Exit code 1 where any is silently
-wrong. Writes to a temporary folder only.
+Prints two JSON lines, of the part and of the model: {"flips", "bytes", "detected", "identical", "silently_wrong"}. Exit
+code 1 where any is silently wrong. Writes to a temporary folder only.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rrr_cli.engines.fingerprints import check_finished, made_by, sealed
+from rrr_cli.engines.models import resolve
 from rrr_cli.errors import RrrError
 from rrr_cli.records import Reflection, content_id
 from rrr_cli.store.artifacts import Writer, provenance, read
@@ -32,27 +37,50 @@ def content(run: Path) -> Any:
     return list(read(run, "reflections")), provenance(run, "reflections")
 
 
-def flip(flips: int, seed: int, rows: int = 200) -> dict[str, int]:
-    """Flip `flips` random bits, one at a time, of a part with `rows` rows; count what became of them."""
-    chance = random.Random(seed)
-    counts = {"flips": flips, "bytes": 0, "detected": 0, "identical": 0, "silently_wrong": 0}
+def damaged(whole: bytes, chance: random.Random) -> bytes:
+    """`whole` with one bit flipped, or, once in ten times, without its end."""
+    if chance.random() < 0.1:
+        return whole[: chance.randrange(len(whole))]
+    bit = chance.randrange(len(whole) * 8)
+    return whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :]
+
+
+def torture(files: list[Path], read_back: Callable[[], Any], flips: int, chance: random.Random) -> dict[str, int]:
+    """Damage one of `files` at a time, as often as its share of the bytes; count what `read_back` makes of it."""
+    good, sizes = read_back(), [path.stat().st_size for path in files]
+    counts = {"flips": flips, "bytes": sum(sizes), "detected": 0, "identical": 0, "silently_wrong": 0}
+    for path in chance.choices(files, [min(size, 50_000) for size in sizes], k=flips):
+        whole = path.read_bytes()
+        path.write_bytes(damaged(whole, chance))
+        try:
+            counts["identical" if read_back() == good else "silently_wrong"] += 1
+        except RrrError:
+            counts["detected"] += 1
+        path.write_bytes(whole)
+    return counts
+
+
+def of_a_part(flips: int, seed: int, rows: int = 200) -> dict[str, int]:
+    """A part with `rows` rows."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
         with Writer(run, "reflections", "bitflips", {"rows": rows}) as writer:
             part = writer.append([reflection(i) for i in range(rows)])
         assert part is not None
-        good, whole = content(run), part.read_bytes()
-        counts["bytes"] = len(whole)
-        for _ in range(flips):
-            bit = chance.randrange(len(whole) * 8)
-            damaged = bytearray(whole)
-            damaged[bit // 8] ^= 1 << bit % 8
-            part.write_bytes(damaged)
-            try:
-                counts["identical" if content(run) == good else "silently_wrong"] += 1
-            except RrrError:
-                counts["detected"] += 1
-    return counts
+        return torture([part], lambda: content(run), flips, random.Random(seed))
+
+
+def of_a_model(flips: int, seed: int) -> dict[str, int]:
+    """A finished model: the embedded one's files, with the hashes that a training writes beside them."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(shutil.copytree(resolve("tiny").path, Path(folder) / "model"))
+        (model / "rrr.json").write_text(json.dumps(sealed(model, {"command": "self-train", "feedback": "binary"})))
+
+        def loaded() -> Any:
+            check_finished(model)
+            return made_by(model)
+
+        return torture(sorted(model.iterdir()), loaded, flips, random.Random(seed))
 
 
 def main() -> None:
@@ -60,9 +88,9 @@ def main() -> None:
     parser.add_argument("--flips", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    counts = flip(options.flips, options.seed)
-    print(json.dumps(counts))
-    raise SystemExit(counts["silently_wrong"] > 0)
+    counts = [of(options.flips, options.seed) for of in (of_a_part, of_a_model)]
+    print("\n".join(map(json.dumps, counts)))
+    raise SystemExit(any(c["silently_wrong"] for c in counts))
 
 
 if __name__ == "__main__":

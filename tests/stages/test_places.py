@@ -1,0 +1,236 @@
+"""Names, addresses and paths that are typed: refused before anything is done, or the same however they are spelled; and
+what becomes of a command whose output nobody takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rrr_cli.errors import RrrError
+from rrr_cli.places import tidy
+from rrr_cli.stages import identity
+from rrr_cli.store.artifacts import Writer, count, read
+
+ROWS = [{"nums": [1, 2, 3 + i], "target": 6 + i, "split": "train"} for i in range(4)]
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with an answer file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.json").write_text(json.dumps({"default": "no"}))
+    return tmp_path
+
+
+def scripted(model: object = "s.json") -> list[object]:
+    return ["--engine", "scripted", "--model", model]
+
+
+@pytest.mark.parametrize("name", [
+    "", " ", ".", "..", ".hidden", "-x", "a/b", "a\\b", "/abs", "a\nb", "a\x1b[2J", "\u202eb", "b ", "x" * 101,
+    "agent-checkpoints"])
+@pytest.mark.parametrize("command", ["self-train", "train-reflector"])
+def test_a_name_that_is_no_plain_name_is_refused_first(rrr, work, command, name):
+    ran = rrr(command, f"--name={name}", "--overwrite", "--run", "run")
+    assert ran.code == 2
+    assert ran.err.startswith("rrr: --name ")
+    assert ran.err.count("\n") == 1
+    assert ran.err.isascii()
+    assert not Path("run").exists()
+
+
+def test_a_model_of_another_command_or_of_nobody_is_not_replaced(work):
+    pytest.importorskip("torch")
+    from rrr_cli.training.checkpoints import check_own
+
+    for made_by, says in ((None, "isn't a model that rrr trained"), ({"steps": 2}, "was trained by rrr grpo"),
+                          ({"command": "train-reflector"}, "was trained by rrr train-reflector")):
+        folder = work / "models" / "agent"
+        folder.mkdir(parents=True, exist_ok=True)
+        if made_by:
+            (folder / "rrr.json").write_text(json.dumps(made_by))
+        with pytest.raises(RrrError, match=says):
+            check_own(folder, "self-train")
+    check_own(folder, "train-reflector")
+    check_own(work / "models" / "new", "self-train")
+
+
+@pytest.mark.parametrize("command", [
+    ["mine-failures", "--run"], ["reflect", "--input"], ["sql", "select 1", "--run"], ["show", "3f2a", "--run"],
+    ["report"], ["eval", "--run"], ["self-train", "--run"]])
+def test_an_address_is_no_folder(rrr, work, command):
+    for address in ("s3://bucket/run", "gs://b", "hdfs://host:9000/x", "https://host/x", "file:///x"):
+        ran = rrr(*command, address)
+        assert ran.code == 2
+        assert f"{address.replace('///', '://')[:5]}" in ran.err
+        assert "is an address" in ran.err
+        assert ran.err.count("\n") == 1
+    assert [p.name for p in work.iterdir()] == ["s.json"]
+
+
+@pytest.mark.parametrize("run", ["", ".", "..", "/", "x/.."])
+def test_a_run_has_a_folder_of_its_own(rrr, work, run):
+    ran = rrr("mine-failures", *scripted(), "--limit", 1, "--run", run)
+    assert ran.code == 2
+    assert "a run has a folder of its own" in ran.err
+    assert [p.name for p in work.iterdir()] == ["s.json"]
+
+
+def test_a_run_may_be_continued_from_inside(rrr, work, monkeypatch):
+    assert rrr("mine-failures", *scripted(), "--limit", 1, "--run", "run").code == 0
+    monkeypatch.chdir(work / "run")
+    assert rrr("mine-failures", *scripted("../s.json"), "--limit", 2, "--run", ".").code == 0
+    assert count(work / "run", "problems") == 2
+
+
+def test_another_spelling_of_a_path_resumes(rrr, work, monkeypatch):
+    mine = ["mine-failures", "--samples", 1, "--run"]
+    (work / "folder").mkdir()
+    spellings = ["s.json", "./s.json", work / "s.json", "folder/../s.json", f"{work}//./s.json"]
+    for limit, model in enumerate(spellings, 1):
+        ran = rrr(*mine, "run", *scripted(model), "--limit", limit)
+        assert ran.code == 0, (model, ran.err)
+    assert {row.model for row in read(Path("run"), "attempts")} == {"s.json"}
+    monkeypatch.chdir(work / "folder")
+    assert rrr(*mine, "../run", *scripted("../s.json"), "--limit", 6).code == 0
+    (work / "s.json").write_text(json.dumps({"default": "other"}))
+    ran = rrr(*mine, "../run", *scripted("../s.json"), "--limit", 7)
+    assert ran.code == 3
+    assert "weights of the model was" in ran.err
+
+
+def test_an_engines_file_is_its_code_wherever_it_is(rrr, work):
+    code = (Path(__file__).parent / "test_identity.py").read_text().split("'''")[1]
+    for folder in ("a", "b"):
+        (work / folder).mkdir()
+        (work / folder / "parrot.py").write_text(code)
+    mine = ["mine-failures", "--samples", 1, "--run", "run", "--model", "x"]
+    for limit, engine in enumerate(("a/parrot.py", "./a/parrot.py", work / "a" / "parrot.py", "b/parrot.py"), 1):
+        ran = rrr(*mine, "--engine", f"{engine}:Parrot", "--limit", limit)
+        assert ran.code == 0, ran.err
+
+
+def test_data_is_its_content(rrr, work):
+    (work / "a.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+    mine = ["mine-failures", *scripted(), "--samples", 1, "--run", "run"]
+    assert rrr(*mine, "--data", "a.jsonl", "--limit", 1).code == 0
+    (work / "elsewhere").mkdir()
+    shutil.copy("a.jsonl", "elsewhere/b.jsonl")
+    assert rrr(*mine, "--data", "elsewhere/b.jsonl", "--limit", 2).code == 0
+    for data in ("./a.jsonl", work / "elsewhere" / "b.jsonl"):
+        assert rrr("reflect", *scripted(), "--run", "run", "--data", data, "--limit", 2).code == 0
+    (work / "a.jsonl").write_text("\n".join(map(json.dumps, ROWS[::-1])))
+    ran = rrr(*mine, "--data", "a.jsonl", "--limit", 2)
+    assert ran.code == 3
+    assert "content of the data was" in ran.err
+    ran = rrr("repair", *scripted(), "--run", "run")
+    assert ran.code == 3
+    assert "the task has changed since run was mined (content of the data)" in ran.err
+
+
+def test_a_run_begun_on_a_cpu_is_not_continued_on_a_gpu(rrr, work, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(identity, "has_gpu", lambda: False)
+    command = ["mine-failures", "--samples", 1, "--max-tokens", 4, "--run", "run", "--limit"]
+    assert rrr(*command, 1).code == 0
+    monkeypatch.setattr(identity, "has_gpu", lambda: True)
+    ran = rrr(*command, 3)
+    assert ran.code == 3
+    assert 'device type was "cpu", now "cuda"' in ran.err
+    assert 'dtype was "float32", now "bfloat16"' in ran.err
+
+
+def test_a_run_that_recorded_no_device_is_continued(tmp_path):
+    older, now = {"dtype": "auto", "data": "x"}, {"dtype": "float32", "data": "x", "device type": "cpu",
+                                                   "content of the data": "0a"}
+    with Writer(tmp_path, "problems", "mine-failures", older):
+        pass
+    from rrr_cli.store import provenance
+
+    provenance.require_same(tmp_path, {"seed": 0, "config": older, "inputs": {}, "stage": "mine-failures"},
+                            {"seed": 0, "config": now, "inputs": {}, "stage": "mine-failures"})
+    with pytest.raises(RrrError, match='data was "x", now "y"'):
+        provenance.require_same(tmp_path, {"seed": 0, "config": older, "inputs": {}, "stage": "mine-failures"},
+                                {"seed": 0, "config": now | {"data": "y"}, "inputs": {}, "stage": "mine-failures"})
+
+
+def test_what_is_no_path_is_left_as_typed(work):
+    (work / "tiny").mkdir()
+    (work / "org").mkdir()
+    for text in ("tiny", "org/model", "./nowhere", "countdown", "x.py:C", "http://localhost:8000/v1"):
+        assert tidy(text) == text
+    assert tidy("./tiny/") == tidy(str(work / "tiny")) == "./tiny"  # the folder, not the embedded model
+    assert tidy("./org/../s.json") == "s.json"
+
+
+COMMANDS = [
+    ["sql", "--format", "csv", "from attempts, range(300)"], ["sql", "from attempts"], ["show", "{id}", "--json"],
+    ["schema"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=[" ".join(c[:3]) for c in COMMANDS])
+def test_a_reader_that_stops_early_ends_a_command_quietly(rrr, work, command):
+    assert rrr("mine-failures", *scripted(), "--limit", 40, "--samples", 1, "--run", "run").code == 0
+    attempt = next(iter(read(Path("run"), "attempts"))).attempt_id
+    where = [] if command == ["schema"] else ["--run", "run"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rrr_cli", *(part.format(id=attempt) for part in command), *where],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    said = process.stderr.read().decode()
+    assert process.wait() in (0, 141), said
+    assert "Traceback" not in said
+    assert "ignored" not in said
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("command", [["schema", "--json"], ["schema"]])
+def test_a_full_disk_behind_stdout_is_one_line(work, command):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "rrr_cli", *command], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 3
+    assert done.stderr == "rrr: what is printed can't be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("name", ["policy", "policy-checkpoints", "policy-checkpoints/.partial"])
+def test_no_link_leads_a_training_out_of_the_run(work, name):
+    pytest.importorskip("torch")
+    from rrr_cli.training.checkpoints import places
+
+    (work / "outside").mkdir()
+    link = work / "run" / "models" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(work / "outside")
+    with pytest.raises(RrrError, match="is a symbolic link"):
+        places(work / "run", "policy")
+
+
+def test_a_disk_that_fails_under_a_training_is_one_line(tmp_path):
+    pytest.importorskip("torch")
+    from safetensors import SafetensorError
+
+    from rrr_cli.training.checkpoints import PARTIAL, saving
+
+    for error, says in (
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "disk is full"),
+        (OSError(28, "No space left on device"), "disk is full"), (OSError(30, "Read-only file system"), "Read-only"),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"), "could not write all"),
+    ):
+        (tmp_path / PARTIAL / "checkpoint-1").mkdir(parents=True)
+        with pytest.raises(RrrError, match=says) as caught, saving(tmp_path):
+            raise error
+        assert caught.value.exit_code == 3
+        assert not (tmp_path / PARTIAL).exists()
+    for mistake in (RuntimeError("size mismatch"), ValueError("x"), FileNotFoundError(2, "No such file")):
+        with pytest.raises(type(mistake)), saving(tmp_path):
+            raise mistake
