@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from rrr_cli.addresses import without_secrets
 from rrr_cli.errors import USAGE, RrrError
 
 DEFAULT_MODEL = "tiny"
@@ -165,4 +166,5 @@ def refuse_given(options: Any, names: Iterable[str], reason: str) -> None:
     defaults = {entry.name: entry.default for entry in fields(options)}
     for name in names:
         if getattr(options, name) != defaults[name]:
-            raise RrrError(f"{flag_of(name)} {getattr(options, name)}: {reason}; leave it out", USAGE)
+            value = without_secrets(str(getattr(options, name)))
+            raise RrrError(f"{flag_of(name)} {value}: {reason}; leave it out", USAGE)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from rrr_cli.addresses import without_secrets
 from rrr_cli.engines import ENGINES
 from rrr_cli.plugs import blame, find
 from rrr_cli.prompts import TEMPLATES
@@ -31,7 +32,7 @@ def identity(
     """
     values = {f.name: getattr(options, f.name) for f in fields(options) if f.metadata["identity"]}
     if values.get("base_url"):
-        values["base_url"] = values["base_url"].rstrip("/")  # the same server
+        values["base_url"] = without_secrets(values["base_url"].rstrip("/"))  # the same server
     if task is not None:
         values["task"] = task.name
         values["level"] = options.level or (None if options.data else next(iter(task.levels), None))

@@ -67,9 +67,7 @@ class Writer:
                     break  # the other parts passed this check when they were written
                 part.path.unlink()
             fsync(self._folder)
-            write_atomically(
-                self._folder / f"provenance-{self._stage}.json", json.dumps(self._provenance, indent=1).encode()
-            )
+            self._write_provenance()
         except BaseException:
             os.close(self._lock)
             raise
@@ -89,6 +87,22 @@ class Writer:
             for batch in _batches(part, self._schema, None, [column]):
                 values.update(batch.column(0).unique().to_pylist())
         return values
+
+    def note(self, **notes: Any) -> None:
+        """Add to the provenance of the parts from now on what came up in the work; no run is refused because of it."""
+        if notes and any(self._provenance.get(name) != value for name, value in notes.items()):
+            self._provenance |= json.loads(json.dumps(notes))
+            self._write_provenance()
+
+    def _write_provenance(self) -> None:
+        write_atomically(
+            self._folder / f"provenance-{self._stage}.json", json.dumps(self._provenance, indent=1).encode())
+
+    def stored(self, *columns: str, where: Where | None = None) -> Iterator[tuple[Any, ...]]:
+        """These columns of this stage's rows, in the order they were written."""
+        for part in parts(self._run, self._table, self._stage):
+            for batch in _batches(part, self._schema, where, list(columns)):
+                yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
     def append(self, rows: Sequence[Any]) -> Path | None:
         """Write `rows`, records of this table, as one part; it is complete on disk when this returns.
