@@ -1,7 +1,7 @@
 """The address of a server: checked, and shown or recorded without the secrets that it may hold. Its key.
 
-Reads the environment variable of the key; writes nothing. Refuses an address with a user, a password or a query: command
-lines are recorded. A key in the path, as some gateways want it, is sent, but is a hash wherever the address is shown.
+Reads the environment variable of the key; writes nothing. Refuses an address with a user, a password or a query:
+command lines are recorded. A key in the path, as some gateways want it, is sent, but is a hash wherever it is shown.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from rrr_cli.records import content_id
 KEY_VARIABLE = "OPENAI_API_KEY"
 WEB_ADDRESS = re.compile(r"(https?://)([^\s/?#'\"<>]*)([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?", re.I)
 # A part of a path that begins so is a key, whatever it looks like.
-KEY_STARTS = re.compile(r"(sk|pk|rk|key|api|apikey|token|secret|auth|bearer|hf|gsk|xai|nvapi|pat|ghp|pass)[-_.:=].{3}", re.I)
-WORDS = re.compile(r"v[0-9]+[a-z]{2,7}[0-9]?|[A-Z]?[a-z]{0,20}|[A-Z]{1,5}|[0-9]{1,8}|[A-Za-z0-9]{1,5}")  # of a version, a model, a path of an API
+KEY_STARTS = re.compile(
+    r"(sk|pk|rk|key|api|apikey|token|secret|auth|bearer|hf|gsk|xai|nvapi|pat|ghp|pass)[-_.:=].{3}", re.I)
+# What else a part is made of: words, versions, names of models.
+WORDS = re.compile(r"v[0-9]+[a-z]{2,7}[0-9]?|[A-Z]?[a-z]{0,20}|[A-Z]{1,5}|[0-9]{1,8}|[A-Za-z0-9]{1,5}")
 
 
 def address(base_url: str | None) -> str:

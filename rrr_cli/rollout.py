@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from rrr_cli.engines.base import REFUSED, Completion, Engine, Prompt, Sampling, UnfinishedError, completions_of, no_answer
+from rrr_cli.engines.base import (
+    REFUSED,
+    Completion,
+    Engine,
+    Prompt,
+    Sampling,
+    UnfinishedError,
+    completions_of,
+    no_answer,
+)
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.plugs import blame
 from rrr_cli.prompts import FAILED, GOLD, reflect_chat, repair_chat, retry_chat, split_repair
@@ -203,7 +212,7 @@ class Loop:
         ]
 
     def _write(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        """What the engine generates: completions_B_N. After it stopped, nothing: what it has answered can be written."""
+        """What the engine generates: completions_B_N. Once it has stopped, nothing is asked any more."""
         if self.unanswered.failure is not None:
             return [[no_answer("") for _ in prompt.seeds] for prompt in prompts_B]
         try:
@@ -226,7 +235,8 @@ class Loop:
                 e.reasoning, text = split_repair(text)
             e.transcript.append(Message("assistant", text))
             e.completions.append(completion)
-            if isinstance(self.task, Environment) and len(e.completions) < self.task.max_turns and completion.tokens != 0:
+            ended = completion.tokens == 0  # no room, or no answer
+            if isinstance(self.task, Environment) and len(e.completions) < self.task.max_turns and not ended:
                 with blame("task", self.task, "observe()"):
                     observation = self.task.observe(e.problem, e.transcript)
                     check_observation(self.task, observation)

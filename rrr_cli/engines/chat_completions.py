@@ -16,16 +16,17 @@ from rrr_cli.records import derive_seed
 # Servers fill these from the model's generation_config.json, or from defaults of their own, unless they are sent.
 NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 # finish_reason in lower case; any other one, or none, ends an answer like stop.
-CUT = frozenset(
-    "length max_tokens model_length max_output_tokens max_new_tokens max_length token_limit context_length "
-    "context_length_exceeded model_context_window_exceeded".split())
-FILTERED = frozenset(
-    "content_filter content_filtered safety recitation blocklist prohibited_content spii sensitive refusal "
-    "guardrail_intervened".split())
-BROKEN = frozenset(  # the server's end of the answer, not the model's
-    "abort aborted error cancel cancelled canceled load loading timeout network_error server_error internal_error "
-    "insufficient_system_resource unavailable".split())
-ENDS = frozenset("stop tool_calls tool_call function_call eos eos_token end end_turn stop_sequence".split())
+CUT = frozenset((
+    "length", "max_tokens", "model_length", "max_output_tokens", "max_new_tokens", "max_length", "token_limit",
+    "context_length", "context_length_exceeded", "model_context_window_exceeded"))
+FILTERED = frozenset((
+    "content_filter", "content_filtered", "safety", "recitation", "blocklist", "prohibited_content", "spii",
+    "sensitive", "refusal", "guardrail_intervened"))
+BROKEN = frozenset((  # the server's end of the answer, not the model's
+    "abort", "aborted", "error", "cancel", "cancelled", "canceled", "load", "loading", "timeout", "network_error",
+    "server_error", "internal_error", "insufficient_system_resource", "unavailable"))
+ENDS = frozenset((
+    "stop", "tool_calls", "tool_call", "function_call", "eos", "eos_token", "end", "end_turn", "stop_sequence"))
 DEEPEST = 8  # levels of parts within parts
 
 
@@ -83,7 +84,8 @@ def _split(content: Any) -> tuple[str, str]:
     if content is not None and not isinstance(content, str | list | dict):
         raise TypeError
     parts = content if isinstance(content, list) else [content]
-    texts, thoughts = [], []
+    texts: list[str] = []
+    thoughts: list[str] = []
     for part in parts:
         kind = str(part.get("type", "")) if isinstance(part, dict) else ""
         (thoughts if "think" in kind or "reason" in kind else texts).append(_words(part))
@@ -119,11 +121,13 @@ def _finish(reason: Any, empty: bool) -> str:
 def _counts(answer: dict[str, Any], text: str) -> tuple[int | None, int | None]:
     """(generated tokens, tokens of the prompt); None where the server doesn't count them."""
     usage = answer.get("usage")
-    tokens, prompt_tokens = (
-        int(n) if isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n < 1e9 else None
-        for n in (usage.get(name) if isinstance(usage, dict) else None for name in ("completion_tokens", "prompt_tokens"))
-    )
+    tokens, prompt_tokens = (_count(usage, name) for name in ("completion_tokens", "prompt_tokens"))
     return (None if text and tokens == 0 else tokens), prompt_tokens or None
+
+
+def _count(usage: Any, name: str) -> int | None:
+    n = usage.get(name) if isinstance(usage, dict) else None
+    return int(n) if isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n < 1e9 else None
 
 
 def _sendable(text: str) -> str:

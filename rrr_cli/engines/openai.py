@@ -128,8 +128,8 @@ class OpenaiEngine:
                 await client.get("models", timeout=min(TIMEOUT, 30.0))
         except TransportError as error:
             raise RrrError(
-                f"nothing answers at {self.shown_url} ({type(error).__name__}): start the server, or correct --base-url",
-                NO_BACKEND,
+                f"nothing answers at {self.shown_url} ({type(error).__name__}): start the server, or correct "
+                "--base-url", NO_BACKEND,
             ) from None
 
     async def _all(self, requests: list[dict[str, Any]]) -> tuple[list[Completion], RrrError | None]:

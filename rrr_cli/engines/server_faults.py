@@ -35,23 +35,23 @@ FOR_GOOD = re.compile(  # account, key, model
     r"(unknown|no such|not a valid) model", re.I)
 FOR_A_WHILE = re.compile(r"retryDelay|(try again|retry|reset\w*) (in|after)|per[ _-]?(second|minute|hour|day)", re.I)
 FILTER = re.compile(
-    r"content[ _-]{0,3}(filter|polic|management|moderat|exists risk|violat)|responsible ?ai|moderation|flagged|guardrail|"
-    r"(safety|usage) (system|polic|filter|guideline|check)|prohibited_content|inappropriate|data_inspection_failed|"
-    r"invalid_prompt|sensitive (content|word|information)|violat\w+.{0,60}(polic|terms|guideline)|harmful|jailbreak|敏感",
-    re.I)
+    r"content[ _-]{0,3}(filter|polic|management|moderat|exists risk|violat)|responsible ?ai|moderation|flagged|"
+    r"guardrail|(safety|usage) (system|polic|filter|guideline|check)|prohibited_content|inappropriate|"
+    r"data_inspection_failed|invalid_prompt|sensitive (content|word|information)|"
+    r"violat\w+.{0,60}(polic|terms|guideline)|harmful|jailbreak|敏感", re.I)
 TOO_LONG = re.compile(
     r"context.{0,3}(length|size|window|limit)|exceed_context|(prompt|inputs?|messages)\b.{0,40}\btoo (long|large)|"
-    r"too many (input |prompt )?tokens|longer than the (maximum )?(model|context)|max(imum)?[ _](prompt|model|input)[ _]"
-    r"len|`inputs` (tokens|must have)|input token count|reduce the length of the (messages|prompt|input)|"
-    r"max_tokens must be at least 1, got -", re.I)
+    r"too many (input |prompt )?tokens|longer than the (maximum )?(model|context)|"
+    r"max(imum)?[ _](prompt|model|input)[ _]len|`inputs` (tokens|must have)|input token count|"
+    r"reduce the length of the (messages|prompt|input)|max_tokens must be at least 1, got -", re.I)
 CONTEXT = re.compile(
     r"(?:(?:maximum|model'?s?) (?:context|prompt|model|sequence|input) length:? ?(?:is |of |\()?|must be <= |"
     r"must have less than |tokens > |\d \+ \d{1,9} > |tokens allowed \(|context (?:size|length) \(|n_ctx: |"
     r"too large for model with |cannot exceed |context length of (?:only )?)(\d{1,9})", re.I)
 PROMPT = re.compile(
     r"(\d{1,9})(?: input tokens| tokens from the input| (?:tokens )?in the messages)|(?:given: |too long: |"
-    r"n_prompt_tokens: |input token count \(|(?:prompt|input|request) \((?:length )?|prompt contains |request contains |received |"
-    r"limit: (?=\d+ \+))(\d{1,9})", re.I)
+    r"n_prompt_tokens: |input token count \(|(?:prompt|input|request) \((?:length )?|"
+    r"(?:prompt|request) contains |received |limit: (?=\d+ \+))(\d{1,9})", re.I)
 A_WORD = re.compile(r"(?<![\w-])(?:['\"`](\w+)['\"`]|(\w{2,}))(?![\w-])")  # a single letter counts in quotes alone
 
 

@@ -28,7 +28,8 @@ def make(
         "table": table, "stage": stage, "config": config, "inputs": inputs, "seed": seed,
         "schema_version": SCHEMA_VERSION, "rrr": _version("rrr_cli"),
         "packages": {name: installed for name in PACKAGES if (installed := _version(name))},
-        "git": _git_revision(), "argv": [without_secrets(word) for word in sys.argv], "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git": _git_revision(), "argv": [without_secrets(word) for word in sys.argv],
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     plain: dict[str, Any] = json.loads(json.dumps(provenance, default=str))
     return plain
