@@ -26,6 +26,7 @@ from rrr_cli.engines.server_faults import Fault, Kind, Overflow, read
 from rrr_cli.errors import NO_BACKEND, RrrError
 from rrr_cli.extras import require
 from rrr_cli.options import EngineOptions, flag_of
+from rrr_cli.progress import Work
 from rrr_cli.records import content_id
 from rrr_cli.text import safe_text
 
@@ -139,7 +140,7 @@ class OpenaiEngine:
 
             async def one(request: dict[str, Any]) -> Completion:
                 async with free:  # not released while waiting to retry, so that a busy server gets fewer requests
-                    return await self._complete(client, request)
+                    return await self._complete(client, request) if Work.signalled is None else no_answer("")
 
             tasks = [asyncio.create_task(one(request)) for request in requests]
             try:
@@ -150,6 +151,9 @@ class OpenaiEngine:
                 for task in tasks:
                     task.cancel()
                 written = await asyncio.gather(*tasks, return_exceptions=True)
+        if failure is None and Work.signalled is not None:
+            failure = RrrError(
+                "stopped; what the server answered is written. Type the same command to resume", 128 + Work.signalled)
         if not self._answered:  # then it isn't these prompts
             failure = failure or self._doubt
         return [c if isinstance(c, Completion) else no_answer("") for c in written], failure
@@ -228,9 +232,11 @@ class OpenaiEngine:
             failure, i = self._shown(fault.text), i + 1
             if fault.wait is not None and fault.wait > MOST_PATIENCE:
                 raise self._silence(i, f"{failure}; it asks to wait {fault.wait:.0f} s")
+            if Work.signalled is not None:
+                raise _NoAnswerError("")
             pause = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (i - 1)) * uniform(0.5, 1)
             if i < TRIES:
-                await asyncio.sleep(pause if fault.wait is None else fault.wait + pause / 10)
+                await asyncio.sleep(pause if fault.wait is None else fault.wait + pause / 2)
         doubt = self._silence(i, failure) if self._answered == answered else None
         raise _NoAnswerError(f"no answer in {i} tries; the last: {failure}", doubt, silent=True)
 

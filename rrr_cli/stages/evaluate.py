@@ -104,6 +104,8 @@ def run(options: Options) -> dict[str, Any]:
             missing |= counts(*loops, tried=len(problems))
     problem_ids = {p.problem_id for p in problems}
     results = [r for r in read(options.run, "evaluations") if r.problem_id in problem_ids and r.model in models]
+    if unanswered := models.keys() - {r.model for r in results}:
+        raise RrrError(f"the server answered no problem whole as {', '.join(sorted(unanswered))}", NOTHING)
     return summarise(results, list(models)) | missing
 
 
