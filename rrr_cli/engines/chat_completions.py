@@ -38,7 +38,7 @@ def body(model: str, prompt: Prompt, seed: int, sampling: Sampling) -> dict[str,
     """One request of the chat completions API."""
     request: dict[str, Any] = {
         "model": model, "messages": [{"role": m.role, "content": _sendable(m.content)} for m in prompt.messages],
-        **asdict(sampling), **NEUTRAL, "n": 1,
+        **NEUTRAL, **asdict(sampling), "n": 1,
         "seed": derive_seed("openai", seed) >> 32,  # 31 bits: every server accepts as many
     }
     return request | ({"tools": json.loads(prompt.tools)} if prompt.tools else {})
@@ -99,7 +99,7 @@ def _words(value: Any, depth: int = 0) -> str:
     if isinstance(value, list) and depth < DEEPEST:
         return "".join(_words(part, depth + 1) for part in value)
     if isinstance(value, dict) and depth < DEEPEST:
-        names = ("text", "thinking", "reasoning", "summary", "refusal", "content")
+        names = ("text", "value", "thinking", "reasoning", "summary", "refusal", "content")
         return next((words for name in names if (words := _words(value.get(name), depth + 1))), "")
     return ""
 

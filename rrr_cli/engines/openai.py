@@ -37,11 +37,12 @@ TRIES = 8
 FIRST_WAIT = 1.0  # seconds; doubles after each try, up to
 LONGEST_WAIT = 60.0
 MOST_PATIENCE = 300.0  # seconds: the command ends where the server asks for a longer wait
+SHORTEST_KEY = 8  # characters; a shorter one is a placeholder
 TIMEOUT = 600.0  # seconds that a response may take
 
 
 TRIES_IN_DOUBT = 3
-MOST_SILENT = 5  # prompts in a row, each tried so often without any answer meanwhile: the server is down
+MOST_SILENT = 8  # prompts in a row, each tried so often without any answer meanwhile: the server is down
 MOST_REFUSED = 3  # prompts in a row that a server refuses that hasn't answered one yet
 # What may be left out, if it is sent with this value: it says what a server should do anyway.
 SPARE = {"top_p": 1.0, **NEUTRAL}
@@ -251,8 +252,9 @@ class OpenaiEngine:
     def _shown(self, text: str) -> str:
         """A server's words, safe to print: without key and secrets of the address, one line, at most 300 characters."""
         for secret in (self._key, *secrets_of(self.url)):
-            if secret:  # within a word it isn't the key: placeholders may be a letter long
-                text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(secret)}(?![A-Za-z0-9])", "***", text)
+            if secret:  # a placeholder may be a letter long: within a word it isn't the key
+                bounds = ("", "") if len(secret) >= SHORTEST_KEY else ("(?<![A-Za-z0-9])", "(?![A-Za-z0-9])")
+                text = re.sub(re.escape(secret).join(bounds), "***", text)
         return " ".join(safe_text(text).split())[:300]
 
     def _silence(self, tries: int, failure: str) -> RrrError:

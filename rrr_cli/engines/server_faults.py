@@ -130,8 +130,8 @@ def _kind(status: int, words: str, fields: tuple[str, ...]) -> Kind:
         return Kind.FILTERED
     if status in (400, 413, 422, 500, 502) and TOO_LONG.search(words) and not FOR_A_WHILE.search(words):
         return Kind.TOO_LONG
-    if passing:
-        return Kind.PASSES
+    if passing:  # a server's own code may fail at a field that it doesn't know
+        return Kind.FIELD if fields and "unexpected keyword argument" in words else Kind.PASSES
     if status in ENDS or status < 400:
         return Kind.ENDS
     return Kind.FIELD if fields else Kind.REFUSED

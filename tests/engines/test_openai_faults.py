@@ -127,6 +127,7 @@ def test_the_lengths_are_read_in_any_servers_words(message: str, context: int, p
      ("top_k", "min_p", "repetition_penalty")),
     (400, {"error": "property 'n' is unsupported, number must be 1"}, ("n",)),
     (501, {"error": "seed is not implemented"}, ("seed",)),
+    (500, {"detail": "generate() got an unexpected keyword argument 'min_p'"}, ("min_p",)),
     (400, {"error": {"message": "`temperature` and `top_p` cannot both be specified"}}, ("temperature", "top_p")),
 ])
 def test_a_refused_field_is_read_in_any_words(status: int, body: object, fields: tuple[str, ...]) -> None:
