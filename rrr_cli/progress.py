@@ -51,6 +51,7 @@ class Work:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        Work.signalled = None
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         if self._bar is not None:

@@ -155,7 +155,7 @@ class OpenaiEngine:
         if failure is None and Work.signalled is not None:
             failure = RrrError(
                 "stopped; what the server answered is written. Type the same command to resume", 128 + Work.signalled)
-        if not self._answered:  # then it isn't these prompts
+        if not self._answered or self._in_doubt > 1:  # then it isn't these prompts
             failure = failure or self._doubt
         return [c if isinstance(c, Completion) else no_answer("") for c in written], failure
 
