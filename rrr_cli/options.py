@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from rrr_cli.addresses import without_secrets
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.places import check_local, check_name, check_run, tidy
 
@@ -186,4 +187,5 @@ def refuse_given(options: Any, names: Iterable[str], reason: str) -> None:
     defaults = {entry.name: entry.default for entry in fields(options)}
     for name in names:
         if getattr(options, name) != defaults[name]:
-            raise RrrError(f"{flag_of(name)} {getattr(options, name)}: {reason}; leave it out", USAGE)
+            value = without_secrets(str(getattr(options, name)))
+            raise RrrError(f"{flag_of(name)} {value}: {reason}; leave it out", USAGE)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rrr_cli.errors import RrrError
 
@@ -19,8 +19,11 @@ class Work:
     """A long job of `total` units. `with Work("mining", 300) as work: … work.advance(10)`.
 
     The first SIGINT or SIGTERM is noted and raised by the next `advance`, after the batch was written, as an RrrError
-    with exit code 130 or 143. The second stops at once.
+    with exit code 130 or 143. The second stops at once. An engine that waits for a server asks `Work.signalled` and
+    starts no more requests.
     """
+
+    signalled: ClassVar[int | None] = None  # the signal that asked the work at hand to stop
 
     def __init__(self, title: str, total: int, done: int = 0, quiet: bool = False) -> None:
         self.title, self.total, self.done, self.quiet = title, total, done, quiet
@@ -40,6 +43,7 @@ class Work:
             )
             self._bar.start()
             self._task = self._bar.add_task(self.title, total=self.total, completed=self.done, note="")
+        Work.signalled = None
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._note)
         return self
@@ -47,6 +51,7 @@ class Work:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        Work.signalled = None
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         if self._bar is not None:
@@ -80,4 +85,4 @@ class Work:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:
             raise SystemExit(128 + number)
-        self._signal = number
+        self._signal = Work.signalled = number

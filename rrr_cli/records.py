@@ -65,8 +65,8 @@ class Attempt:
     error_type: str | None  #: why it failed, from the task's closed set; null when it passed
     feedback: str  #: what the environment says about it; never contains the reference
     answer: str | None  #: what the verifier parsed out of the text
-    prompt_tokens: int  #: length of the prompt in tokens
-    completion_tokens: int  #: length of what the model wrote, in tokens
+    prompt_tokens: int | None  #: length of the prompt in tokens; null where a server doesn't say
+    completion_tokens: int | None  #: length of what the model wrote, in tokens; null where a server doesn't say
     finish_reason: str  #: stop, or length when it hit the token limit
     seed: int  #: of this sample
     temperature: float  #: of this sample; 0 is greedy
@@ -86,7 +86,7 @@ class Reflection:
     reflector: str  #: the model that reflected
     sample_index: int  #: 0-based, among the reflections on the same attempt
     text: str  #: the reflection
-    tokens: int  #: its length in tokens
+    tokens: int | None  #: its length in tokens; null where a server doesn't say
     finish_reason: str  #: stop or length
     seed: int  #: of this sample
     temperature: float  #: of this sample

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from rrr_cli.engines.base import Completion, Engine, Prompt, Sampling, completions_of
+from rrr_cli.engines.base import (
+    REFUSED,
+    Completion,
+    Engine,
+    Prompt,
+    Sampling,
+    UnfinishedError,
+    completions_of,
+    no_answer,
+)
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.plugs import blame
 from rrr_cli.prompts import FAILED, GOLD, reflect_chat, repair_chat, retry_chat, split_repair
@@ -60,9 +69,28 @@ class Episode:
         """stop, or length where a turn hit the token limit or found no room in the context."""
         return next((c.finish_reason for c in reversed(self.completions) if c.finish_reason != "stop"), "stop")
 
+    @property
+    def tokens_written(self) -> int | None:
+        """Of all turns of the model; None where a server didn't count those of one."""
+        counts = [c.tokens for c in self.completions if c.tokens is not None]
+        return sum(counts) if len(counts) == len(self.completions) else None
+
     def prompt(self, seeds: tuple[int, ...]) -> Prompt:
         """What the model is shown for its next turn, to be continued once a seed."""
         return Prompt((*self.chat, *self.transcript), seeds, self.problem.tools)
+
+
+@dataclass
+class Unanswered:
+    """What an engine left without an answer: nobody judges it, and it is never written as a failure of the model."""
+
+    reasons: dict[str, str] = field(default_factory=dict)  # problem_id -> why its prompt has none
+    failure: RrrError | None = None  # why the engine stopped, after which nothing is asked any more
+
+    def note(self, problem: Problem, completion: Completion) -> None:
+        """Keep why there is no answer, where there is none; "" if the engine stopped before it."""
+        if completion.finish_reason == REFUSED:
+            self.reasons.setdefault(problem.problem_id, completion.reason)
 
 
 @dataclass(frozen=True)
@@ -79,22 +107,23 @@ class Loop:
     # Whether another turn is generated, given that an episode is open here. In a training whose processes generate
     # together it says whether one is open in any of them: each has to ask the engine equally often.
     any_open: Callable[[bool], bool] = bool
+    unanswered: Unanswered = field(default_factory=Unanswered)
 
     def attempt(
-        self, problems_B: Sequence[Problem], samples: range, phase: str = "first"
+        self, problems_B: Sequence[Problem], samples: Sequence[int], phase: str = "first"
     ) -> list[list[Attempt]]:
         """Tries number `samples` at each problem: attempts_B_N."""
         return self.play(phase, [self.first_tries(p, samples, phase) for p in problems_B])
 
-    def first_tries(self, problem: Problem, samples: range, phase: str = "first") -> list[Episode]:
+    def first_tries(self, problem: Problem, samples: Sequence[int], phase: str = "first") -> list[Episode]:
         """Tries at a problem, for `play`: episodes_N."""
         chat = tuple(problem.prompt)
         return [Episode(problem, chat, i, self._seed(phase, problem.problem_id, i)) for i in samples]
 
-    def reflect(self, failures_B: Sequence[Failure], samples: range) -> list[list[Reflection]]:
+    def reflect(self, failures_B: Sequence[Failure], samples: Sequence[int]) -> list[list[Reflection]]:
         """Reflections number `samples` on each failed attempt: reflections_B_N."""
         prompts = [self.reflect_prompt(f, samples) for f in failures_B]
-        completions_B_N = completions_of(self.engine, prompts, self.reflection_sampling)
+        completions_B_N = self._write(prompts, self.reflection_sampling)
         return [self.reflections(f, samples, c) for f, c in zip(failures_B, completions_B_N, strict=True)]
 
     @property
@@ -102,18 +131,19 @@ class Loop:
         """How reflections are sampled."""
         return replace(self.sampling, max_tokens=self.reflection_max_tokens)
 
-    def reflect_prompt(self, failure: Failure, samples: range) -> Prompt:
+    def reflect_prompt(self, failure: Failure, samples: Sequence[int]) -> Prompt:
         """The prompt of reflections number `samples` on a failed attempt."""
         chat = reflect_chat(failure.problem.prompt, failure.transcript, self.task.words["reflect"])
         seeds = tuple(self._seed("reflect", failure.attempt_id, i) for i in samples)
         return Prompt(chat, seeds, failure.problem.tools)
 
     def reflections(
-        self, failure: Failure, samples: range, completions_N: Sequence[Completion]
+        self, failure: Failure, samples: Sequence[int], completions_N: Sequence[Completion]
     ) -> list[Reflection]:
         """The rows of what was written to `reflect_prompt`: reflections_N."""
         sampling, rows = self.reflection_sampling, []
         for i, completion in zip(samples, completions_N, strict=True):
+            self.unanswered.note(failure.problem, completion)
             seed = self._seed("reflect", failure.attempt_id, i)
             rows.append(Reflection(
                 reflection_id=content_id("reflection", failure.attempt_id, self.engine.fingerprint, sampling, seed),
@@ -125,12 +155,12 @@ class Loop:
         return rows
 
     def retry(
-        self, pairs_B: Sequence[tuple[Failure, Reflection | None]], samples: range
+        self, pairs_B: Sequence[tuple[Failure, Reflection | None]], samples: Sequence[int]
     ) -> list[list[Attempt]]:
         """Retries number `samples` of each failed attempt after its reflection, or (None) without one: attempts_B_N."""
         return self.play("retry", [self.retries(f, r, samples) for f, r in pairs_B])
 
-    def retries(self, failure: Failure, reflection: Reflection | None, samples: range) -> list[Episode]:
+    def retries(self, failure: Failure, reflection: Reflection | None, samples: Sequence[int]) -> list[Episode]:
         """Retries of a failed attempt, for `play`: episodes_N."""
         chat = retry_chat(
             failure.problem.prompt, failure.transcript, reflection.text if reflection else None,
@@ -141,7 +171,7 @@ class Loop:
             Episode(failure.problem, chat, i, self._seed("retry", parent, shown, i), parent, shown) for i in samples
         ]
 
-    def repair(self, failures_B: Sequence[Failure], feedback: str, samples: range) -> list[list[Attempt]]:
+    def repair(self, failures_B: Sequence[Failure], feedback: str, samples: Sequence[int]) -> list[list[Attempt]]:
         """Repairs number `samples` of each failed attempt, reasoning and output in one completion (Re-ReST section 3):
         attempts_B_N. `feedback` is binary, verifier or gold."""
         return self.play("repair", [
@@ -167,27 +197,48 @@ class Loop:
         open_episodes = self._turn(prompts, episodes, repairs=phase == "repair")
         while self.any_open(bool(open_episodes)):
             open_episodes = self._turn([e.prompt((e.next_seed,)) for e in open_episodes], open_episodes)
-        with blame("task", self.task, "verify()"):
-            verdicts = self.judge(self.task, [(e.problem, e.transcript) for e in episodes])
-            check_verdicts(self.task, verdicts)
-        rows = iter([self._row(phase, e, v) for e, v in zip(episodes, verdicts, strict=True)])
+        rows = iter([self._row(phase, e, v) for e, v in zip(episodes, self._verdicts(episodes), strict=True)])
         return [[next(rows) for _ in episodes_N] for episodes_N in episodes_B_N]
+
+    def _verdicts(self, episodes: Sequence[Episode]) -> list[Verdict]:
+        """The verifier's, but for episodes without an answer: their rows have finish_reason refused."""
+        tried = [e for e in episodes if e.finish_reason != REFUSED]
+        with blame("task", self.task, "verify()"):
+            verdicts = self.judge(self.task, [(e.problem, e.transcript) for e in tried])
+            check_verdicts(self.task, verdicts)
+        given = iter(verdicts)
+        return [
+            next(given) if e.finish_reason != REFUSED else Verdict(False, 0.0, None, "There is no answer.", None)
+            for e in episodes
+        ]
+
+    def _write(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """What the engine generates: completions_B_N. Once it has stopped, nothing is asked any more."""
+        if self.unanswered.failure is not None:
+            return [[no_answer("") for _ in prompt.seeds] for prompt in prompts_B]
+        try:
+            return completions_of(self.engine, prompts_B, sampling)
+        except UnfinishedError as error:
+            self.unanswered.failure = error
+            return error.completions_B_N
 
     def _seed(self, *parts: object) -> int:
         return derive_seed(self.seed, *parts)
 
     def _turn(self, prompts: Sequence[Prompt], episodes: Sequence[Episode], repairs: bool = False) -> list[Episode]:
         """Let the model write each episode's next turn and the environment answer it; the episodes still open."""
-        completions = [c for row in completions_of(self.engine, prompts, self.sampling) for c in row]
+        completions = [c for row in self._write(prompts, self.sampling) for c in row]
         still_open = []
         for e, completion in zip(episodes, completions, strict=True):
-            text = completion.text
+            self.unanswered.note(e.problem, completion)
+            text = completion.turn
             if repairs:
                 e.reasoning, text = split_repair(text)
             text, completion = self._own(e, text, completion)
             e.transcript.append(Message("assistant", text))
             e.completions.append(completion)
-            if isinstance(self.task, Environment) and len(e.completions) < self.task.max_turns and completion.tokens:
+            ended = completion.tokens == 0  # no room, or no answer
+            if isinstance(self.task, Environment) and len(e.completions) < self.task.max_turns and not ended:
                 with blame("task", self.task, "observe()"):
                     observation = self.task.observe(e.problem, e.transcript)
                     check_observation(self.task, observation)
@@ -218,7 +269,7 @@ class Loop:
             model=self.engine.model, phase=phase, sample_index=episode.sample_index, transcript=episode.transcript,
             success=verdict.success, score=verdict.score, error_type=verdict.error_type, feedback=verdict.feedback,
             answer=verdict.answer, prompt_tokens=episode.completions[0].prompt_tokens,
-            completion_tokens=sum(c.tokens for c in episode.completions), finish_reason=episode.finish_reason,
+            completion_tokens=episode.tokens_written, finish_reason=episode.finish_reason,
             seed=episode.seed, temperature=self.sampling.temperature, parent_id=episode.parent_id,
             reflection_id=episode.reflection_id, reasoning=episode.reasoning,
             invented="\n\n".join(episode.invented) or None,

@@ -3,7 +3,7 @@
     python tests/openai_server.py SCRIPT.json     prints the port, serves until killed
 
 POST /trouble queues what the next chat requests get instead of an answer: a status such as 429, [429, HEADERS] or
-[400, HEADERS, BODY], "hang", "drop", or {"answer": BODY}. GET /seen returns the chat requests
+[400, HEADERS, BODY], "hang", "slow", "drop", or {"answer": BODY}. GET /seen returns the chat requests
 and their headers. Prompts are counted in words; CONTEXT of them are the window.
 The messages are those of vLLM: 0.31's, or, of a model that is called older, those before it.
 """
@@ -63,6 +63,9 @@ class Handler(BaseHTTPRequestHandler):
             self.chat(request)
         elif trouble == "hang":
             time.sleep(60)
+        elif trouble == "slow":
+            time.sleep(1)
+            self.chat(request)
         elif trouble == "drop":
             self.close_connection = True
         elif isinstance(trouble, dict):
@@ -88,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.refuse(f"'max_tokens' or 'max_completion_tokens' is too large: {most}. {window} and your "
                                f"request has {words} input tokens ({most} > {CONTEXT} - {words}).")
         sampling = Sampling(request["temperature"], request["top_p"], most)
-        ((c,),) = self.script.generate([Prompt(messages, (request["seed"],))], sampling)
+        ((c,),) = self.script.generate([Prompt(messages, (request.get("seed", 0),))], sampling)
         self.answer(200, {
             "object": "chat.completion", "model": request["model"],
             "choices": [{"message": {"role": "assistant", "content": c.text}, "finish_reason": c.finish_reason}],

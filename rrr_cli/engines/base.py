@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
 from rrr_cli.errors import USAGE, RrrError
@@ -36,23 +36,46 @@ class Sampling:
         return cls(**{f.name: getattr(options, f.name) for f in fields(cls)} | resolved)
 
 
+REFUSED = "refused"  # the finish_reason of a completion that there isn't
+
+
 @dataclass(frozen=True)
 class Completion:
     """What a model wrote."""
 
     text: str  # without special tokens
-    tokens: int  # generated, end-of-turn included
-    finish_reason: str  # stop | length
-    prompt_tokens: int
+    tokens: int | None  # generated, end-of-turn included; None where a server doesn't say
+    finish_reason: str  # stop | length | refused
+    prompt_tokens: int | None
+    thought: str | None = field(default=None, kw_only=True)  # where a server gives it apart from the text
+    reason: str = field(default="", kw_only=True)  # refused: why
+
+    @property
+    def turn(self) -> str:
+        """All that the model wrote, its thought in the marks that `thoughts.py` reads."""
+        return f"<think>\n{self.thought}\n</think>\n{self.text}" if self.thought else self.text
 
     def cut(self, characters: int) -> Completion:
         """Without the last characters of its text; `tokens` stays what was generated."""
         return replace(self, text=self.text[: len(self.text) - characters])
 
 
-def no_room(prompt_tokens: int) -> Completion:
+def no_room(prompt_tokens: int | None) -> Completion:
     """The completion of a prompt that fills the context: empty, but it counts as an answer and is never dropped."""
     return Completion("", 0, "length", prompt_tokens)
+
+
+def no_answer(reason: str) -> Completion:
+    """In place of the completion of a prompt that a server refuses, or fails at each time: nobody may judge it."""
+    return Completion("", 0, REFUSED, None, reason=reason)
+
+
+class UnfinishedError(RrrError):
+    """An engine had to stop inside a batch: what it has answered so far, and `no_answer` for the rest."""
+
+    def __init__(self, cause: RrrError, completions_B_N: list[list[Completion]]) -> None:
+        super().__init__(str(cause), cause.exit_code)
+        self.completions_B_N = completions_B_N
 
 
 class Engine(Protocol):
@@ -65,7 +88,8 @@ class Engine(Protocol):
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """completions_B_N: for prompt b, one completion a seed, in the order of its seeds.
 
-        A prompt that fills the context gets `no_room` for each seed.
+        A prompt that fills the context gets `no_room` for each seed; one that is refused, `no_answer`. Raises
+        UnfinishedError where it had to stop.
         """
         ...
 

@@ -1,58 +1,69 @@
-"""OpenAI's chat completions on the wire: builds the body of a request, parses responses and error messages.
+"""OpenAI's chat completions on the wire: builds the body of a request, reads what a model wrote out of a response.
 
-Pure: nothing is sent from here. Responses aren't trusted: any content becomes a `Completion` or a ValueError.
+Pure: nothing is sent from here. Responses aren't trusted: any content becomes a `Completion` or a ValueError. What a
+server says where it doesn't answer is read in `server_faults.py`.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from rrr_cli.engines.base import Completion, Prompt, Sampling
 from rrr_cli.records import derive_seed
 from rrr_cli.tool_names import for_server, from_server
 
-if TYPE_CHECKING:
-    from httpx import Response
+# Servers fill these from the model's generation_config.json, or from defaults of their own, unless they are sent.
+NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+# finish_reason in lower case; any other one, or none, ends an answer like stop.
+CUT = frozenset((
+    "length", "max_tokens", "model_length", "max_output_tokens", "max_new_tokens", "max_length", "token_limit",
+    "context_length", "context_length_exceeded", "model_context_window_exceeded"))
+FILTERED = frozenset((
+    "content_filter", "content_filtered", "safety", "recitation", "blocklist", "prohibited_content", "spii",
+    "sensitive", "refusal", "guardrail_intervened"))
+BROKEN = frozenset((  # the server's end of the answer, not the model's
+    "abort", "aborted", "error", "cancel", "cancelled", "canceled", "load", "loading", "timeout", "network_error",
+    "server_error", "internal_error", "insufficient_system_resource", "unavailable"))
+ENDS = frozenset((
+    "stop", "tool_calls", "tool_call", "function_call", "eos", "eos_token", "end", "end_turn", "stop_sequence"))
+DEEPEST = 8  # levels of parts within parts
 
-FINISH = {"stop": "stop", "length": "length", "tool_calls": "stop", "function_call": "stop", "content_filter": "stop"}
-TOO_LONG = re.compile(r"context.{0,3}(length|size|window)|exceed_context", re.I)
-# How vLLM, SGLang and OpenAI say how long the window and the prompt are.
-CONTEXT = re.compile(r"maximum context length (?:is|of) (\d{1,9})")
-PROMPT = re.compile(r"(\d{1,9})(?: input tokens| tokens from the input| (?:tokens )?in the messages)")
+
+class FilteredError(ValueError):
+    """A content filter took the answer away."""
 
 
 def body(model: str, prompt: Prompt, seed: int, sampling: Sampling) -> dict[str, Any]:
     """One request of the chat completions API."""
     request: dict[str, Any] = {
-        "model": model, "messages": [{"role": m.role, "content": m.content} for m in prompt.messages],
-        **asdict(sampling), "n": 1,
+        "model": model, "messages": [{"role": m.role, "content": _sendable(m.content)} for m in prompt.messages],
+        **NEUTRAL, **asdict(sampling), "n": 1,
         "seed": derive_seed("openai", seed) >> 32,  # 31 bits: every server accepts as many
     }
     return request | ({"tools": for_server(prompt.tools)} if prompt.tools else {})
 
 
-def completion(response: Response) -> Completion:
+def completion(answer: Any) -> Completion:
     """What the model wrote. Tool calls that the server parsed become text again, for the task's verifier.
 
-    Raises ValueError: not a chat completion, no token counts, or a finish_reason that isn't in `FINISH`.
+    Raises FilteredError, or ValueError: not a chat completion, or one that the server broke off.
     """
     try:
-        answer = response.json()
-        choice, usage = answer["choices"][0], answer["usage"]
-        calls = [tool_call(call["function"]) for call in choice["message"].get("tool_calls") or ()]
-        text = "\n".join([part for part in (choice["message"].get("content"), *calls) if part])
-        tokens, prompt_tokens = int(usage["completion_tokens"]), int(usage["prompt_tokens"])
-        finish = FINISH[choice["finish_reason"]]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(
-            f"not with a chat completion of choices, finish_reason and usage ({type(error).__name__})"
-        ) from None
-    return Completion(text.encode("utf-8", "replace").decode(), tokens, finish, prompt_tokens)
+        choice = answer["choices"][0]
+        message = choice["message"]
+        text, thought = _split(message.get("content"))
+        calls = [tool_call(function) for function in _functions(message)]
+    except (LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not with a chat completion of choices and a message ({type(error).__name__})") from None
+    text = "\n".join(part for part in (text, _words(message.get("refusal")), *calls) if part)
+    finish = _finish(choice.get("finish_reason"), empty=not text and not calls)
+    given = next((t for name in ("reasoning_content", "reasoning", "reasoning_details", "thinking")
+                  if (t := _words(message.get(name)))), "")
+    tokens, prompt_tokens = _counts(answer, text or given or thought)
+    whole = "\n".join(part for part in (given, thought) if part)
+    return Completion(_sendable(text), tokens, finish, prompt_tokens, thought=_sendable(whole) or None)
 
 
 def tool_call(function: dict[str, Any]) -> str:
@@ -68,41 +79,64 @@ def with_own_names(completion: Completion, tools: str | None) -> Completion:
     return replace(completion, text=from_server(completion.text, tools)) if tools else completion
 
 
-class Overflow(NamedTuple):
-    """A request, prompt and answer together, that is longer than the window; 0 where the server doesn't say."""
-
-    context: int  # length of the window in tokens
-    prompt_tokens: int
-    exact: bool  # False: the prompt has at least `prompt_tokens`
-
-
-def too_long(response: Response) -> Overflow | None:
-    """The lengths in an error that says prompt and answer are longer than the window; None for any other error."""
-    text = response.text
-    if not TOO_LONG.search(text):
-        return None
-    context, prompt = CONTEXT.search(text), PROMPT.search(text)
-    exact = bool(prompt) and not re.search("at least", text)  # vLLM stops counting once the prompt is too long
-    return Overflow(int(context[1]) if context else 0, int(prompt[1]) if prompt else 0, exact)
+def _functions(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """The functions that are called, in today's field or in the one before it."""
+    calls = message.get("tool_calls") or []
+    functions = [call.get("function") or call for call in (calls if isinstance(calls, list) else [calls])]
+    return functions or [function for function in [message.get("function_call")] if function]
 
 
-def error_text(response: Response) -> str:
-    """An error's message, from any of the fields where servers put it, else the whole body."""
-    try:
-        body = response.json()
-        error = body.get("error", body)
-        return error if isinstance(error, str) else str(error.get("message") or error.get("detail") or error)
-    except (ValueError, AttributeError, RecursionError):
-        return response.text
+def _split(content: Any) -> tuple[str, str]:
+    """(the text, the thought) of a content: a string, a list of parts, or nothing."""
+    if content is not None and not isinstance(content, str | list | dict):
+        raise TypeError
+    parts = content if isinstance(content, list) else [content]
+    texts: list[str] = []
+    thoughts: list[str] = []
+    for part in parts:
+        kind = str(part.get("type", "")) if isinstance(part, dict) else ""
+        (thoughts if "think" in kind or "reason" in kind else texts).append(_words(part))
+    return "".join(texts), "".join(thoughts)
 
 
-def retry_after(value: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header, which is a number or a date; None where it is neither."""
-    if value is None:
-        return None
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):
-        return float(value)
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None
+def _words(value: Any, depth: int = 0) -> str:
+    """The text of a string, of a part, or of a list of parts."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and depth < DEEPEST:
+        return "".join(_words(part, depth + 1) for part in value)
+    if isinstance(value, dict) and depth < DEEPEST:
+        names = ("text", "value", "thinking", "reasoning", "summary", "refusal", "content")
+        return next((words for name in names if (words := _words(value.get(name), depth + 1))), "")
+    return ""
+
+
+def _finish(reason: Any, empty: bool) -> str:
+    """stop or length. Raises FilteredError, or ValueError: the server ended the answer, not the model."""
+    kind = str(reason.get("type") if isinstance(reason, dict) else reason).lower().removeprefix("finish_reason_")
+    if kind in FILTERED:
+        raise FilteredError(f"the content filter took the answer away (finish_reason {kind})")
+    if kind in BROKEN:
+        raise ValueError(f"not with a whole chat completion (finish_reason {kind})")
+    if kind in CUT:
+        return "length"
+    if empty and kind not in ENDS:
+        raise ValueError(f"not with a chat completion: an empty text (finish_reason {kind[:40]})")
+    return "stop"
+
+
+def _counts(answer: dict[str, Any], text: str) -> tuple[int | None, int | None]:
+    """(generated tokens, tokens of the prompt); None where the server doesn't count them."""
+    usage = answer.get("usage")
+    tokens, prompt_tokens = (_count(usage, name) for name in ("completion_tokens", "prompt_tokens"))
+    return (None if text and tokens == 0 else tokens), prompt_tokens or None
+
+
+def _count(usage: Any, name: str) -> int | None:
+    n = usage.get(name) if isinstance(usage, dict) else None
+    return int(n) if isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n < 1e9 else None
+
+
+def _sendable(text: str) -> str:
+    """Text without lone surrogates, which UTF-8 can't encode."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,52 +1,69 @@
 """The openai engine: any server that speaks OpenAI's chat completions, such as `vllm serve`, SGLang or a paid service.
 
 Sends requests to the server at --base-url, which renders the chat with its own template. Each request carries its
-sample's seed, which a server may ignore. A server can't prove its weights: the fingerprint is a hash of its address and
-the model's name, so other weights under the same name go unnoticed. The key comes from an environment variable and is
-sent in the request's header only. Refuses an address with a user, a password or a query: command lines are recorded.
+sample's seed, which a server may ignore, and the neutral values of what servers else fill in by themselves. A server
+can't prove its weights: the fingerprint is a hash of its address and the model's name, so other weights under the same
+name go unnoticed. The key comes from an environment variable and is sent in the request's header only.
+
+A fault that passes is tried again. A prompt that the server refuses, or fails at while it answers others, gets
+`no_answer`. A field that it refuses is left out if that leaves the experiment as it is. Any other fault ends the batch;
+what was answered until then comes with the error.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
+import sys
 from collections.abc import Sequence
 from random import uniform
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
-from rrr_cli.engines.chat_completions import (
-    Overflow,
-    body,
-    completion,
-    error_text,
-    retry_after,
-    too_long,
-    with_own_names,
-)
-from rrr_cli.errors import NO_BACKEND, USAGE, RrrError
+from rrr_cli.addresses import KEY_VARIABLE, address, api_key, secrets_of, without_secrets
+from rrr_cli.engines.base import Completion, Prompt, Sampling, UnfinishedError, no_answer, no_room
+from rrr_cli.engines.chat_completions import NEUTRAL, body, with_own_names
+from rrr_cli.engines.server_faults import Fault, Kind, Overflow, read
+from rrr_cli.errors import NO_BACKEND, RrrError
 from rrr_cli.extras import require
-from rrr_cli.options import EngineOptions
+from rrr_cli.options import EngineOptions, flag_of
+from rrr_cli.progress import Work
 from rrr_cli.records import content_id
 from rrr_cli.text import safe_text
 
 if TYPE_CHECKING:
-    from httpx import AsyncClient, Response
+    from httpx import AsyncClient
 
-KEY_VARIABLE = "OPENAI_API_KEY"
 TRIES = 8
 FIRST_WAIT = 1.0  # seconds; doubles after each try, up to
 LONGEST_WAIT = 60.0
 MOST_PATIENCE = 300.0  # seconds: the command ends where the server asks for a longer wait
+SHORTEST_KEY = 8  # characters; a shorter one is a placeholder
 TIMEOUT = 600.0  # seconds that a response may take
+
+
+TRIES_IN_DOUBT = 3
+MOST_SILENT = 8  # prompts in a row, each tried so often without any answer meanwhile: the server is down
+MOST_REFUSED = 3  # prompts in a row that a server refuses that hasn't answered one yet
+# What may be left out, if it is sent with this value: it says what a server should do anyway.
+SPARE = {"top_p": 1.0, **NEUTRAL}
+OWN_VALUE = (
+    "and the server may have a value of its own, which limits what is sampled (vllm serve: --generation-config vllm)")
+LEFT_OUT = {"seed": "and the same command may sample other texts", "n": "one answer a request is the default",
+            "top_p": "because it is 1"}
 
 
 class _TooLongError(Exception):
     def __init__(self, overflow: Overflow) -> None:
         super().__init__()
         self.overflow = overflow
+
+
+class _NoAnswerError(Exception):
+    """A prompt without an answer. `doubt`: what is wrong if it isn't the prompt but the server."""
+
+    def __init__(self, reason: str, doubt: RrrError | None = None, silent: bool = False) -> None:
+        super().__init__()
+        self.reason, self.doubt, self.silent = reason, doubt, silent
 
 
 class OpenaiEngine:
@@ -64,9 +81,14 @@ class OpenaiEngine:
         """
         require("openai", "httpx")
         self.model, self.url, self.fingerprint = model, address(base_url), fingerprint(base_url, model)
+        self.shown_url = without_secrets(self.url)
+        self.left_out: list[str] = []  # fields of a request that the server refuses
         self._key, self._key_variable = api_key(api_key_env), api_key_env
         self._concurrency = concurrency
         self._limit_field = "max_tokens"
+        self._answered = 0  # requests
+        self._in_doubt = 0  # prompts without an answer since the last answer, which may be the server's fault
+        self._doubt: RrrError | None = None  # what the first of these says
         asyncio.run(self._check_reachable())
 
     def close(self) -> None:
@@ -81,11 +103,15 @@ class OpenaiEngine:
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """completions_B_N, one request a seed.
 
-        Raises RrrError: the server refuses, or sends something else (exit 3); no response in `TRIES` tries (4).
+        Raises UnfinishedError: the server refuses all requests (exit 3), or doesn't answer (4).
         """
         requests = [body(self.model, p, seed, sampling) for p in prompts_B for seed in p.seeds]
-        completions = iter(asyncio.run(self._all(requests)) if requests else ())
-        return [[with_own_names(next(completions), p.tools) for _ in p.seeds] for p in prompts_B]
+        written, failure = asyncio.run(self._all(requests)) if requests else ([], None)
+        completions = iter(written)
+        completions_B_N = [[with_own_names(next(completions), p.tools) for _ in p.seeds] for p in prompts_B]
+        if failure is not None:
+            raise UnfinishedError(failure, completions_B_N)
+        return completions_B_N
 
     def _client(self) -> AsyncClient:
         import httpx
@@ -104,140 +130,147 @@ class OpenaiEngine:
                 await client.get("models", timeout=min(TIMEOUT, 30.0))
         except TransportError as error:
             raise RrrError(
-                f"nothing answers at {self.url} ({type(error).__name__}): start the server, or correct --base-url",
-                NO_BACKEND,
+                f"nothing answers at {self.shown_url} ({type(error).__name__}): start the server, or correct "
+                "--base-url", NO_BACKEND,
             ) from None
 
-    async def _all(self, requests: list[dict[str, Any]]) -> list[Completion]:
-        free = asyncio.Semaphore(self._concurrency)
+    async def _all(self, requests: list[dict[str, Any]]) -> tuple[list[Completion], RrrError | None]:
+        """A completion a request, and the error that ended the batch before all of them were answered."""
+        free, failure = asyncio.Semaphore(self._concurrency), None
         async with self._client() as client:
 
             async def one(request: dict[str, Any]) -> Completion:
                 async with free:  # not released while waiting to retry, so that a busy server gets fewer requests
-                    return await self._complete(client, request)
+                    return await self._complete(client, request) if Work.signalled is None else no_answer("")
 
             tasks = [asyncio.create_task(one(request)) for request in requests]
             try:
-                return await asyncio.gather(*tasks)
+                await asyncio.gather(*tasks)
+            except RrrError as error:
+                failure = error
             finally:  # if one failed, the others end before the client closes
                 for task in tasks:
                     task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                written = await asyncio.gather(*tasks, return_exceptions=True)
+        if failure is None and Work.signalled is not None:
+            failure = RrrError(
+                "stopped; what the server answered is written. Type the same command to resume", 128 + Work.signalled)
+        if not self._answered or self._in_doubt > 1:  # then it isn't these prompts
+            failure = failure or self._doubt
+        return [c if isinstance(c, Completion) else no_answer("") for c in written], failure
 
     async def _complete(self, client: AsyncClient, request: dict[str, Any]) -> Completion:
+        """One completion, or `no_answer`. Raises RrrError: the batch ends."""
+        try:
+            return await self._fitting(client, request)
+        except _NoAnswerError as error:
+            if error.doubt is not None and (error.silent or not self._answered):
+                self._doubt, self._in_doubt = self._doubt or error.doubt, self._in_doubt + 1
+                if self._in_doubt >= (MOST_SILENT if error.silent else MOST_REFUSED):
+                    raise self._doubt from None
+            return no_answer(error.reason)
+
+    async def _fitting(self, client: AsyncClient, request: dict[str, Any]) -> Completion:
         """One completion; where the window has no room for `max_tokens`, of as many as fit, as on the other engines."""
         try:
             return await self._ask(client, request, request["max_tokens"])
         except _TooLongError as error:
             overflow = error.overflow
         try:
-            prompt_tokens = overflow.prompt_tokens
+            prompt_tokens: int | None = overflow.prompt_tokens
             if not overflow.exact and overflow.context:  # a completion of one token shows how long the prompt is
                 one = await self._ask(client, request, 1)
                 prompt_tokens = one.prompt_tokens
-                if overflow.context - prompt_tokens == 1:
+                if prompt_tokens is None or overflow.context - prompt_tokens == 1:
                     return one
-            room = min(overflow.context - prompt_tokens, request["max_tokens"])
-            return await self._ask(client, request, room) if room > 0 else no_room(prompt_tokens)
+            room = min(overflow.context - (prompt_tokens or 0), request["max_tokens"])
+            return await self._ask(client, request, room) if room > 0 else no_room(prompt_tokens or None)
         except _TooLongError as error:
-            return no_room(max(error.overflow.prompt_tokens, overflow.context))
+            return no_room(max(error.overflow.prompt_tokens, overflow.context) or None)
 
     async def _ask(self, client: AsyncClient, request: dict[str, Any], most: int) -> Completion:
-        """The server's completion of at most `most` tokens. Raises _TooLongError, or RrrError (exit 3)."""
-        field = self._limit_field
-        response = await self._post(client, {k: v for k, v in request.items() if k != "max_tokens"} | {field: most})
-        if response.status_code == 200:
-            return self._completion(response)
-        if response.status_code in (400, 413) and (overflow := too_long(response)):
-            raise _TooLongError(overflow)
-        message = self._message(response)
-        if response.status_code == 400 and field == "max_tokens" and "max_completion_tokens' instead" in message:
+        """The server's completion of at most `most` tokens. Raises _TooLongError, _NoAnswerError or RrrError."""
+        while True:
+            sent = {k: v for k, v in request.items() if k not in self.left_out and k != "max_tokens"}
+            sent |= {self._limit_field: most}
+            result = await self._post(client, sent)
+            if isinstance(result, Completion) or result.kind is Kind.TOO_LONG:
+                self._answered, self._in_doubt, self._doubt = self._answered + 1, 0, None
+            if isinstance(result, Completion):
+                return result
+            if result.kind is Kind.TOO_LONG:
+                raise _TooLongError(result.overflow)
+            reason = self._shown(result.text)
+            if result.kind is Kind.FILTERED:
+                raise _NoAnswerError(reason)
+            if result.kind is Kind.REFUSED:
+                raise _NoAnswerError(reason, self._refusal(result.status, reason))
+            if result.kind is Kind.ENDS or not self._changes(result.fields, sent, result.text):
+                raise self._refusal(result.status, reason, result.fields)
+
+    def _changes(self, fields: Sequence[str], sent: dict[str, Any], text: str) -> bool:
+        """Whether there is another request to try: without the fields that the server refuses, each said once."""
+        if "max_tokens" in sent and ("max_tokens" in fields or "max_completion_tokens" in text):
             self._limit_field = "max_completion_tokens"  # OpenAI's newer models
-            return await self._ask(client, request, most)
-        raise RrrError(self._refusal(response.status_code, message))
+            return True
+        spare = [name for name in fields if name in sent and (name in ("seed", "n") or SPARE.get(name) == sent[name])]
+        for name in spare:
+            if name not in self.left_out:
+                self.left_out.append(name)
+                why = LEFT_OUT.get(name, OWN_VALUE)
+                print(f"rrr: {self.shown_url} refuses {name}: it is left out, {why}", file=sys.stderr)
+        return bool(spare)
 
-    async def _post(self, client: AsyncClient, request: dict[str, Any]) -> Response:
-        """The first response that is neither 429 nor 5xx. The wait doubles after each try, unless the server names one.
-
-        Raises RrrError (exit 4): no such response in `TRIES` tries, or the server asks for more than MOST_PATIENCE.
+    async def _post(self, client: AsyncClient, request: dict[str, Any]) -> Completion | Fault:
+        """The first response that isn't a fault that passes. The wait doubles after each try, unless the server names
+        one. Raises _NoAnswerError: `TRIES` such faults; RrrError (exit 4): the server asks for more than MOST_PATIENCE.
         """
-        from httpx import TransportError
+        answered, failure, i = self._answered, "", 0
+        while i < (TRIES_IN_DOUBT if self._in_doubt else TRIES):  # where it fails at each prompt, it isn't the prompt
+            fault = await self._try(client, request)
+            if isinstance(fault, Completion) or fault.kind is not Kind.PASSES:
+                return fault
+            failure, i = self._shown(fault.text), i + 1
+            if fault.wait is not None and fault.wait > MOST_PATIENCE:
+                raise self._silence(i, f"{failure}; it asks to wait {fault.wait:.0f} s")
+            if Work.signalled is not None:
+                raise _NoAnswerError("")
+            pause = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (i - 1)) * uniform(0.5, 1)
+            if i < TRIES:
+                await asyncio.sleep(pause if fault.wait is None else fault.wait + pause / 2)
+        doubt = self._silence(i, failure) if self._answered == answered else None
+        raise _NoAnswerError(f"no answer in {i} tries; the last: {failure}", doubt, silent=True)
 
-        failure = ""
-        for i in range(TRIES):
-            asked_wait = None
-            try:
-                response = await client.post("chat/completions", json=request)
-            except TransportError as error:  # a timeout, too
-                failure = type(error).__name__
-            else:
-                if response.status_code != 429 and response.status_code < 500:
-                    return response
-                failure = f"{response.status_code} {self._message(response)}".strip()
-                asked_wait = retry_after(response.headers.get("retry-after"))
-                if asked_wait is not None and asked_wait > MOST_PATIENCE:
-                    failure += f"; it asks to wait {asked_wait:.0f} s"
-                    break
-            if i + 1 < TRIES:
-                pause = min(LONGEST_WAIT, FIRST_WAIT * 2**i) * uniform(0.5, 1)
-                await asyncio.sleep(pause if asked_wait is None else asked_wait + pause / 10)
-        raise RrrError(
-            f"{self.url} gave no answer in {i + 1} tries; the last: {failure}. The rows written so far are complete: "
-            "type the same command to resume; a lower --concurrency sends fewer requests at once", NO_BACKEND,
-        )
+    async def _try(self, client: AsyncClient, request: dict[str, Any]) -> Completion | Fault:
+        from httpx import RequestError
 
-    def _completion(self, response: Response) -> Completion:
         try:
-            return completion(response)
-        except ValueError as error:
-            raise RrrError(f"{self.url} answers, but {error}: {self._message(response)}") from None
+            return read(await client.post("chat/completions", json=request), request.keys())
+        except RequestError as error:  # a timeout, too
+            return Fault(Kind.PASSES, type(error).__name__)
 
-    def _message(self, response: Response) -> str:
-        """The server's error message, safe to print: without the key, one line, at most 300 characters."""
-        text = error_text(response)
-        if self._key:
-            text = text.replace(self._key, "***")
+    def _shown(self, text: str) -> str:
+        """A server's words, safe to print: without key and secrets of the address, one line, at most 300 characters."""
+        for secret in (self._key, *secrets_of(self.url)):
+            if secret:  # a placeholder may be a letter long: within a word it isn't the key
+                bounds = ("", "") if len(secret) >= SHORTEST_KEY else ("(?<![A-Za-z0-9])", "(?![A-Za-z0-9])")
+                text = re.sub(re.escape(secret).join(bounds), "***", text)
         return " ".join(safe_text(text).split())[:300]
 
-    def _refusal(self, status: int, reason: str) -> str:
-        message = f"{self.url} refuses the request for --model {self.model}: {status} {reason}"
+    def _silence(self, tries: int, failure: str) -> RrrError:
+        return RrrError(
+            f"{self.shown_url} gave no answer in {tries} tries; the last: {failure}. The rows written so far are "
+            "complete: type the same command to resume; a lower --concurrency sends fewer requests at once", NO_BACKEND)
+
+    def _refusal(self, status: int, reason: str, fields: Sequence[str] = ()) -> RrrError:
+        message = f"{self.shown_url} refuses the request for --model {self.model}: {reason}"
         if status in (401, 403):
             state = "has the key that was sent" if self._key else "is not set"
             message += f"; the environment variable {self._key_variable} {state}"
-        return message
-
-
-def address(base_url: str | None) -> str:
-    """`base_url` without a slash at its end. Raises RrrError (exit 2): none, no web address, or one with a secret."""
-    if not base_url:
-        raise RrrError("--engine openai needs --base-url, such as http://localhost:8000/v1", USAGE)
-    try:
-        parts = urlsplit(base_url)
-        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        fits = False
-    if not fits:
-        raise RrrError("--base-url is not an address such as http://localhost:8000/v1", USAGE)
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise RrrError(
-            "--base-url contains a user, a password or a query, and command lines are recorded: put the key into the "
-            f"environment variable {KEY_VARIABLE}", USAGE,
-        )
-    return base_url.rstrip("/")
-
-
-def api_key(variable: str) -> str | None:
-    """The key, or None where the default variable isn't set. Raises RrrError (exit 2): no variable, or not a key."""
-    if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", variable):
-        raise RrrError("--api-key-env is the name of an environment variable, not the key itself", USAGE)
-    key = os.environ.get(variable, "").strip()
-    if not key and variable != KEY_VARIABLE:
-        raise RrrError(f"--api-key-env {variable}: the environment variable {variable} is not set", USAGE)
-    if not re.fullmatch("[!-~]*", key):
-        raise RrrError(
-            f"the environment variable {variable} contains white space or other characters that a key can't have", USAGE
-        )
-    return key or None
+        for name in fields:
+            if name in ("temperature", "top_p"):
+                message += f"; without {flag_of(name)} it would be another experiment: choose a value that it takes"
+        return RrrError(message)
 
 
 def fingerprint(base_url: str | None, model: str) -> str:

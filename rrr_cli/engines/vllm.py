@@ -73,6 +73,7 @@ class VllmEngine:
                 # one request a seed: with n > 1 vLLM would use seed, seed + 1, …
                 requests.append({"prompt_token_ids": ids})
                 room = min(sampling.max_tokens, self.context - len(ids))
+                # given, so that vLLM takes nothing but stop tokens from the model's generation_config.json
                 params.append(SamplingParams(**asdict(sampling) | {"max_tokens": room}, seed=seed, detokenize=False))
         outputs = iter(self.llm.generate(requests, params, use_tqdm=False, lora_request=self.lora) if requests else [])
         return [

@@ -25,6 +25,7 @@ from rrr_cli.stages.models import check_names, parse_models
 from rrr_cli.stages.repair import check_feedback
 from rrr_cli.stages.setup import open_loop, weights_of
 from rrr_cli.stages.summary import MEASURES, VOTES, summarise
+from rrr_cli.stages.unanswered import answered, counts, record, stop_if_failed
 from rrr_cli.stages.votes import FEEDBACK, vote_columns
 from rrr_cli.tasks import load_task
 from rrr_cli.tasks.base import Task
@@ -81,25 +82,31 @@ def run(options: Options) -> dict[str, Any]:
     repairs = REPAIRING if options.reflect_all or options.oracle else ()
     depends_on = identity(options, task, compared, (*RETRY_AFTER_REFLECTION, *repairs), first=first)
     with Writer(options.run, "evaluations", "eval", depends_on, overwrite=options.overwrite, seed=options.seed) as rows:
-        done = rows.done("evaluation_id")
+        done, missing = rows.done("evaluation_id"), dict[str, Any]()
         check_names(options.run, "evaluations", weights)
         for name, path in models.items():
             stamp: dict[str, Any] = {"model": name, "model_path": path, "model_fingerprint": weights[name],
                                      "temperature": options.temperature, "seed": options.seed}
             ids = {p.problem_id: content_id("evaluation", p.problem_id, name, weights[name]) for p in problems}
             remaining = [p for p in problems if ids[p.problem_id] not in done]
+            shared_rows = None
+            if remaining and name != first:
+                shared_rows = {row.problem_id: row for row in read(options.run, "evaluations", {"model": first})}
+                remaining = [p for p in remaining if p.problem_id in shared_rows]  # a server refused the others
             if not remaining:
                 continue
-            shared_rows = None
-            if name != first:
-                shared_rows = {row.problem_id: row for row in read(options.run, "evaluations", {"model": first})}
             with Work(f"evaluating {name}", len(problems), len(problems) - len(remaining)) as work:
-                for columns in judged(options, task, path, remaining, shared_rows):
+                for columns, loops in judged(options, task, path, remaining, shared_rows):
+                    record(rows, *loops)
                     rows.append([Evaluation(evaluation_id=ids[r["problem_id"]], **stamp, **r) for r in columns])
+                    stop_if_failed(*loops)
                     work.advance(len(columns))
+            missing |= counts(*loops, tried=len(problems))
     problem_ids = {p.problem_id for p in problems}
     results = [r for r in read(options.run, "evaluations") if r.problem_id in problem_ids and r.model in models]
-    return summarise(results, list(models))
+    if unanswered := models.keys() - {r.model for r in results}:
+        raise RrrError(f"the server answered no problem whole as {', '.join(sorted(unanswered))}", NOTHING)
+    return summarise(results, list(models)) | missing
 
 
 def checked(options: Options) -> Options:
@@ -122,17 +129,21 @@ def checked(options: Options) -> Options:
 
 def judged(
     options: Options, task: Task, model: str, problems: Sequence[Problem], shared: dict[str, Evaluation] | None
-) -> Iterator[list[dict[str, Any]]]:
-    """The columns of one model's rows, a part at a time; its memory is freed after the last."""
+) -> Iterator[tuple[list[dict[str, Any]], tuple[Loop, Loop]]]:
+    """The columns of one model's rows, a part at a time, and the loops that try and repair; their memory is freed after
+    the last. A problem of which any text got no answer has no row."""
     loop = repairing = open_loop(options, task, model, options.retry_context, options.reflection_tokens)
     if options.reflector is not None:
         repairing = open_loop(options, task, options.reflector)
     for start in range(0, len(problems), options.part):
         part = problems[start : start + options.part]
-        firsts = {rows[0].problem_id: rows[0] for rows in loop.attempt(part, range(1))}
+        firsts = {a.problem_id: a for rows in loop.attempt(part, range(1)) for a in answered(rows)}
+        part = [p for p in part if p.problem_id in firsts]
         votes = vote_columns(
             loop, repairing, part, firsts, options.self_consistency, options.reflect_all, options.oracle)
-        yield [{**row, **votes[row["problem_id"]]} for row in evaluate(loop, part, firsts, shared)]
+        rows_B = [{**row, **votes[row["problem_id"]]} for row in evaluate(loop, part, firsts, shared)]
+        without = loop.unanswered.reasons.keys() | repairing.unanswered.reasons.keys()
+        yield [row for row in rows_B if row["problem_id"] not in without], (loop, repairing)
     loop.engine.close()
     if repairing is not loop:
         repairing.engine.close()

@@ -21,7 +21,7 @@ from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import as_mined, check_same_judge
 from rrr_cli.stages.mined import failures as failed_attempts
 from rrr_cli.training.objectives import find_objective
-from rrr_cli.training.settings import Options, given_by, recipe_of
+from rrr_cli.training.settings import VLLM_CORRECTION, Options, given_by, recipe_of
 
 if TYPE_CHECKING:
     from rrr_cli.training.session import Session
@@ -66,7 +66,8 @@ def prepare(options: Options) -> Session:
         objective = plug.cls(setting)
         longest = objective.fit(failures, policy.window)
     config = identity(
-        options, task, {"model": policy.fingerprint}, RETRY_AFTER_REFLECTION, **given_by(recipe))
+        options, task, {"model": policy.fingerprint}, RETRY_AFTER_REFLECTION, **given_by(recipe),
+        **(VLLM_CORRECTION if options.vllm else {}))
     check_same_judge(source, config)
     return Session(options, recipe, task, policy, failures, objective, longest, config)
 

@@ -1,14 +1,16 @@
 """`rrr mine-failures`: try each training problem, keep every attempt with its verdict.
 
-Reads a task; writes `problems` and `attempts` (phase first). A problem's attempts are written together, so the unit of
-resume is the problem. The failures are a view over the attempts: `rrr sql "select * from failures"`. Refuses
-other options than those of the rows already written.
+Reads a task; writes `problems` and `attempts` (phase first). A problem's attempts are written together; where a server
+left some of them without an answer, the same command asks for those alone. The failures are a view over the attempts:
+`rrr sql "select * from failures"`. Refuses other options than those of the rows already written.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from rrr_cli import options as shared
 from rrr_cli.errors import NOTHING, RrrError
@@ -20,8 +22,14 @@ from rrr_cli.rollout import Loop
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.setup import open_loop, weights_of
+from rrr_cli.stages.unanswered import answered, counts, record, stop_if_failed
 from rrr_cli.tasks import load_task
 from rrr_cli.tasks.protocol import problems_of
+
+if TYPE_CHECKING:
+    from rrr_cli.store.artifacts import Writer
+
+Tries = dict[int, bool]  # of a problem: sample index -> whether it passed
 
 
 @dataclass(frozen=True)
@@ -61,47 +69,78 @@ def run(options: Options) -> dict[str, Any]:
 
     # The attempts first: with --overwrite they are deleted before the problems that they refer to.
     with writer("attempts") as attempt_rows, writer("problems") as problem_rows:
-        stored, tried = problem_rows.done("problem_id"), attempt_rows.done("problem_id")
-        remaining = [p for p in problems if p.problem_id not in tried]
-        lost = tried - stored  # with a part that was removed
+        stored = problem_rows.done("problem_id")
+        finished, begun = tries_so_far(attempt_rows, options)
+        remaining = [p for p in problems if p.problem_id not in finished]
+        lost = (finished | begun.keys()) - stored  # with a part that was removed
         problem_rows.append([p for p in problems if p.problem_id in lost])
+        stored |= lost
         if not remaining:
             return summarise(options, problems)
         loop = open_loop(options, task, options.model)
         with Work("mining", len(problems), len(problems) - len(remaining)) as work:
             for start in range(0, len(remaining), options.part):
                 part = remaining[start : start + options.part]
-                attempts = mine(loop, part, options.samples, options.stop_at_failure)
-                problem_rows.append([p for p in part if p.problem_id not in stored])
+                attempts = mine(loop, part, options.samples, options.stop_at_failure, begun)
+                record(attempt_rows, loop)
+                known = {a.problem_id for a in attempts} | loop.unanswered.reasons.keys()
+                problem_rows.append([p for p in part if p.problem_id in known - stored])
                 attempt_rows.append(attempts)
+                stop_if_failed(loop)
                 failed = len({a.problem_id for a in attempts if not a.success})
                 work.advance(len(part), f"{failed}/{len(part)} problems failed")
         loop.engine.close()
-    return summarise(options, problems)
+    missing = counts(loop, tried=len(problems))
+    return summarise(options, problems) | missing
 
 
-def mine(loop: Loop, problems: list[Problem], samples: int, stop_at_failure: int) -> list[Attempt]:
-    """Up to `samples` attempts at each problem, in the problems' order.
+def tries_so_far(rows: Writer, options: Options) -> tuple[set[str], dict[str, Tries]]:
+    """The problems that have all their tries, and the tries of those where a server left some without an answer."""
+    counts: dict[str, list[int]] = {}  # problem_id -> tries and failures
+    for problem_id, success in rows.stored("problem_id", "success"):
+        count = counts.setdefault(problem_id, [0, 0])
+        count[0], count[1] = count[0] + 1, count[1] + (not success)
+    enough = options.stop_at_failure or options.samples + 1
+    finished = {name for name, (n, failures) in counts.items() if n >= options.samples or failures >= enough}
+    begun: dict[str, Tries] = {name: {} for name in counts.keys() - finished}
+    if begun:
+        where = {"problem_id": sorted(begun)}
+        for problem_id, index, success in rows.stored("problem_id", "sample_index", "success", where=where):
+            begun[problem_id][index] = success
+    return finished, begun
+
+
+def mine(
+    loop: Loop, problems: list[Problem], samples: int, stop_at_failure: int, begun: Mapping[str, Tries] | None = None
+) -> list[Attempt]:
+    """Up to `samples` attempts at each problem, those `begun` among them but not returned, in the problems' order.
 
     Each wave samples only as many as a problem still needs to reach its Nth failure, so that no sample is taken after
-    that failure, whatever the batch size: this is exact inverse binomial sampling.
+    that failure, whatever the batch size: this is exact inverse binomial sampling. A problem whose prompt gets no
+    answer isn't asked further.
     """
     attempts: dict[str, list[Attempt]] = {p.problem_id: [] for p in problems}
-    failures = dict.fromkeys(attempts, 0)
-    enough = stop_at_failure or samples
-    active = problems
-    while active:
-        by_need: dict[tuple[int, int], list[Problem]] = {}
-        for p in active:
-            taken = len(attempts[p.problem_id])
-            by_need.setdefault((taken, min(enough - failures[p.problem_id], samples - taken)), []).append(p)
-        for (taken, need), group in by_need.items():
-            for p, rows in zip(group, loop.attempt(group, range(taken, taken + need)), strict=True):
-                attempts[p.problem_id] += rows
-                failures[p.problem_id] += sum(not a.success for a in rows)
-        active = [p for p in active if len(attempts[p.problem_id]) < samples and (
-            not stop_at_failure or failures[p.problem_id] < stop_at_failure)]
-    return [a for rows in attempts.values() for a in rows]
+    tries = {name: dict((begun or {}).get(name, {})) for name in attempts}
+    while True:
+        waves: dict[tuple[int, ...], list[Problem]] = {}
+        for p in problems:
+            wave = next_samples(tries[p.problem_id], samples, stop_at_failure)
+            if wave and p.problem_id not in loop.unanswered.reasons:
+                waves.setdefault(wave, []).append(p)
+        if not waves:
+            return [a for rows in attempts.values() for a in rows]
+        for wave, group in waves.items():
+            for p, rows in zip(group, loop.attempt(group, wave), strict=True):
+                attempts[p.problem_id] += answered(rows)
+                tries[p.problem_id] |= {a.sample_index: a.success for a in answered(rows)}
+
+
+def next_samples(tries: Tries, samples: int, stop_at_failure: int) -> tuple[int, ...]:
+    """The indices of the tries to take next; () if a problem has all of them."""
+    missing = samples - len(tries)
+    if stop_at_failure:
+        missing = min(missing, stop_at_failure - sum(not success for success in tries.values()))
+    return tuple(islice((i for i in range(samples) if i not in tries), max(0, missing)))
 
 
 def summarise(options: Options, problems: list[Problem]) -> dict[str, Any]:

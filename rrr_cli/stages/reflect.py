@@ -1,12 +1,14 @@
 """`rrr reflect`: writes reflections on each failed attempt, and retries after each reflection.
 
 Reads `problems` and failed `attempts`; writes `reflections` and `attempts` (phase retry). Nothing is trained. The unit
-of resume is the failed attempt: its reflections are written first, and a run that was killed before their retries uses
-the stored reflections again. Refuses a run without failed attempts.
+of resume is the single text: reflections are written before their retries, and a run that was killed, or left some
+without an answer by a server, uses the stored reflections again. Refuses a run without failed attempts.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import FailureOptions, check_same_judge, chosen_failures, copy_failures
 from rrr_cli.stages.setup import open_loop, weights_of
+from rrr_cli.stages.unanswered import answered, by_missing, counts, indices, record, stop_if_failed
 from rrr_cli.tasks.base import Task
 
 
@@ -59,25 +62,31 @@ def run(options: Options) -> dict[str, Any]:
 
     copy_failures(chosen.source, options.run, failed)
     with writer("attempts") as attempt_rows, writer("reflections") as reflection_rows:
-        retried = attempt_rows.done("parent_id")
-        remaining = [f for f in failed if f.attempt_id not in retried]
+        retried = indices(attempt_rows, "reflection_id")
+        finished = Counter(attempt_rows.stored("parent_id"))
+        remaining = [f for f in failed if finished[(f.attempt_id,)] < options.reflections * options.retries]
         if not remaining:
             return summarise(options, failed)
         retrying, reflecting = open_loops(options, chosen.task, model, reflector)
-        stored = unfinished(options.run, retried) if reflection_rows.done("attempt_id") - retried else {}
+        stored = written_before(options.run, remaining) if reflection_rows.done("attempt_id") else {}
         with Work("reflecting", len(failed), len(failed) - len(remaining)) as work:
             for start in range(0, len(remaining), options.part):
                 part = remaining[start : start + options.part]
-                fresh = [f for f in part if f.attempt_id not in stored]
-                written = reflecting.reflect(fresh, range(options.reflections))
-                reflection_rows.append([r for rows in written for r in rows])
-                reflections = stored | {f.attempt_id: rows for f, rows in zip(fresh, written, strict=True)}
-                retries = retry(retrying, part, reflections, options.retries)
+                fresh = reflect(reflecting, part, options.reflections, stored)
+                record(reflection_rows, reflecting)
+                reflection_rows.append(fresh)
+                stop_if_failed(reflecting)
+                for r in fresh:
+                    stored.setdefault(r.attempt_id, []).append(r)
+                retries = retry(retrying, part, stored, options.retries, retried)
+                record(attempt_rows, retrying)
                 attempt_rows.append(retries)
+                stop_if_failed(retrying)
                 work.advance(len(part), f"{sum(a.success for a in retries)}/{len(retries)} retries passed")
         for loop in {id(loop): loop for loop in (retrying, reflecting)}.values():
             loop.engine.close()
-    return summarise(options, failed)
+    missing = counts(retrying, reflecting, tried=len({f.problem.problem_id for f in failed}))
+    return summarise(options, failed) | missing
 
 
 def open_loops(options: Options, task: Task, model: str, reflector: str) -> tuple[Loop, Loop]:
@@ -87,23 +96,38 @@ def open_loops(options: Options, task: Task, model: str, reflector: str) -> tupl
     return loops[model], loops[reflector]
 
 
-def unfinished(run: Path, retried: set[str]) -> dict[str, list[Reflection]]:
-    """attempt_id -> its stored reflections, for the attempts without a retry."""
+def written_before(run: Path, failed: list[Failure]) -> dict[str, list[Reflection]]:
+    """attempt_id -> its stored reflections, for these failed attempts."""
     from rrr_cli.store.artifacts import read
 
     stored: dict[str, list[Reflection]] = {}
-    for r in read(run, "reflections"):
-        if r.attempt_id not in retried:
-            stored.setdefault(r.attempt_id, []).append(r)
+    for r in read(run, "reflections", where={"attempt_id": [f.attempt_id for f in failed]}):
+        stored.setdefault(r.attempt_id, []).append(r)
     return stored
 
 
+def reflect(
+    loop: Loop, part: list[Failure], reflections: int, stored: Mapping[str, list[Reflection]]
+) -> list[Reflection]:
+    """The reflections that each failure doesn't have yet, in order."""
+    written = []
+    for samples, group in by_missing(
+        part, reflections, lambda f: {r.sample_index for r in stored.get(f.attempt_id, ())}
+    ):
+        written += [r for rows in loop.reflect(group, samples) for r in answered(rows)]
+    return written
+
+
 def retry(
-    loop: Loop, part: list[Failure], reflections: dict[str, list[Reflection]], retries: int
+    loop: Loop, part: list[Failure], reflections: Mapping[str, list[Reflection]], retries: int,
+    retried: Mapping[str, set[int]],
 ) -> list[Attempt]:
-    """`retries` retries after each reflection on each failure, in order."""
-    pairs = [(f, r) for f in part for r in reflections[f.attempt_id]]
-    return [a for rows in loop.retry(pairs, range(retries)) for a in rows]
+    """The retries that each reflection doesn't have yet, in order."""
+    pairs = [(f, r) for f in part for r in reflections.get(f.attempt_id, ())]
+    written = []
+    for samples, group in by_missing(pairs, retries, lambda pair: retried.get(pair[1].reflection_id, ())):
+        written += [a for rows in loop.retry(group, samples) for a in answered(rows)]
+    return written
 
 
 def summarise(options: Options, failed: list[Failure]) -> dict[str, Any]:
@@ -115,13 +139,16 @@ def summarise(options: Options, failed: list[Failure]) -> dict[str, Any]:
     for row in read(options.run, "attempts", columns=["parent_id", "phase", "success"]):
         if row["phase"] == "retry" and row["parent_id"] in ids:
             retries, passed = retries + 1, passed + row["success"]
-    reflections = leaking = tokens = 0
+    reflections = leaking = 0
+    tokens: list[int] = []
     for row in read(options.run, "reflections", columns=["attempt_id", "tokens", "leaks_reference"]):
         if row["attempt_id"] in ids:
-            reflections, leaking, tokens = reflections + 1, leaking + row["leaks_reference"], tokens + row["tokens"]
+            reflections, leaking = reflections + 1, leaking + row["leaks_reference"]
+            tokens += [] if row["tokens"] is None else [row["tokens"]]  # a server may not count them
     return {
         "failed_attempts": len(ids), "reflections": reflections,
-        "mean_reflection_tokens": round(tokens / reflections, 1), "reflections_holding_the_reference": leaking,
+        "mean_reflection_tokens": round(sum(tokens) / len(tokens), 1) if tokens else None,
+        "reflections_holding_the_reference": leaking,
         "retries": retries, "retries_passed": passed,
     }
 

@@ -8,6 +8,7 @@ failures in one run. Refuses a reflector that was trained with other feedback.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.options import option
 from rrr_cli.progress import Work
 from rrr_cli.prompts import REPAIRING
-from rrr_cli.records import content_id
-from rrr_cli.rollout import feedback_text
+from rrr_cli.records import Attempt, content_id
+from rrr_cli.rollout import Failure, Loop, feedback_text
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import FailureOptions, check_same_judge, chosen_failures, copy_failures
 from rrr_cli.stages.setup import open_loop, weights_of
+from rrr_cli.stages.unanswered import answered, by_missing, counts, indices, record, stop_if_failed
 
 
 @dataclass(frozen=True)
@@ -61,19 +63,30 @@ def run(options: Options) -> dict[str, Any]:
 
     copy_failures(chosen.source, options.run, failed)
     with writer("attempts") as attempt_rows:
-        repaired = attempt_rows.done("parent_id")
-        remaining = [f for f in failed if f.attempt_id not in repaired]
+        begun = indices(attempt_rows, "parent_id")
+        remaining = [f for f in failed if len(begun.get(f.attempt_id, ())) < options.repairs]
+        missing: dict[str, Any] = {}
         if remaining:
             loop = open_loop(options, chosen.task, reflector)
             with Work("repairing", len(failed), len(failed) - len(remaining)) as work:
                 for start in range(0, len(remaining), options.part):
                     part = remaining[start : start + options.part]
-                    written = loop.repair(part, options.feedback, range(options.repairs))
-                    repairs = [a for rows in written for a in rows]
+                    repairs = repair(loop, part, options, begun)
+                    record(attempt_rows, loop)
                     attempt_rows.append(repairs)
+                    stop_if_failed(loop)
                     work.advance(len(part), f"{sum(a.success for a in repairs)}/{len(repairs)} repairs passed")
             loop.engine.close()
-    return summarise(options, reflector, {f.attempt_id for f in failed})
+            missing = counts(loop, tried=len({f.problem.problem_id for f in failed}))
+    return summarise(options, reflector, {f.attempt_id for f in failed}) | missing
+
+
+def repair(loop: Loop, part: list[Failure], options: Options, begun: Mapping[str, set[int]]) -> list[Attempt]:
+    """The repairs that each failure doesn't have yet, in order."""
+    written = []
+    for samples, group in by_missing(part, options.repairs, lambda f: begun.get(f.attempt_id, ())):
+        written += [a for rows in loop.repair(group, options.feedback, samples) for a in answered(rows)]
+    return written
 
 
 def check_feedback(reflector: str, feedback: str) -> None:

@@ -95,7 +95,7 @@ def reflections(rows: Sequence[Evaluation]) -> dict[str, Any]:
 
     tokens = [r.reflection_tokens for r in rows if r.reflection_tokens is not None]
     return {
-        "n": len(tokens), "mean_tokens": sum(tokens) / len(tokens) if tokens else None,
+        "n": sum(r.reflection is not None for r in rows), "mean_tokens": sum(tokens) / len(tokens) if tokens else None,
         "repetition": repetition([r.reflection for r in rows if r.reflection is not None]),
     }
 

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
 from typing import Any
 
+from rrr_cli.addresses import without_secrets
 from rrr_cli.errors import RrrError
 from rrr_cli.records import SCHEMA_VERSION, content_id
 
@@ -27,7 +28,8 @@ def make(
         "table": table, "stage": stage, "config": config, "inputs": inputs, "seed": seed,
         "schema_version": SCHEMA_VERSION, "rrr": _version("rrr_cli"),
         "packages": {name: installed for name in PACKAGES if (installed := _version(name))},
-        "git": _git_revision(), "argv": sys.argv, "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git": _git_revision(), "argv": [without_secrets(word) for word in sys.argv],
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     plain: dict[str, Any] = json.loads(json.dumps(provenance, default=str))
     return plain

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from rrr_cli.errors import BUG, RrrError
 from rrr_cli.records import TABLES, Message
 from rrr_cli.store import disk
 from rrr_cli.store import provenance as origin
-from rrr_cli.store.chain import REWRITTEN, batches, part_paths, parts
+from rrr_cli.store.chain import REWRITTEN, Where, batches, part_paths, parts
 from rrr_cli.store.parts import Part, Place, encode, number_of, part_name
 from rrr_cli.store.schema import arrow_schema
 
@@ -91,9 +91,7 @@ class Writer:
             path.unlink(missing_ok=True)
         disk.fsync(self._folder)
         self._move_out()
-        disk.write_atomically(
-            self._own / f"provenance-{self._stage}.json", json.dumps(self._provenance, indent=1).encode()
-        )
+        self._write_provenance()
 
     def _move_out(self) -> None:
         """An older rrr kept the lock and the provenance among the parts."""
@@ -116,18 +114,38 @@ class Writer:
 
         From here on a part of the stage may be missing: the rows that are written next come in its place.
         """
-        REWRITTEN.add(self._key)
         values: set[str] = set()
+        for batch in self._own_batches([column]):
+            values.update(batch.column(0).unique().to_pylist())
+        return values
+
+    def stored(self, *columns: str, where: Where | None = None) -> Iterator[tuple[Any, ...]]:
+        """These columns of this stage's rows, in the order they were written. Parts may be missing, as in `done`."""
+        for batch in self._own_batches(list(columns), where):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+    def _own_batches(self, columns: list[str], where: Where | None = None) -> Iterator[pa.RecordBatch]:
+        """This stage's rows, and which of its parts are there and which are missing."""
+        REWRITTEN.add(self._key)
+        self._lost = {}
         written: list[tuple[int, str]] = []
         there = {number_of(path) for path in part_paths(self._run, self._table)}
         for part in parts(self._run, self._table, self._stage, complete=False):
             written.append((number_of(part.path), part.digest))
             if part.place and part.place.previous is not None and part.place.previous not in there:
                 self._lost[part.place.previous] = part.place.previous_digest
-            for batch in batches(part, self._schema, None, [column]):
-                values.update(batch.column(0).unique().to_pylist())
+            yield from batches(part, self._schema, where, columns)
         self._written = written
-        return values
+
+    def note(self, **notes: Any) -> None:
+        """Add to the provenance of the parts from now on what came up in the work; no run is refused because of it."""
+        if notes and any(self._provenance.get(name) != value for name, value in notes.items()):
+            self._provenance |= json.loads(json.dumps(notes))
+            self._write_provenance()
+
+    def _write_provenance(self) -> None:
+        disk.write_atomically(
+            self._own / f"provenance-{self._stage}.json", json.dumps(self._provenance, indent=1).encode())
 
     def append(self, rows: Sequence[Any]) -> Path | None:
         """Write `rows`, records of this table, as one part; it is complete on disk when this returns.

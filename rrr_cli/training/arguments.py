@@ -13,7 +13,7 @@ from accelerate import PartialState
 from trl import GRPOConfig
 
 from rrr_cli.errors import USAGE, RrrError
-from rrr_cli.training.settings import Options, Recipe
+from rrr_cli.training.settings import VLLM_CORRECTION, Options, Recipe
 
 
 def grpo_config(options: Options, recipe: Recipe, output: Path, longest: int, how: dict[str, Any]) -> GRPOConfig:
@@ -48,7 +48,7 @@ def grpo_config(options: Options, recipe: Recipe, output: Path, longest: int, ho
         gradient_checkpointing=options.gradient_checkpointing, dataloader_pin_memory=not cpu,
         use_vllm=options.vllm is not None, vllm_mode=options.vllm or "colocate",
         vllm_gpu_memory_utilization=options.vllm_memory, vllm_server_base_url=options.vllm_url,
-        vllm_max_model_length=longest,
+        vllm_max_model_length=longest, **VLLM_CORRECTION,
         # The recorder logs, saves and shows progress.
         logging_steps=1, logging_nan_inf_filter=False, save_strategy="no", report_to="none", disable_tqdm=True,
     )

@@ -172,8 +172,9 @@ def rollout(step: int, sample: Sample) -> Rollout:
         step=step, group=sample.group, sample_index=sample.sample_index, problem_id=sample.failure.problem.problem_id,
         attempt_id=sample.failure.attempt_id, reflection=reflection.text if reflection else None,
         retry=text if reflection else None, success=verdict_of(attempt), error_type=attempt.error_type,
-        reward=sample.reward, advantage=sample.advantage, reflection_tokens=reflection.tokens if reflection else 0,
-        retry_tokens=attempt.completion_tokens if reflection else 0, trained_tokens=sample.trained_tokens,
+        reward=sample.reward, advantage=sample.advantage,
+        reflection_tokens=(reflection.tokens or 0) if reflection else 0,
+        retry_tokens=(attempt.completion_tokens or 0) if reflection else 0, trained_tokens=sample.trained_tokens,
         reflection_finish=reflection.finish_reason if reflection else None,
         leaks_reference=reflection.leaks_reference if reflection else None, answer=None if reflection else text,
         try_finish=attempt.finish_reason, generated_tokens=sample.generated_tokens,
@@ -191,12 +192,12 @@ def train_step(
     for sample in samples:
         groups.setdefault(sample.group, set()).update([] if sample.reward is None else [sample.reward])
     reflections = [sample.reflection for sample in samples if sample.reflection is not None]
-    try_length = statistics.fmean(sample.attempt.completion_tokens for sample in samples)
+    try_length = statistics.fmean(sample.attempt.completion_tokens or 0 for sample in samples)
     return TrainStep(
         step=step, loss=logs["loss"], kl=logs.get("kl"), reward_mean=statistics.fmean(rewards),
         reward_std=statistics.pstdev(rewards),
         dead_groups=statistics.fmean(len(values) < 2 for values in groups.values()),
-        reflection_length=statistics.fmean(r.tokens for r in reflections) if reflections else None,
+        reflection_length=statistics.fmean(r.tokens or 0 for r in reflections) if reflections else None,
         retry_length=try_length if reflections else None,
         clipped_reflections=(
             statistics.fmean(r.finish_reason == "length" for r in reflections) if reflections else None),

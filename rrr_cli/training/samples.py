@@ -39,7 +39,7 @@ class Sample:
     @property
     def generated_tokens(self) -> int:
         """What the sample cost."""
-        return (self.reflection.tokens if self.reflection else 0) + self.attempt.completion_tokens
+        return ((self.reflection.tokens or 0) if self.reflection else 0) + (self.attempt.completion_tokens or 0)
 
     @property
     def trained_tokens(self) -> int:

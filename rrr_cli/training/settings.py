@@ -114,6 +114,14 @@ class Options(TaskOptions):
         None, "Address of the server for --vllm server.  [TRL's: http://0.0.0.0:8000]", identity=False, panel="vLLM")
 
 
+# How TRL corrects for vLLM's log-probabilities, which aren't quite the policy's own: a text that is more than 3 times
+# as likely in the policy as in vLLM has no gradient. TRL's defaults, set and recorded so that no change is unseen.
+VLLM_CORRECTION = {
+    "vllm_importance_sampling_correction": True, "vllm_importance_sampling_mode": "sequence_mask",
+    "vllm_importance_sampling_clip_max": 3.0,
+}
+
+
 @dataclass(frozen=True)
 class Supervised(TaskOptions):
     """What train-reflector and self-train have in common; defaults are those of Re-ReST's code."""

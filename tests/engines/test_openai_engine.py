@@ -21,8 +21,8 @@ from openai_server import Server, scripted_server
 
 from rrr_cli.engines import load_engine
 from rrr_cli.engines.base import Prompt, Sampling
-from rrr_cli.engines.chat_completions import retry_after
 from rrr_cli.engines.openai import OpenaiEngine
+from rrr_cli.engines.server_faults import asked_wait
 from rrr_cli.errors import RrrError
 from rrr_cli.records import Message
 from rrr_cli.stages.mined import as_mined
@@ -90,7 +90,8 @@ def test_a_request_has_chat_sampling_and_seed(rrr, flags, server):
     assert mine(rrr, flags, "--limit", 2, "--temperature", 0.5, "--top-p", 0.9).code == 0
     bodies = [request["body"] for request in server.seen()]
     assert len({body.pop("seed") for body in bodies}) == len(bodies) == 6
-    expected = {"model": "served", "temperature": 0.5, "top_p": 0.9, "max_tokens": 8, "n": 1}
+    expected = {"model": "served", "temperature": 0.5, "top_p": 0.9, "max_tokens": 8, "n": 1,
+                "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}  # else a server fills in what it likes
     for body in bodies:
         assert [m["role"] for m in body.pop("messages")] == ["user"]
         assert body == expected
@@ -127,7 +128,7 @@ def test_retry_after_is_obeyed(server, monkeypatch):
         started = time.monotonic()
         engine(server).generate(ONE, Sampling())
         assert 0.9 <= time.monotonic() - started < 5
-    assert retry_after("soon") is None
+    assert asked_wait({"retry-after": "soon"}) is None
     server.trouble([429, {"Retry-After": "86400"}])
     with pytest.raises(RrrError, match="asks to wait 86400 s"):
         engine(server).generate(ONE, Sampling())
@@ -161,12 +162,16 @@ def test_a_refusal_ends_at_once_with_its_reason(rrr, flags, server):
 
 @pytest.mark.parametrize("broken", [
     {"answer": "<html>"}, {"answer": []}, {"answer": {"choices": []}}, {"answer": {"error": {"message": "no \x07"}}},
-    answer({"content": "yes"}, "abort"), answer({"content": ["yes"]}), {"answer": "[" * 100_000},
-    {"answer": {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}},
+    answer({"content": "yes"}, "abort"), answer({"content": 5}), {"answer": "[" * 100_000},
+    answer({"content": ""}, "unheard-of"),
 ])
-def test_a_bad_response_is_one_line(server, broken):
-    server.trouble(broken)
-    with pytest.raises(RrrError, match="answers, but not with a chat completion") as caught:
+def test_a_bad_response_is_asked_for_again_and_one_line_where_it_stays(server, broken):
+    served = engine(server)
+    server.trouble(broken, broken)
+    ((written,),) = served.generate(ONE, Sampling(max_tokens=8))
+    assert (written.text in SCRIPT["default"], len(server.seen())) == (True, 3)
+    server.trouble(*[broken] * 9)
+    with pytest.raises(RrrError, match="gave no answer in 8 tries; the last: ") as caught:
         engine(server).generate(ONE, Sampling())
     assert not {"\n", "\x07"} & set(str(caught.value))
     assert len(str(caught.value)) < 600

@@ -6,6 +6,7 @@ import inspect
 import json
 import statistics
 from collections import defaultdict
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from conftest import make_random_model
 from grpo_runs import PARITY, mine, options
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
-from trl import GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 
 from rrr_cli.engines import decoding
@@ -30,6 +31,7 @@ from rrr_cli.store import artifacts
 from rrr_cli.training.dataset import training_order
 from rrr_cli.training.policy_engine import PolicyEngine, in_memory
 from rrr_cli.training.session import Session
+from rrr_cli.training.settings import VLLM_CORRECTION
 from rrr_cli.training.trainer import PolicyTrainer
 
 
@@ -385,3 +387,8 @@ def test_a_dry_run_resolves_the_preset_and_writes_nothing(tmp_path: Path, random
     assert plan["failures"] == 40
     assert not (tmp_path / "rollouts").exists()
     json.dumps(plan)
+
+
+def test_the_correction_for_vllm_is_the_one_that_the_pages_name() -> None:
+    defaults = {f.name: f.default for f in fields(GRPOConfig)}
+    assert {name: defaults[name] for name in VLLM_CORRECTION} == VLLM_CORRECTION  # TRL's own, which it may change

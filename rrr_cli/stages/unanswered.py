@@ -1,0 +1,85 @@
+"""Prompts that a server refuses or fails at: counted, recorded and said, and never written as a failure of the model.
+
+Reads what the loops of a stage left without an answer; adds it to the provenance of the stage's tables, which stands in
+`provenance-STAGE.json` beside the parts. The same command asks again for what is missing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rrr_cli.engines.base import REFUSED
+from rrr_cli.errors import NOTHING, RrrError
+from rrr_cli.records import Attempt, Reflection
+from rrr_cli.rollout import Loop
+
+if TYPE_CHECKING:
+    from rrr_cli.store.artifacts import Writer
+
+MOST_REASONS = 1000  # in a provenance
+Row = TypeVar("Row", Attempt, Reflection)
+Item = TypeVar("Item")
+
+
+def answered(rows: Sequence[Row]) -> list[Row]:
+    """The rows that a model wrote."""
+    return [row for row in rows if row.finish_reason != REFUSED]
+
+
+def indices(rows: Writer, column: str, **where: Any) -> dict[str, set[int]]:
+    """A text column's value -> the sample indices that this stage has written with it."""
+    written: dict[str, set[int]] = {}
+    for value, index in rows.stored(column, "sample_index", where=where):
+        written.setdefault(value, set()).add(index)
+    return written
+
+
+def by_missing(
+    items: Iterable[Item], samples: int, written: Callable[[Item], Collection[int]]
+) -> list[tuple[tuple[int, ...], list[Item]]]:
+    """(sample indices, the items that lack just these); mostly one group with all of them."""
+    groups: dict[tuple[int, ...], list[Item]] = {}
+    for item in items:
+        if missing := tuple(i for i in range(samples) if i not in written(item)):
+            groups.setdefault(missing, []).append(item)
+    return list(groups.items())
+
+
+def record(writer: Writer, *loops: Loop) -> None:
+    """Add to the table's provenance which problems have no answer, and which fields of a request a server refuses."""
+    reasons = {problem: reason for loop in loops for problem, reason in loop.unanswered.reasons.items() if reason}
+    first = dict(islice(reasons.items(), MOST_REASONS))
+    notes: dict[str, Any] = {"unanswered": first, "left_out_of_requests": left_out(*loops)}
+    writer.note(**{name: value for name, value in notes.items() if value})
+
+
+def left_out(*loops: Loop) -> list[str]:
+    """The fields of a request that the loops' server refuses."""
+    return sorted({name for loop in loops for name in getattr(loop.engine, "left_out", ())})
+
+
+def stop_if_failed(*loops: Loop) -> None:
+    """Raise the error that ended an engine's work, now that what it has answered is written."""
+    for loop in loops:
+        if loop.unanswered.failure is not None:
+            raise loop.unanswered.failure
+
+
+def counts(*loops: Loop, tried: int) -> dict[str, Any]:
+    """What the summary says of it, and one line on stderr; {} if all was answered and all fields were taken.
+
+    Raises RrrError (exit 5): none of the `tried` problems was answered.
+    """
+    reasons = {problem: reason for loop in loops for problem, reason in loop.unanswered.reasons.items()}
+    if reasons:
+        first = next(iter(reasons.values()))
+        if len(reasons) == tried:
+            raise RrrError(f"the server answered none of the {tried} problems: {first}", NOTHING)
+        print(
+            f"rrr: {len(reasons)} of {tried} problems have no whole answer ({first}). That is no failure of the model "
+            "and isn't in the tables; type the same command to ask again for what is missing", file=sys.stderr)
+    fields = left_out(*loops)
+    return ({"refused": len(reasons)} if reasons else {}) | ({"left_out_of_requests": fields} if fields else {})
