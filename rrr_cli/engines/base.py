@@ -40,7 +40,7 @@ class Sampling:
 class Completion:
     """What a model wrote."""
 
-    text: str  # without special tokens
+    text: str  # with its thought, and without special tokens but for the marks of a thought or a call
     tokens: int  # generated, end-of-turn included
     finish_reason: str  # stop | length
     prompt_tokens: int

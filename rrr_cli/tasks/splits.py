@@ -12,6 +12,7 @@ from typing import Any
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.records import Message
 from rrr_cli.tasks.rows import shown
+from rrr_cli.thoughts import answer_of
 
 SPLITS = ("train", "test")
 
@@ -45,5 +46,5 @@ def check_split(name: str, split: str) -> None:
 
 
 def last_reply(transcript: Sequence[Message]) -> str:
-    """The text of the model's last turn; "" where it has none."""
-    return next((message.content for message in reversed(transcript) if message.role == "assistant"), "")
+    """The model's last turn without its thought; "" where it has none."""
+    return next((answer_of(message.content) for message in reversed(transcript) if message.role == "assistant"), "")
