@@ -14,8 +14,9 @@ from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.plugs import blame
 from rrr_cli.prompts import FAILED, GOLD, reflect_chat, repair_chat, retry_chat, split_repair
 from rrr_cli.records import Attempt, Message, Problem, Reflection, content_id, derive_seed
-from rrr_cli.tasks.base import Environment, Task, Verdict, verify_all
+from rrr_cli.tasks.base import CUT_OFF, Environment, Task, Verdict, verify_all
 from rrr_cli.tasks.protocol import check_observation, check_verdicts
+from rrr_cli.thoughts import answer_of, parts
 
 Judge = Callable[[Task, Sequence[tuple[Problem, Sequence[Message]]]], list[Verdict]]
 
@@ -47,6 +48,7 @@ class Episode:
     reflection_id: str | None = None
     reasoning: str | None = None
     transcript: list[Message] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
     completions: list[Completion] = field(default_factory=list)  # the model's turns, as the engine returned them
 
     @property
@@ -114,12 +116,13 @@ class Loop:
         sampling, rows = self.reflection_sampling, []
         for i, completion in zip(samples, completions_N, strict=True):
             seed = self._seed("reflect", failure.attempt_id, i)
+            thought, text = parts(completion.text)
             rows.append(Reflection(
                 reflection_id=content_id("reflection", failure.attempt_id, self.engine.fingerprint, sampling, seed),
                 attempt_id=failure.attempt_id, problem_id=failure.problem.problem_id, reflector=self.engine.model,
-                sample_index=i, text=completion.text, tokens=completion.tokens,
+                sample_index=i, text=text.strip() if thought is not None else text, tokens=completion.tokens,
                 finish_reason=completion.finish_reason, seed=seed, temperature=sampling.temperature,
-                leaks_reference=self.task.leaks(failure.problem, completion.text),
+                leaks_reference=self.task.leaks(failure.problem, text), thought=thought,
             ))
         return rows
 
@@ -169,7 +172,8 @@ class Loop:
         with blame("task", self.task, "verify()"):
             verdicts = self.judge(self.task, [(e.problem, e.transcript) for e in episodes])
             check_verdicts(self.task, verdicts)
-        rows = iter([self._row(phase, e, v) for e, v in zip(episodes, verdicts, strict=True)])
+        rows = iter([
+            self._row(phase, e, self._whole(e, verdict)) for e, verdict in zip(episodes, verdicts, strict=True)])
         return [[next(rows) for _ in episodes_N] for episodes_N in episodes_B_N]
 
     def _seed(self, *parts: object) -> int:
@@ -182,7 +186,10 @@ class Loop:
         for e, completion in zip(episodes, completions, strict=True):
             text = completion.text
             if repairs:
-                e.reasoning, text = split_repair(text)
+                thought, e.reasoning, text = split_repair(text)
+                e.thoughts += [thought] if thought else []
+            if thought := parts(text).thought:
+                e.thoughts.append(thought)
             e.transcript.append(Message("assistant", text))
             e.completions.append(completion)
             if isinstance(self.task, Environment) and len(e.completions) < self.task.max_turns and completion.tokens:
@@ -193,6 +200,15 @@ class Loop:
                     e.transcript.append(observation)
                     still_open.append(e)
         return still_open
+
+    def _whole(self, episode: Episode, verdict: Verdict) -> Verdict:
+        """The verdict; a failure where a try passed in which the task read no answer, because it was cut or is empty:
+        cut words are no refusal to call a tool. In an environment what was done before the cut counts."""
+        if not verdict.success or verdict.answer is not None or isinstance(self.task, Environment):
+            return verdict
+        if episode.finish_reason == "stop" and answer_of(episode.transcript[-1].content).strip():
+            return verdict
+        return Verdict(False, 0.0, CUT_OFF, "The answer was cut off, or there is none.", None)
 
     def _row(self, phase: str, episode: Episode, verdict: Verdict) -> Attempt:
         problem = episode.problem
@@ -208,6 +224,7 @@ class Loop:
             completion_tokens=sum(c.tokens for c in episode.completions), finish_reason=episode.finish_reason,
             seed=episode.seed, temperature=self.sampling.temperature, parent_id=episode.parent_id,
             reflection_id=episode.reflection_id, reasoning=episode.reasoning,
+            thoughts="\n\n".join(episode.thoughts) or None,
         )
 
 

@@ -19,7 +19,7 @@ PAIRS = (
     ("<|START_THINKING|>", "<|END_THINKING|>"), ("<|channel>thought", "<channel|>"),
 )
 OPEN, CLOSE = (re.compile("|".join(map(re.escape, marks))) for marks in zip(*PAIRS, strict=True))
-# gpt-oss: a message is `assistant to=functions.F<|channel|>NAME to=functions.F<|message|>TEXT<|end|>`, `to` in one place.
+# gpt-oss: a message is `assistant to=functions.F<|channel|>NAME to=functions.F<|message|>TEXT<|end|>`, with one `to`.
 CHANNEL = re.compile(
     r"(?:assistant(?: to=(?P<to>[^<\s]+))?)?<\|channel\|>(?P<name>\w+)\b(?P<rest>[^<]*(?:<\|constrain\|>[^<]*)?)"
     r"<\|message\|>(?P<text>.*?)"

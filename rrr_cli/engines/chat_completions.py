@@ -45,6 +45,7 @@ def completion(response: Response) -> Completion:
         choice, usage = answer["choices"][0], answer["usage"]
         calls = [tool_call(call["function"]) for call in choice["message"].get("tool_calls") or ()]
         text = "\n".join([part for part in (choice["message"].get("content"), *calls) if part])
+        text = thought(choice["message"], text) + text
         tokens, prompt_tokens = int(usage["completion_tokens"]), int(usage["prompt_tokens"])
         finish = FINISH[choice["finish_reason"]]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -52,6 +53,14 @@ def completion(response: Response) -> Completion:
             f"not with a chat completion of choices, finish_reason and usage ({type(error).__name__})"
         ) from None
     return Completion(text.encode("utf-8", "replace").decode(), tokens, finish, prompt_tokens)
+
+
+def thought(message: dict[str, Any], text: str) -> str:
+    """What a server took out of the text as the model's thought, with its marks; left open where no answer followed."""
+    words = message.get("reasoning_content") or message.get("reasoning")
+    if not isinstance(words, str) or not words.strip():
+        return ""
+    return f"<think>\n{words.strip()}\n" + ("</think>\n\n" if text else "")
 
 
 def tool_call(function: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """The openai engine: any server that speaks OpenAI's chat completions, such as `vllm serve`, SGLang or a paid service.
 
 Sends requests to the server at --base-url, which renders the chat with its own template. Each request carries its
-sample's seed, which a server may ignore. A server can't prove its weights: the fingerprint is a hash of its address and
+sample's seed, which a server may ignore. What its template does to thoughts of earlier turns isn't known, so they are
+sent as plain words. A server can't prove its weights: the fingerprint is a hash of its address and
 the model's name, so other weights under the same name go unnoticed. The key comes from an environment variable and is
 sent in the request's header only. Refuses an address with a user, a password or a query: command lines are recorded.
 """
@@ -12,15 +13,18 @@ import asyncio
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from random import uniform
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
 from rrr_cli.engines.chat_completions import Overflow, body, completion, error_text, retry_after, too_long
+from rrr_cli.engines.template import parsed
 from rrr_cli.errors import NO_BACKEND, USAGE, RrrError
 from rrr_cli.extras import require
 from rrr_cli.options import EngineOptions
+from rrr_cli.prompts import thoughts_as_text
 from rrr_cli.records import content_id
 from rrr_cli.text import safe_text
 
@@ -48,7 +52,8 @@ class OpenaiEngine:
     remote = True  # the weights are on the server, not here
 
     def __init__(
-        self, model: str, *, base_url: str | None = None, concurrency: int = 32, api_key_env: str = KEY_VARIABLE
+        self, model: str, *, base_url: str | None = None, concurrency: int = 32, api_key_env: str = KEY_VARIABLE,
+        template_args: str | None = None, keep_thoughts: bool = True,
     ) -> None:
         """Check that a server answers at `base_url`.
 
@@ -59,6 +64,7 @@ class OpenaiEngine:
         self._key, self._key_variable = api_key(api_key_env), api_key_env
         self._concurrency = concurrency
         self._limit_field = "max_tokens"
+        self._template_args, self._keep_thoughts = parsed(template_args), keep_thoughts
         asyncio.run(self._check_reachable())
 
     def close(self) -> None:
@@ -75,7 +81,9 @@ class OpenaiEngine:
 
         Raises RrrError: the server refuses, or sends something else (exit 3); no response in `TRIES` tries (4).
         """
-        requests = [body(self.model, p, seed, sampling) for p in prompts_B for seed in p.seeds]
+        shown_B = [replace(p, messages=thoughts_as_text(p.messages, self._keep_thoughts)) for p in prompts_B]
+        template = {"chat_template_kwargs": self._template_args} if self._template_args else {}
+        requests = [body(self.model, p, seed, sampling) | template for p in shown_B for seed in p.seeds]
         completions = iter(asyncio.run(self._all(requests)) if requests else ())
         return [[next(completions) for _ in p.seeds] for p in prompts_B]
 
