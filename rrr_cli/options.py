@@ -69,8 +69,8 @@ def reflection_tokens(default: str) -> Any:
 def template_args() -> Any:
     """The option of every stage that renders chats."""
     return option(
-        None, "Arguments of the chat template as JSON, such as '{\"enable_thinking\": false}'; \"date\" is the day that "
-        "a template prints.  [default: those mined with; the day the run began]", panel="Sampling")
+        None, "Arguments of the chat template as JSON, such as '{\"enable_thinking\": false}'; \"date\" is the day "
+        "that a template prints.  [default: those mined with; the day the run began]", panel="Sampling")
 
 
 def keep_thoughts() -> Any:

@@ -14,7 +14,7 @@ from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.plugs import blame
 from rrr_cli.prompts import FAILED, GOLD, reflect_chat, repair_chat, retry_chat, split_repair
 from rrr_cli.records import Attempt, Message, Problem, Reflection, content_id, derive_seed
-from rrr_cli.tasks.base import CUT_OFF, Environment, Task, Verdict, verify_all
+from rrr_cli.tasks.base import CUT_OFF, NOTHING_READ, Environment, Task, Verdict, verify_all
 from rrr_cli.tasks.protocol import check_observation, check_verdicts
 from rrr_cli.thoughts import answer_of, parts
 
@@ -170,7 +170,7 @@ class Loop:
         while self.any_open(bool(open_episodes)):
             open_episodes = self._turn([e.prompt((e.next_seed,)) for e in open_episodes], open_episodes)
         with blame("task", self.task, "verify()"):
-            verdicts = self.judge(self.task, [(e.problem, e.transcript) for e in episodes])
+            verdicts = self.judge(self.task, [(e.problem, without_thoughts(e.transcript)) for e in episodes])
             check_verdicts(self.task, verdicts)
         rows = iter([
             self._row(phase, e, self._whole(e, verdict)) for e, verdict in zip(episodes, verdicts, strict=True)])
@@ -194,7 +194,7 @@ class Loop:
             e.completions.append(completion)
             if isinstance(self.task, Environment) and len(e.completions) < self.task.max_turns and completion.tokens:
                 with blame("task", self.task, "observe()"):
-                    observation = self.task.observe(e.problem, e.transcript)
+                    observation = self.task.observe(e.problem, without_thoughts(e.transcript))
                     check_observation(self.task, observation)
                 if observation is not None:
                     e.transcript.append(observation)
@@ -204,7 +204,7 @@ class Loop:
     def _whole(self, episode: Episode, verdict: Verdict) -> Verdict:
         """The verdict; a failure where a try passed in which the task read no answer, because it was cut or is empty:
         cut words are no refusal to call a tool. In an environment what was done before the cut counts."""
-        if not verdict.success or verdict.answer is not None or isinstance(self.task, Environment):
+        if not verdict.success or verdict.answer not in NOTHING_READ or isinstance(self.task, Environment):
             return verdict
         if episode.finish_reason == "stop" and answer_of(episode.transcript[-1].content).strip():
             return verdict
@@ -226,6 +226,11 @@ class Loop:
             reflection_id=episode.reflection_id, reasoning=episode.reasoning,
             thoughts="\n\n".join(episode.thoughts) or None,
         )
+
+
+def without_thoughts(transcript: Sequence[Message]) -> list[Message]:
+    """What a task judges and answers, a user's own task too: the model's turns without their thoughts."""
+    return [Message(m.role, answer_of(m.content)) if m.role == "assistant" else m for m in transcript]
 
 
 def transcript_text(transcript: Sequence[Message]) -> str:

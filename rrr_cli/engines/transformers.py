@@ -23,7 +23,8 @@ class TransformersEngine:
     name = "transformers"
 
     def __init__(self, model: str, *, dtype: str = "auto", device: str = "auto", batch_size: int = 256,
-                 max_model_len: int | None = None, template_args: str | None = None, keep_thoughts: bool = True) -> None:
+                 max_model_len: int | None = None, template_args: str | None = None, keep_thoughts: bool = True
+                 ) -> None:
         """Load `model`. dtype auto is float32 on a CPU, bfloat16 on a GPU; device auto is the GPU if there is one.
 
         Raises RrrError: unknown dtype or no such device (exit 2), no such model (3), extra not installed (4).
