@@ -76,15 +76,14 @@ def repair_chat(prompt: Sequence[Message], failed: Sequence[Message], feedback: 
     return (*prompt, *failed, Message("user", REPAIR.format(feedback=feedback)))
 
 
-def split_repair(text: str) -> tuple[str | None, str | None, str]:
-    """(thought, reasoning, output): what stands up to the first </reflection> that isn't within a thought, the thought
-    apart, and the rest; without one all is the output."""
-    ends = (at for at in _places(text, "</reflection>") if not inside(text, at))
-    end = next(ends, None)
+def split_repair(text: str) -> tuple[str | None, str]:
+    """(reasoning, output): what stands up to the first </reflection> that isn't within a thought, without the thought
+    before it, and the rest; without one all is the output."""
+    end = next((at for at in _places(text, "</reflection>") if not inside(text, at)), None)
     if end is None:
-        return None, None, text
-    thought, reasoning = parts(text[:end])
-    return thought, reasoning.replace("<reflection>", "", 1).strip(), text[end + len("</reflection>"):].lstrip()
+        return None, text
+    reasoning = parts(text[:end]).answer.replace("<reflection>", "", 1).strip()
+    return reasoning, text[end + len("</reflection>"):].lstrip()
 
 
 def _places(text: str, words: str) -> Iterator[int]:

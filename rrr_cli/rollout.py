@@ -186,10 +186,8 @@ class Loop:
         for e, completion in zip(episodes, completions, strict=True):
             text = completion.text
             if repairs:
-                thought, e.reasoning, text = split_repair(text)
-                e.thoughts += [thought] if thought else []
-            if thought := parts(text).thought:
-                e.thoughts.append(thought)
+                e.reasoning, text = split_repair(text)
+            e.thoughts += [t for part in (completion.text.removesuffix(text), text) if (t := parts(part).thought)]
             e.transcript.append(Message("assistant", text))
             e.completions.append(completion)
             if isinstance(self.task, Environment) and len(e.completions) < self.task.max_turns and completion.tokens:
