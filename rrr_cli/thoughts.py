@@ -65,7 +65,9 @@ def inside(turn: str, at: int) -> bool:
 
 def _of_channels(turn: str) -> Parts:
     """The parts of a turn in gpt-oss's channels; a call to a function becomes a `<tool_call>`."""
-    thoughts, finals, calls = [], [], []
+    thoughts: list[str] = []
+    finals: list[str] = []
+    calls: list[str] = []
     for message in CHANNEL.finditer(turn):
         name, text = message["name"], message["text"].strip()
         function = re.search(r"functions\.([^\s<]+)", f"{message['to'] or ''} {message['rest']}")

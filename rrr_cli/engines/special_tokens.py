@@ -71,7 +71,8 @@ class Spelled:
             spans += [(len(whole), len(whole) + len(string))] if i % 2 else []
             whole += string
         encoded = self.tokenizer(whole, add_special_tokens=add_special_tokens, return_offsets_mapping=True)
-        special, ids = set(self.specials.values()), []
+        special = set(self.specials.values())
+        ids: list[int] = []
         for token, (start, end) in zip(encoded.input_ids, encoded.offset_mapping, strict=True):
             spelled = token in special and any(start < last and first < end for first, last in spans)
             ids += self._as_text(whole[start:end]) if spelled else [token]

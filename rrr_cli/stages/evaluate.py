@@ -120,7 +120,7 @@ def checked(options: Options) -> Options:
     mined = mining(options.run)
     if options.level is None and options.data is None and same_task(options, mined):
         options = replace(options, level=mined.get("level"), data=mined.get("data"))
-    tokens = dict.fromkeys((name for name in LIMITS if getattr(options, name) is None), DEFAULT_TOKENS)
+    tokens: dict[str, Any] = {name: DEFAULT_TOKENS for name in LIMITS if getattr(options, name) is None}
     tokens |= limits(options, options.run)
     return as_rendered(replace(options, task=task_of(options, mined, options.run), **tokens), mined)
 

@@ -61,7 +61,8 @@ def chosen_failures(options: F) -> Chosen[F]:
     """The failures that the options select. Raises RrrError: none (exit 5), or as `as_mined`, `failures`."""
     source = options.input or options.run
     options = as_mined(options, source)
-    options = replace(options, **{name: DEFAULT_TOKENS for name in LIMITS if getattr(options, name, 0) is None})
+    unknown: dict[str, Any] = {name: DEFAULT_TOKENS for name in LIMITS if getattr(options, name, 0) is None}
+    options = replace(options, **unknown)
     task = load_task(str(options.task), options.level, options.data)
     rows = failures(source, task.name, options.per_problem, options.own_samples)
     failed = list(islice(rows, options.limit))
@@ -140,7 +141,7 @@ def mining(run: Path) -> dict[str, Any]:
     return {}
 
 
-def limits(options: Any, *runs: Path) -> dict[str, int]:
+def limits(options: Any, *runs: Path) -> dict[str, Any]:
     """Those of `LIMITS` that a stage has and the user didn't give, as the runs recorded them: answers as in mining,
     reflections as in training, else as in reflect."""
     from rrr_cli.store.artifacts import parts

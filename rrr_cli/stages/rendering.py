@@ -54,8 +54,9 @@ def dated(options: T, models: Iterable[str], *runs: Path) -> T:
         return given  # type: ignore[no-any-return]
     if not any(prints_date(resolve(model).tokenizer) for model in dict.fromkeys(models)):
         return given  # type: ignore[no-any-return]
-    date = next((day for run in runs for day in _recorded(run)), datetime.now(UTC).date().isoformat())
-    return replace(given, template_args=json.dumps({**arguments, DATE: date}, sort_keys=True, ensure_ascii=False))
+    date: str = next((day for run in runs for day in _recorded(run)), datetime.now(UTC).date().isoformat())
+    text = json.dumps({**arguments, DATE: date}, sort_keys=True, ensure_ascii=False)
+    return replace(given, template_args=text)  # type: ignore[no-any-return]
 
 
 def _recorded(run: Path) -> Iterable[str]:
