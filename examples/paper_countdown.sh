@@ -6,7 +6,7 @@ set -euo pipefail
 MODEL=${MODEL:-Qwen/Qwen2.5-1.5B-Instruct}
 RUN=${RUN:-runs/paper-countdown}
 SOURCE=${SOURCE:---level paper}
-SAMPLING=${SAMPLING:---engine vllm --max-model-len 2048}
+SAMPLING=${SAMPLING:---engine vllm --max-model-len 2048 --max-tokens 1024}  # grpo takes the token limit of mining
 LIMIT=${LIMIT:-20000}                 # training problems mined; the paper's Countdown has 450k
 TEST=${TEST:-2000}                    # test problems
 GRPO=${GRPO:---preset paper --vllm colocate}

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The paper's function-calling experiment for one model on one GPU (arXiv 2505.24726, section 4). Needs the extras train
 # and vllm (docs/models-and-engines.md). Each step resumes where it stopped. A small run, on generated problems:
-#   MODEL=tiny-tools SOURCE="--level easy" SAMPLING="--max-tokens 128" LIMIT=1200 TEST=1000 GRPO="--preset quick --steps 50 --batch 256 --max-tokens 128 --reflection-tokens 128" bash examples/paper_function_calling.sh
+#   MODEL=tiny-tools SOURCE="--level easy" SAMPLING="--max-tokens 128" LIMIT=1200 TEST=1000 GRPO="--preset quick --steps 50 --batch 256 --reflection-tokens 128" bash examples/paper_function_calling.sh
 set -euo pipefail
 MODEL=${MODEL:-Qwen/Qwen2.5-1.5B-Instruct}
 RUN=${RUN:-runs/paper-function-calling}
 SOURCE=${SOURCE:---data Salesforce/xlam-function-calling-60k}
-SAMPLING=${SAMPLING:---engine vllm --max-model-len 8192}
+SAMPLING=${SAMPLING:---engine vllm --max-model-len 8192 --max-tokens 1024}  # grpo takes the token limit of mining
 LIMIT=${LIMIT:-48000}                 # training problems mined: all of them
 TEST=${TEST:-12000}                   # test problems
 GRPO=${GRPO:---preset paper --vllm colocate}

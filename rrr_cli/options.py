@@ -19,6 +19,7 @@ from rrr_cli.places import check_local, check_name, check_run, tidy
 DEFAULT_MODEL = "tiny"
 DEFAULT_TASK = "countdown"
 PLACES = ("model", "reflector", "repairs_by", "data", "task", "engine", "objective")  # may be paths
+DEFAULT_TOKENS = 512  # of an answer, and of a reflection
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -71,9 +72,28 @@ def part(unit: str) -> Any:
                   panel="Run")
 
 
-def reflection_tokens() -> Any:
-    """The option of every stage that samples reflections."""
-    return option(512, "Most tokens of a reflection.", least=1, panel="Sampling")
+def reflection_tokens(default: str) -> Any:
+    """The option of every stage that samples reflections. Default None: see `stages.mined.reflection_tokens`."""
+    return option(None, f"Most tokens of a reflection.  [default: {default}]", least=1, panel="Sampling")
+
+
+def template_args() -> Any:
+    """The option of every stage that renders chats."""
+    return option(
+        None, "Arguments of the chat template as JSON, such as '{\"enable_thinking\": false}'; \"date\" is the day "
+        "that a template prints.  [default: those mined with; the day the run began]", panel="Sampling")
+
+
+def keep_thoughts() -> Any:
+    """The option of every stage that renders chats."""
+    return option(
+        True, "Show a model what it thought in earlier turns, as plain words, where its chat template would drop it.",
+        panel="Sampling")
+
+
+def max_tokens(what: str) -> Any:
+    """The option of every stage after mining that samples answers."""
+    return option(None, f"Most tokens of {what}.  [default: the one mined with]", least=1, panel="Sampling")
 
 
 def retry_context() -> Any:
@@ -143,6 +163,8 @@ class EngineOptions:
         panel="Hardware")
     dtype: str = dtype()
     device: str = device()
+    template_args: str | None = template_args()
+    keep_thoughts: bool = keep_thoughts()
 
 
 @dataclass(frozen=True)
@@ -151,7 +173,7 @@ class SamplingOptions(TaskOptions, EngineOptions):
 
     temperature: float = option(1.0, "0 is greedy.", least=0, panel="Sampling")
     top_p: float = option(1.0, "Nucleus sampling; 1 keeps all.", least=0.01, most=1, panel="Sampling")
-    max_tokens: int = option(512, "Most tokens of an answer.", least=1, panel="Sampling")
+    max_tokens: int | None = option(DEFAULT_TOKENS, "Most tokens of an answer.", least=1, panel="Sampling")
 
 
 def flag_of(name: str) -> str:

@@ -5,9 +5,10 @@ Reads and writes nothing. Sources: RRR = Reflect, Retry, Reward (arXiv 2505.2472
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rrr_cli.records import Message
+from rrr_cli.thoughts import inside, parts
 
 # Ours, in the form of RRR's Countdown wording (section 4.2): for a task whose `words` have no "reflect" or "retry".
 REFLECT = (
@@ -28,6 +29,8 @@ REPAIR = (
     "{feedback}\n\nReflect on what went wrong: write it between <reflection> and </reflection>. Then solve the problem "
     "again from the start, in the form that it asks for."
 )
+# Ours, as ReAct writes it: a thought of an earlier turn, where the chat template would drop it.
+THOUGHT = "Thought: {thought}"
 FAILED = "Your attempt failed."  # --feedback binary
 GOLD = "{feedback}\n\nA right solution is:\n{gold}"  # --feedback gold
 
@@ -35,11 +38,12 @@ GOLD = "{feedback}\n\nA right solution is:\n{gold}"  # --feedback gold
 TEMPLATES = {
     "tools": TOOLS,
     "reflection_only": REFLECTION_ONLY,
+    "thought": THOUGHT,
     "repair": REPAIR,
     "failed": FAILED,
     "gold": GOLD,
 }
-TRY = ("tools",)
+TRY = ("tools", "thought")
 RETRY_AFTER_REFLECTION = (*TRY, "reflection_only")
 REPAIRING = (*TRY, "repair", "failed", "gold")
 
@@ -73,8 +77,30 @@ def repair_chat(prompt: Sequence[Message], failed: Sequence[Message], feedback: 
 
 
 def split_repair(text: str) -> tuple[str | None, str]:
-    """(reasoning, output): what stands up to the first </reflection>, and the rest; without one all is the output."""
-    reasoning, end, output = text.partition("</reflection>")
-    if not end:
+    """(reasoning, output): what stands up to the first </reflection> that isn't within a thought, without the thought
+    before it, and the rest; without one all is the output."""
+    end = next((at for at in _places(text, "</reflection>") if not inside(text, at)), None)
+    if end is None:
         return None, text
-    return reasoning.replace("<reflection>", "", 1).strip(), output.lstrip()
+    reasoning = parts(text[:end]).answer.replace("<reflection>", "", 1).strip()
+    return reasoning, text[end + len("</reflection>"):].lstrip()
+
+
+def _places(text: str, words: str) -> Iterator[int]:
+    at = text.find(words)
+    while at >= 0:
+        yield at
+        at = text.find(words, at + 1)
+
+
+def thoughts_as_text(messages: Sequence[Message], keep: bool = True) -> tuple[Message, ...]:
+    """The chat with the thoughts of the model's own turns as plain words, which no chat template drops; with `keep`
+    False without them."""
+    def plain(turn: str) -> str:
+        thought, answer = parts(turn)
+        if thought is None:
+            return turn
+        words = [THOUGHT.format(thought=thought)] if thought and keep else []
+        return "\n\n".join([*words, answer.strip()]).strip()
+
+    return tuple(Message(m.role, plain(m.content)) if m.role == "assistant" else m for m in messages)

@@ -62,7 +62,7 @@ class Attempt:
     transcript: list[Message]  #: the turns after the problem's prompt, from the model and from the environment
     success: bool  #: the verifier's yes or no
     score: float  #: in [0, 1]; 1.0 or 0.0 where the task has no grades
-    error_type: str | None  #: why it failed, from the task's closed set; null when it passed
+    error_type: str | None  #: why it failed: from the task's closed set, or cut_off; null when it passed
     feedback: str  #: what the environment says about it; never contains the reference
     answer: str | None  #: what the verifier parsed out of the text
     prompt_tokens: int | None  #: length of the prompt in tokens; null where a server doesn't say
@@ -74,6 +74,7 @@ class Attempt:
     reflection_id: str | None  #: the reflection before this retry
     reasoning: str | None  #: of a repair: what the reflector wrote before the repaired output; null in older rows
     invented: str | None = None  #: what it wrote in the environment's place: not judged, shown or trained on; else null
+    thoughts: str | None = None  #: what the model thought before its answers; null where it didn't, and in older rows
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,13 @@ class Reflection:
     problem_id: str  #: its problem
     reflector: str  #: the model that reflected
     sample_index: int  #: 0-based, among the reflections on the same attempt
-    text: str  #: the reflection
+    text: str  #: the reflection, without the thought before it
     tokens: int | None  #: its length in tokens; null where a server doesn't say
     finish_reason: str  #: stop or length
     seed: int  #: of this sample
     temperature: float  #: of this sample
     leaks_reference: bool  #: a right answer stands in it, as the verifier judges
+    thought: str | None = None  #: what the reflector thought before it; null where it didn't, and in older rows
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Rollout:
     sample_index: int  #: 0-based within the group
     problem_id: str  #: the problem
     attempt_id: str  #: the failed attempt that the group reflects on; with objective answer, never shown
-    reflection: str | None  #: trained; null with objective answer
+    reflection: str | None  #: trained, and so is the thought before it; null with objective answer
     retry: str | None  #: the try after it, all turns; trained with objective reflection+answer alone, null with answer
     success: bool | None  #: the verifier's verdict on the retry, or on the answer; null when the judge crashed
     error_type: str | None  #: why it failed; null when it passed
@@ -117,6 +119,7 @@ class Rollout:
     try_finish: str | None  #: of the retry or the answer, whichever was judged: stop or length; null in older rows
     generated_tokens: int | None  #: all tokens of the sample: reflection and retry, or answer; null in older rows
     transcript: list[Message] | None  #: the retry or the answer where it has several turns; null where it has one
+    reflection_thought: str | None = None  #: trained; null where there was none, and in older rows
 
 
 @dataclass(frozen=True)

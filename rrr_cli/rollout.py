@@ -23,8 +23,9 @@ from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.plugs import blame
 from rrr_cli.prompts import FAILED, GOLD, reflect_chat, repair_chat, retry_chat, split_repair
 from rrr_cli.records import Attempt, Message, Problem, Reflection, content_id, derive_seed
-from rrr_cli.tasks.base import Environment, Task, Verdict, own_turn, verify_all
+from rrr_cli.tasks.base import CUT_OFF, NOTHING_READ, Environment, Task, Verdict, own_turn, verify_all
 from rrr_cli.tasks.protocol import check_observation, check_verdicts
+from rrr_cli.thoughts import answer_of, parts
 
 Judge = Callable[[Task, Sequence[tuple[Problem, Sequence[Message]]]], list[Verdict]]
 
@@ -58,6 +59,7 @@ class Episode:
     transcript: list[Message] = field(default_factory=list)
     completions: list[Completion] = field(default_factory=list)  # the model's turns, as far as they are its own
     invented: list[str] = field(default_factory=list)  # what it wrote in the environment's place
+    thoughts: list[str] = field(default_factory=list)
 
     @property
     def next_seed(self) -> int:
@@ -145,12 +147,13 @@ class Loop:
         for i, completion in zip(samples, completions_N, strict=True):
             self.unanswered.note(failure.problem, completion)
             seed = self._seed("reflect", failure.attempt_id, i)
+            thought, text = parts(completion.turn)
             rows.append(Reflection(
                 reflection_id=content_id("reflection", failure.attempt_id, self.engine.fingerprint, sampling, seed),
                 attempt_id=failure.attempt_id, problem_id=failure.problem.problem_id, reflector=self.engine.model,
-                sample_index=i, text=completion.text, tokens=completion.tokens,
+                sample_index=i, text=text.strip() if thought is not None else text, tokens=completion.tokens,
                 finish_reason=completion.finish_reason, seed=seed, temperature=sampling.temperature,
-                leaks_reference=self.task.leaks(failure.problem, completion.text),
+                leaks_reference=self.task.leaks(failure.problem, text), thought=thought,
             ))
         return rows
 
@@ -204,9 +207,9 @@ class Loop:
         """The verifier's, but for episodes without an answer: their rows have finish_reason refused."""
         tried = [e for e in episodes if e.finish_reason != REFUSED]
         with blame("task", self.task, "verify()"):
-            verdicts = self.judge(self.task, [(e.problem, e.transcript) for e in tried])
+            verdicts = self.judge(self.task, [(e.problem, without_thoughts(e.transcript)) for e in tried])
             check_verdicts(self.task, verdicts)
-        given = iter(verdicts)
+        given = iter([self._whole(e, verdict) for e, verdict in zip(tried, verdicts, strict=True)])
         return [
             next(given) if e.finish_reason != REFUSED else Verdict(False, 0.0, None, "There is no answer.", None)
             for e in episodes
@@ -234,13 +237,14 @@ class Loop:
             text = completion.turn
             if repairs:
                 e.reasoning, text = split_repair(text)
+            e.thoughts += [t for part in (completion.turn.removesuffix(text), text) if (t := parts(part).thought)]
             text, completion = self._own(e, text, completion)
             e.transcript.append(Message("assistant", text))
             e.completions.append(completion)
             ended = completion.tokens == 0  # no room, or no answer
             if isinstance(self.task, Environment) and len(e.completions) < self.task.max_turns and not ended:
                 with blame("task", self.task, "observe()"):
-                    observation = self.task.observe(e.problem, e.transcript)
+                    observation = self.task.observe(e.problem, without_thoughts(e.transcript))
                     check_observation(self.task, observation)
                 if observation is not None:
                     e.transcript.append(observation)
@@ -258,6 +262,15 @@ class Loop:
         episode.invented.append(invented)
         return own, completion.cut(len(invented))
 
+    def _whole(self, episode: Episode, verdict: Verdict) -> Verdict:
+        """The verdict; a failure where a try passed in which the task read no answer, because it was cut or is empty:
+        cut words are no refusal to call a tool. In an environment what was done before the cut counts."""
+        if not verdict.success or verdict.answer not in NOTHING_READ or isinstance(self.task, Environment):
+            return verdict
+        if episode.finish_reason == "stop" and answer_of(episode.transcript[-1].content).strip():
+            return verdict
+        return Verdict(False, 0.0, CUT_OFF, "The answer was cut off, or there is none.", None)
+
     def _row(self, phase: str, episode: Episode, verdict: Verdict) -> Attempt:
         problem = episode.problem
         return Attempt(
@@ -273,7 +286,13 @@ class Loop:
             seed=episode.seed, temperature=self.sampling.temperature, parent_id=episode.parent_id,
             reflection_id=episode.reflection_id, reasoning=episode.reasoning,
             invented="\n\n".join(episode.invented) or None,
+            thoughts="\n\n".join(episode.thoughts) or None,
         )
+
+
+def without_thoughts(transcript: Sequence[Message]) -> list[Message]:
+    """What a task judges and answers, a user's own task too: the model's turns without their thoughts."""
+    return [Message(m.role, answer_of(m.content)) if m.role == "assistant" else m for m in transcript]
 
 
 def transcript_text(transcript: Sequence[Message]) -> str:

@@ -78,6 +78,7 @@ def show(run: Path, id: str, console: Console) -> None:
                 console, f"reflection {reflection['reflection_id']} by {reflection['reflector']}, "
                 f"{reflection['tokens']} tokens, {reflection['finish_reason']}{leak}",
             )
+            _thought(console, reflection["thought"])
             console.print(Text(safe_text(reflection["text"])))
         if retry := pair["retry"]:
             _attempt(console, retry["phase"] if pair["reflection"] else f"{retry['phase']} without a reflection", retry)
@@ -158,6 +159,8 @@ def _attempt(console: Console, name: str, attempt: dict[str, Any]) -> None:
         console, f"{name} {attempt['attempt_id']} by {attempt['model']}, {attempt['completion_tokens']} tokens, "
         f"{attempt['finish_reason']}",
     )
+    if attempt["phase"] == "repair":  # its transcript is the repaired output alone
+        _thought(console, attempt["thoughts"])
     _turns(console, attempt["transcript"])
     if attempt["invented"]:
         console.print(Text("dropped, written in the environment's place: ", "dim")
@@ -184,6 +187,7 @@ def _sample(console: Console, sample: dict[str, Any]) -> None:
         + ", ".join(f"{name} ({finish})" for name, finish in parts),
     )
     if sample["reflection"] is not None:
+        _thought(console, sample["reflection_thought"])
         console.print(Text("reflection: ", "dim") + Text(safe_text(sample["reflection"])))
     _turns(console, sample["transcript"] or [{"role": "assistant", "content": text}])
     earned = "no reward" if sample["reward"] is None else f"reward {sample['reward']:g}"
@@ -198,6 +202,11 @@ def _verdict(row: dict[str, Any]) -> Text:
 def _turns(console: Console, turns: Iterable[dict[str, str]]) -> None:
     for turn in turns:
         console.print(Text(f"{turn['role']}: ", "dim") + Text(safe_text(turn["content"])))
+
+
+def _thought(console: Console, thought: str | None) -> None:
+    if thought:
+        console.print(Text("thought: ", "dim") + Text(safe_text(thought), "dim"))
 
 
 def _section(console: Console, title: str) -> None:

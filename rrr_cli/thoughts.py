@@ -1,8 +1,9 @@
 """Where a model's thought ends and its answer begins: the one rule for every task, engine and table.
 
-A thought is what stands before the last `</think>` (or `[/THINK]`) outside JSON, with or without a mark that opens it:
-some chat templates write the opening mark into the prompt. A thought that is opened and never closed was cut: it has
-no answer after it. Pure; reads and writes nothing.
+A thought is what stands before the last `</think>` (or another model family's mark, see `PAIRS`) outside JSON, with or
+without a mark that opens it: some chat templates write the opening mark into the prompt. A thought that is opened and
+never closed was cut: it has no answer after it. In gpt-oss's channels the answer is what stands on the last `final`
+channel, and a call to a function; all else is thought. Pure; reads and writes nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +13,17 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-OPEN = re.compile(r"<think>|\[THINK\]")
-CLOSE = re.compile(r"</think>|\[/THINK\]")
+#: What opens and what closes a thought: Qwen and DeepSeek, Mistral, Seed, Kimi, Cohere, Gemma.
+PAIRS = (
+    ("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<seed:think>", "</seed:think>"), ("◁think▷", "◁/think▷"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"), ("<|channel>thought", "<channel|>"),
+)
+OPEN, CLOSE = (re.compile("|".join(map(re.escape, marks))) for marks in zip(*PAIRS, strict=True))
+# gpt-oss: a message is `assistant to=functions.F<|channel|>NAME to=functions.F<|message|>TEXT<|end|>`, with one `to`.
+CHANNEL = re.compile(
+    r"(?:assistant(?: to=(?P<to>[^<\s]+))?)?<\|channel\|>(?P<name>\w+)\b(?P<rest>[^<]*(?:<\|constrain\|>[^<]*)?)"
+    r"<\|message\|>(?P<text>.*?)"
+    r"(?=<\|(?:end|return|call|start|channel)\|>|assistant(?: to=[^<\s]+)?<\|channel\|>|\Z)", re.S)
 JSON_STARTS = re.compile(r"[{\[]")
 MOST_READ = 1000  # how often a text may be read over in search of JSON, so that no text takes quadratic time
 
@@ -27,6 +37,8 @@ class Parts(NamedTuple):
 
 def parts(turn: str) -> Parts:
     """The thought and the answer of one turn of a model."""
+    if "<|channel|>" in turn:
+        return _of_channels(turn)
     outside = "".join(_outside_json(turn)) if CLOSE.search(turn) or OPEN.search(turn) else turn
     ends = [match.end() for match in CLOSE.finditer(outside)]
     start = ends[-1] if ends else 0
@@ -41,6 +53,29 @@ def parts(turn: str) -> Parts:
 def answer_of(turn: str) -> str:
     """What a verifier judges of a model's turn: all but its thought."""
     return parts(turn).answer
+
+
+def inside(turn: str, at: int) -> bool:
+    """Whether a place in a turn is within a thought: the mark before it opens one, or the mark after it closes one."""
+    before = max((m.end() for m in OPEN.finditer(turn, 0, at)), default=0)
+    closed = max((m.end() for m in CLOSE.finditer(turn, 0, at)), default=0)
+    opens, closes = OPEN.search(turn, at), CLOSE.search(turn, at)
+    return before > closed or (closes is not None and (opens is None or closes.start() < opens.start()))
+
+
+def _of_channels(turn: str) -> Parts:
+    """The parts of a turn in gpt-oss's channels; a call to a function becomes a `<tool_call>`."""
+    thoughts: list[str] = []
+    finals: list[str] = []
+    calls: list[str] = []
+    for message in CHANNEL.finditer(turn):
+        name, text = message["name"], message["text"].strip()
+        function = re.search(r"functions\.([^\s<]+)", f"{message['to'] or ''} {message['rest']}")
+        if function:
+            calls.append(f'<tool_call>{{"name": {json.dumps(function[1])}, "arguments": {text or "{}"}}}</tool_call>')
+        else:
+            (finals if name == "final" else thoughts).append(text)
+    return Parts("\n\n".join(thoughts) if thoughts else None, "\n".join([*finals[-1:], *calls]))
 
 
 def _outside_json(text: str) -> Iterator[str]:

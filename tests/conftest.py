@@ -17,9 +17,10 @@ CHAT_TEMPLATE = (
     "{{ bos_token }} {% for m in messages %}{{ m['role'] }} : {{ m['content'] }} {{ eos_token }} {% endfor %}"
     "{% if add_generation_prompt %}assistant : {% endif %}"
 )
+# No marks of a thought: what follows them would be another text than what a random model wrote.
 WORDS = (
     "system user assistant tool : Using the numbers create an equation that equals You tried again wrong Reflect short "
-    "explanation Please try solve problem answer <answer> </answer> think <think> </think> + - * / ( ) = ; , . yes no"
+    "explanation Please try solve problem answer <answer> </answer> think <work> </work> + - * / ( ) = ; , . yes no"
 )
 
 

@@ -35,7 +35,7 @@ class Parity:
     def verify(self, problem: Problem, transcript: Sequence[Message]) -> Verdict:
         success = len(transcript[-1].content.split()) % 2 == 0
         feedback = "right" if success else "the number of words is odd"
-        return Verdict(success, float(success), None if success else "odd", feedback, None)
+        return Verdict(success, float(success), None if success else "odd", feedback, transcript[-1].content)
 
     def right_turns(self, problem: Problem) -> list[str]:
         return ["yes yes"]

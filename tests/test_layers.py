@@ -15,8 +15,8 @@ import rrr_cli
 PACKAGE = Path(rrr_cli.__file__).parent
 # Lowest first. A module may import from its own layer or a lower one.
 LAYERS = [
-    {"errors", "records", "options", "extras", "addresses", "places", "rrr_cli"},
-    {"prompts", "progress", "text", "metrics", "plugs", "tool_names", "thoughts"},
+    {"errors", "records", "options", "extras", "addresses", "places", "thoughts", "rrr_cli"},
+    {"prompts", "progress", "text", "metrics", "plugs", "tool_names"},
     {"store"},
     {"show"},
     {"sandbox"},

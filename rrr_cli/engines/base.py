@@ -43,7 +43,7 @@ REFUSED = "refused"  # the finish_reason of a completion that there isn't
 class Completion:
     """What a model wrote."""
 
-    text: str  # without special tokens
+    text: str  # without special tokens but for the marks of a thought or a call
     tokens: int | None  # generated, end-of-turn included; None where a server doesn't say
     finish_reason: str  # stop | length | refused
     prompt_tokens: int | None

@@ -1,7 +1,8 @@
 """The openai engine: any server that speaks OpenAI's chat completions, such as `vllm serve`, SGLang or a paid service.
 
 Sends requests to the server at --base-url, which renders the chat with its own template. Each request carries its
-sample's seed, which a server may ignore, and the neutral values of what servers else fill in by themselves. A server
+sample's seed, which a server may ignore, and the neutral values of what servers else fill in by themselves. What its
+template does to thoughts of earlier turns isn't known, so they are sent as plain words. A server
 can't prove its weights: the fingerprint is a hash of its address and the model's name, so other weights under the same
 name go unnoticed. The key comes from an environment variable and is sent in the request's header only.
 
@@ -16,6 +17,7 @@ import asyncio
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from random import uniform
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +25,12 @@ from rrr_cli.addresses import KEY_VARIABLE, address, api_key, secrets_of, withou
 from rrr_cli.engines.base import Completion, Prompt, Sampling, UnfinishedError, no_answer, no_room
 from rrr_cli.engines.chat_completions import NEUTRAL, body, with_own_names
 from rrr_cli.engines.server_faults import Fault, Kind, Overflow, read
+from rrr_cli.engines.template import parsed
 from rrr_cli.errors import NO_BACKEND, RrrError
 from rrr_cli.extras import require
 from rrr_cli.options import EngineOptions, flag_of
 from rrr_cli.progress import Work
+from rrr_cli.prompts import thoughts_as_text
 from rrr_cli.records import content_id
 from rrr_cli.text import safe_text
 
@@ -73,7 +77,8 @@ class OpenaiEngine:
     remote = True  # the weights are on the server, not here
 
     def __init__(
-        self, model: str, *, base_url: str | None = None, concurrency: int = 32, api_key_env: str = KEY_VARIABLE
+        self, model: str, *, base_url: str | None = None, concurrency: int = 32, api_key_env: str = KEY_VARIABLE,
+        template_args: str | None = None, keep_thoughts: bool = True,
     ) -> None:
         """Check that a server answers at `base_url`.
 
@@ -89,6 +94,7 @@ class OpenaiEngine:
         self._answered = 0  # requests
         self._in_doubt = 0  # prompts without an answer since the last answer, which may be the server's fault
         self._doubt: RrrError | None = None  # what the first of these says
+        self._template_args, self._keep_thoughts = parsed(template_args), keep_thoughts
         asyncio.run(self._check_reachable())
 
     def close(self) -> None:
@@ -105,7 +111,9 @@ class OpenaiEngine:
 
         Raises UnfinishedError: the server refuses all requests (exit 3), or doesn't answer (4).
         """
-        requests = [body(self.model, p, seed, sampling) for p in prompts_B for seed in p.seeds]
+        shown_B = [replace(p, messages=thoughts_as_text(p.messages, self._keep_thoughts)) for p in prompts_B]
+        template = {"chat_template_kwargs": self._template_args} if self._template_args else {}
+        requests = [body(self.model, p, seed, sampling) | template for p in shown_B for seed in p.seeds]
         written, failure = asyncio.run(self._all(requests)) if requests else ([], None)
         completions = iter(written)
         completions_B_N = [[with_own_names(next(completions), p.tools) for _ in p.seeds] for p in prompts_B]

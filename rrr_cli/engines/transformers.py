@@ -13,7 +13,8 @@ from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
 from rrr_cli.engines.devices import chosen_device
 from rrr_cli.engines.loading import loading
 from rrr_cli.engines.models import ResolvedModel, load_tokenizer, resolve
-from rrr_cli.engines.render import decode, render
+from rrr_cli.engines.render import Renderer
+from rrr_cli.engines.template import Template
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.extras import require
 from rrr_cli.options import DTYPES, EngineOptions
@@ -25,7 +26,8 @@ class TransformersEngine:
     name = "transformers"
 
     def __init__(self, model: str, *, dtype: str = "auto", device: str = "auto", batch_size: int = 256,
-                 max_model_len: int | None = None) -> None:
+                 max_model_len: int | None = None, template_args: str | None = None, keep_thoughts: bool = True
+                 ) -> None:
         """Load `model`. dtype auto is float32 on a CPU, bfloat16 on a GPU; device auto is the GPU if there is one.
 
         Raises RrrError: unknown dtype or no such device (exit 2), no such model (3), extra not installed (4).
@@ -36,6 +38,7 @@ class TransformersEngine:
         resolved = resolve(model)
         self.model, self.fingerprint = model, resolved.fingerprint
         self.tokenizer = load_tokenizer(resolved)
+        self.chat = Renderer(self.tokenizer, Template(template_args, keep_thoughts))
         self.lm = load_model(resolved, dtype, device)
         check_own_tokens(self.lm)
         self.eos_ids = eos_ids(self.lm, self.tokenizer)
@@ -50,7 +53,7 @@ class TransformersEngine:
         """completions_B_N, one completion a seed."""
         from rrr_cli.engines.decoding import context_length, sample
 
-        ids_B = [render(self.tokenizer, p.messages, p.tools) for p in prompts_B]
+        ids_B = [self.chat.render(p.messages, p.tools) for p in prompts_B]
         context = context_length(self.lm, self.max_model_len)
         fits = [b for b, ids in enumerate(ids_B) if len(ids) < context]
         written = sample(
@@ -64,7 +67,7 @@ class TransformersEngine:
 
     def _completion(self, ids: list[int], prompt_tokens: int) -> Completion:
         finish = "stop" if ids[-1] in self.eos_ids else "length"
-        return Completion(decode(self.tokenizer, ids), len(ids), finish, prompt_tokens)
+        return Completion(self.chat.read(ids), len(ids), finish, prompt_tokens)
 
     def close(self) -> None:
         """Free the model."""

@@ -17,7 +17,8 @@ from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
 from rrr_cli.engines.loading import loading
 from rrr_cli.engines.model_files import json_object
 from rrr_cli.engines.models import ResolvedModel, load_tokenizer, resolve
-from rrr_cli.engines.render import decode, render
+from rrr_cli.engines.render import Renderer
+from rrr_cli.engines.template import Template
 from rrr_cli.errors import INTERRUPTED, RrrError
 from rrr_cli.extras import require
 from rrr_cli.options import EngineOptions
@@ -35,8 +36,8 @@ class VllmEngine:
 
     name = "vllm"
 
-    def __init__(self, model: str, *, dtype: str = "auto", batch_size: int = 256, max_model_len: int | None = None
-                 ) -> None:
+    def __init__(self, model: str, *, dtype: str = "auto", batch_size: int = 256, max_model_len: int | None = None,
+                 template_args: str | None = None, keep_thoughts: bool = True) -> None:
         """Load `model`. vLLM finds its device by itself.
 
         Raises RrrError: no such model, or vLLM refuses it (exit 3), vLLM not installed (4).
@@ -52,6 +53,7 @@ class VllmEngine:
         resolved = resolve(model)
         self.model, self.fingerprint = model, resolved.fingerprint
         self.tokenizer = load_tokenizer(resolved)
+        self.chat = Renderer(self.tokenizer, Template(template_args, keep_thoughts))
         self.llm = _load(resolved, dtype, on_cpu, batch_size, max_model_len)
         self.lora = _lora(resolved)
         self.context: int = self.llm.llm_engine.model_config.max_model_len
@@ -65,7 +67,7 @@ class VllmEngine:
         """completions_B_N, one completion a seed."""
         from vllm import SamplingParams
 
-        ids_B = [render(self.tokenizer, p.messages, p.tools) for p in prompts_B]
+        ids_B = [self.chat.render(p.messages, p.tools) for p in prompts_B]
         requests: list[dict[str, list[int]]] = []
         params: list[Any] = []
         for ids, prompt in zip(ids_B, prompts_B, strict=True):
@@ -99,7 +101,7 @@ class VllmEngine:
                 "vLLM was stopped inside a batch, which isn't written. Type the same command to resume", INTERRUPTED
             )
         ids = list(written.token_ids)
-        return Completion(decode(self.tokenizer, ids), len(ids), str(written.finish_reason), prompt_tokens)
+        return Completion(self.chat.read(ids), len(ids), str(written.finish_reason), prompt_tokens)
 
 
 def _load(resolved: ResolvedModel, dtype: str, on_cpu: bool, batch_size: int, max_model_len: int | None) -> Any:

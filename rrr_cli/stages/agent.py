@@ -23,6 +23,7 @@ from rrr_cli.records import Attempt
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.learnt import Tried, distinct, repairers, require_rows, tried
 from rrr_cli.stages.mined import as_mined, check_same_judge
+from rrr_cli.stages.rendering import dated, say_what_is_dropped, template_of
 from rrr_cli.tasks import load_task
 from rrr_cli.training.settings import Supervised, rate
 
@@ -84,7 +85,9 @@ def train_agent(options: AgentOptions) -> dict[str, Any]:
         check_repairers(source, options.repairs_by)
     chosen, counts = choose(rows, options)
     check_no_test_prompt((c.tried.problem for c in chosen), task)
-    policy = Policy(str(options.model))
+    options = dated(options, [str(options.model)], source, options.run)
+    policy = Policy(str(options.model), template_of(options))
+    say_what_is_dropped(policy.chat)
     candidates = preferences(chosen, policy) if options.method == "dpo" else good_texts(chosen, policy)
     require_rows(
         candidates, "no problem has both a good and a failed try" if chosen else "no try is good",

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from rrr_cli import options as shared
 from rrr_cli.errors import NOTHING, USAGE, RrrError
-from rrr_cli.options import DEFAULT_MODEL, SamplingOptions, option
+from rrr_cli.options import DEFAULT_MODEL, DEFAULT_TOKENS, SamplingOptions, option
 from rrr_cli.progress import Work
 from rrr_cli.prompts import REPAIRING, RETRY_AFTER_REFLECTION
 from rrr_cli.records import Attempt, Evaluation, Message, Problem, Reflection, content_id
 from rrr_cli.rollout import Failure, Loop, transcript_text
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
-from rrr_cli.stages.mined import mining, same_task, task_of
+from rrr_cli.stages.mined import LIMITS, limits, mining, same_task, task_of
 from rrr_cli.stages.models import check_names, parse_models
+from rrr_cli.stages.rendering import as_rendered, dated
 from rrr_cli.stages.repair import check_feedback
 from rrr_cli.stages.setup import open_loop, weights_of
 from rrr_cli.stages.summary import MEASURES, VOTES, summarise
@@ -41,7 +42,8 @@ class Options(SamplingOptions):
 
     model: tuple[str, ...] = option(
         (f"base={DEFAULT_MODEL}",), "NAME=MODEL, once a model; all are compared with the first.", identity=False)
-    reflection_tokens: int = shared.reflection_tokens()
+    max_tokens: int | None = shared.max_tokens("an answer")
+    reflection_tokens: int | None = shared.reflection_tokens("those of the run, else 512")
     retry_context: str = shared.retry_context()
     self_consistency: int | None = option(
         None, "Sample each problem this many times, the first try among them, and take the most frequent answer.",
@@ -75,6 +77,7 @@ def run(options: Options) -> dict[str, Any]:
 
     require("train", "scipy")
     first = next(iter(models))
+    options = dated(options, [*models.values(), *([options.reflector] if options.reflector else [])], options.run)
     weights = {name: weights_of(options, path) for name, path in models.items()}
     compared = {"first model": weights[first]}
     if options.reflector is not None:
@@ -124,7 +127,9 @@ def checked(options: Options) -> Options:
     mined = mining(options.run)
     if options.level is None and options.data is None and same_task(options, mined):
         options = replace(options, level=mined.get("level"), data=mined.get("data"))
-    return replace(options, task=task_of(options, mined, options.run))
+    tokens: dict[str, Any] = {name: DEFAULT_TOKENS for name in LIMITS if getattr(options, name) is None}
+    tokens |= limits(options, options.run)
+    return as_rendered(replace(options, task=task_of(options, mined, options.run), **tokens), mined)
 
 
 def judged(

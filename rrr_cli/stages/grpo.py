@@ -20,6 +20,7 @@ from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import as_mined, check_same_judge
 from rrr_cli.stages.mined import failures as failed_attempts
+from rrr_cli.stages.rendering import dated, say_what_is_dropped, template_of
 from rrr_cli.training.objectives import find_objective
 from rrr_cli.training.settings import VLLM_CORRECTION, Options, given_by, recipe_of
 
@@ -43,7 +44,7 @@ def prepare(options: Options) -> Session:
     """Every check that needs no training; nothing is written."""
     from rrr_cli.extras import require_training
 
-    recipe = recipe_of(options)
+    recipe_of(options)  # refuses what doesn't fit before anything is loaded
     plug = find_objective(options.objective)
     with blame("objective", plug.cls, "check()"):
         plug.cls.check(options)
@@ -56,12 +57,16 @@ def prepare(options: Options) -> Session:
 
     source = options.input or options.run
     options = as_mined(options, source)
+    options = dated(options, [str(options.model)], source, options.run)
+    recipe = recipe_of(options)
     task = load_task(str(options.task), options.level, options.data)
-    policy = Policy(str(options.model))
+    policy = Policy(str(options.model), template_of(options))
+    say_what_is_dropped(policy.chat)
     failures = training_set(islice(failed_attempts(source, task.name), options.limit))
     check_enough(failures, recipe.batch // recipe.group, source)
     setting = Setting(
-        task, policy.render, recipe.reflection_tokens, recipe.max_tokens, options.retry_context, options.zero_leaks)
+        task, policy.render, recipe.reflection_tokens, recipe.max_tokens, options.retry_context, options.zero_leaks,
+        policy.chat.drops_thoughts)
     with blame("objective", plug.cls, "its constructor or fit()"):
         objective = plug.cls(setting)
         longest = objective.fit(failures, policy.window)

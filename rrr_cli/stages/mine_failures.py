@@ -21,6 +21,7 @@ from rrr_cli.records import Attempt, Problem
 from rrr_cli.rollout import Loop
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
+from rrr_cli.stages.rendering import dated
 from rrr_cli.stages.setup import open_loop, weights_of
 from rrr_cli.stages.unanswered import answered, counts, record, stop_if_failed
 from rrr_cli.tasks import load_task
@@ -62,6 +63,7 @@ def run(options: Options) -> dict[str, Any]:
         return {"problems": len(problems), "attempts_at_most": len(problems) * options.samples}
     from rrr_cli.store.artifacts import Writer
 
+    options = dated(options, [options.model], options.run)
     depends_on = identity(options, task, {"model": weights_of(options, options.model)}, TRY)
 
     def writer(table: str) -> Writer:

@@ -15,16 +15,18 @@ from rrr_cli import options as shared
 from rrr_cli.engines import engine_class
 from rrr_cli.engines.fingerprints import content_of
 from rrr_cli.errors import NOTHING, USAGE, RrrError
-from rrr_cli.options import DEFAULT_MODEL, DEFAULT_TASK, SamplingOptions, TaskOptions, option
+from rrr_cli.options import DEFAULT_MODEL, DEFAULT_TASK, DEFAULT_TOKENS, SamplingOptions, TaskOptions, option
 from rrr_cli.plugs import names
 from rrr_cli.records import Problem, content_id
 from rrr_cli.rollout import Failure
 from rrr_cli.stages.identity import CONTENT
+from rrr_cli.stages.rendering import as_rendered
 from rrr_cli.tasks import TASKS, load_task
 from rrr_cli.tasks.base import Task
 
 TASKS_OWN = ("source of the task", "words of the task", CONTENT)
 ASKED_LATER = ("words of the task: reflect", "words of the task: retry")
+LIMITS = ("max_tokens", "reflection_tokens")  # one value each for a run, so that what is trained is what is tested
 COPIED = "copied"  # the stage of rows that another run's failures brought along
 
 LATER = ("reflect", "repair-")  # stages that write attempts, but no first tries
@@ -38,6 +40,7 @@ class FailureOptions(SamplingOptions):
     """The options of reflect and repair: which failed attempts they start from."""
 
     input: Path | None = shared.input_run("failed attempts")
+    max_tokens: int | None = shared.max_tokens("an answer")
     per_problem: int = option(1, "Failed attempts of a problem to start from.", least=1)
     own_samples: int | None = shared.own_samples()
     part: int = shared.part("Failed attempts")
@@ -62,6 +65,8 @@ def chosen_failures(options: F) -> Chosen[F]:
     """The failures that the options select. Raises RrrError: none (exit 5), or as `as_mined`, `failures`."""
     source = options.input or options.run
     options = as_mined(options, source)
+    unknown: dict[str, Any] = {name: DEFAULT_TOKENS for name in LIMITS if getattr(options, name, 0) is None}
+    options = replace(options, **unknown)
     task = load_task(str(options.task), options.level, options.data)
     rows = failures(source, task.name, options.per_problem, options.own_samples)
     failed = list(islice(rows, options.limit))
@@ -143,6 +148,23 @@ def mining(run: Path) -> dict[str, Any]:
     return {}
 
 
+def limits(options: Any, *runs: Path) -> dict[str, Any]:
+    """Those of `LIMITS` that a stage has and the user didn't give, as the runs recorded them: answers as in mining,
+    reflections as in training, else as in reflect."""
+    from rrr_cli.store.artifacts import parts
+
+    values: dict[str, int] = {}
+    for run in runs:
+        if answer := mining(run).get("max_tokens"):
+            values.setdefault("max_tokens", answer)
+        for table in ("rollouts", "reflections"):
+            first = next(parts(run, table), None)
+            config = first.provenance["config"] if first else {}
+            if config.get("objective") != "answer" and config.get("reflection_tokens"):
+                values.setdefault("reflection_tokens", config["reflection_tokens"])
+    return {name: value for name, value in values.items() if getattr(options, name, 0) is None}
+
+
 def is_remote(engine: str | None) -> bool:
     """Whether the weights of the engine's models aren't on this machine. False if the engine isn't here any more."""
     try:
@@ -189,7 +211,7 @@ def same_data(given: str, mined: Mapping[str, Any]) -> bool:
 
 
 def as_mined(options: Anything, source: Path) -> Anything:
-    """The options; where level, data or model isn't given, with that of mining.
+    """The options; where level, data, model, token limits or --template-args aren't given, with those of the run.
 
     Raises RrrError (exit 2): another level or data than in mining, on which verifier and test split depend; a server's
     model, whose weights aren't here.
@@ -209,4 +231,4 @@ def as_mined(options: Anything, source: Path) -> Anything:
         elif mined and given != was and name != "model" and not (name == "data" and same_data(given, mined)):
             raise RrrError(f"--{name} {given}: {source} was mined with {was}; leave --{name} out", USAGE)
     values["model"] = values.get("model", options.model) or DEFAULT_MODEL  # type: ignore[attr-defined]
-    return replace(options, **values)
+    return as_rendered(replace(options, **values, **limits(options, options.run, source)), mined)

@@ -22,6 +22,7 @@ from rrr_cli.rollout import Failure, Loop
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import FailureOptions, check_same_judge, chosen_failures, copy_failures
+from rrr_cli.stages.rendering import dated
 from rrr_cli.stages.setup import open_loop, weights_of
 from rrr_cli.stages.unanswered import answered, by_missing, counts, indices, record, stop_if_failed
 from rrr_cli.tasks.base import Task
@@ -35,7 +36,7 @@ class Options(FailureOptions):
     reflector: str | None = option(None, "The model that reflects.  [default: --model]")
     reflections: int = option(1, "Reflections on each failed attempt.", least=1)
     retries: int = option(1, "Retries after each reflection.", least=1)
-    reflection_tokens: int = shared.reflection_tokens()
+    reflection_tokens: int | None = shared.reflection_tokens("those of the run, else 512")
     retry_context: str = shared.retry_context()
 
 
@@ -52,6 +53,7 @@ def run(options: Options) -> dict[str, Any]:
         return {"failed_attempts": len(failed), "reflections": planned, "retries": planned * options.retries}
     from rrr_cli.store.artifacts import Writer
 
+    options = dated(options, (model, reflector), chosen.source, options.run)
     weights = {"model": weights_of(options, model), "reflector": weights_of(options, reflector)}
     depends_on = identity(options, chosen.task, weights, RETRY_AFTER_REFLECTION, reflector=reflector)
 

@@ -23,6 +23,7 @@ from rrr_cli.rollout import Failure, Loop, feedback_text
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import FailureOptions, check_same_judge, chosen_failures, copy_failures
+from rrr_cli.stages.rendering import dated
 from rrr_cli.stages.setup import open_loop, weights_of
 from rrr_cli.stages.unanswered import answered, by_missing, counts, indices, record, stop_if_failed
 
@@ -51,6 +52,7 @@ def run(options: Options) -> dict[str, Any]:
         return {"failed_attempts": len(failed), "repairs": len(failed) * options.repairs}
     from rrr_cli.store.artifacts import Writer
 
+    options = dated(options, [reflector], chosen.source, options.run)
     depends_on = identity(
         options, chosen.task, {"reflector": weights_of(options, reflector)}, REPAIRING, reflector=reflector,
         model=None)

@@ -9,9 +9,10 @@ from typing import Any
 
 from rrr_cli.engines import engine_class, load_engine, takes
 from rrr_cli.engines.base import Sampling
-from rrr_cli.options import EngineOptions, SamplingOptions, refuse_given
+from rrr_cli.options import DEFAULT_TOKENS, EngineOptions, SamplingOptions, refuse_given
 from rrr_cli.plugs import blame
 from rrr_cli.rollout import Loop
+from rrr_cli.stages.rendering import say_what_is_dropped
 from rrr_cli.tasks.base import Task
 
 
@@ -36,8 +37,10 @@ def engine_arguments(options: EngineOptions) -> dict[str, Any]:
 
 
 def open_loop(
-    options: SamplingOptions, task: Task, model: str, retry_context: str = "full", reflection_tokens: int = 512
+    options: SamplingOptions, task: Task, model: str, retry_context: str = "full",
+    reflection_tokens: int | None = None,
 ) -> Loop:
     """Load `model`, and build the loop of attempt, reflect, retry and repair with it. Raises as `load_engine`."""
     engine = load_engine(options.engine, model, **engine_arguments(options))
-    return Loop(task, engine, Sampling.of(options), options.seed, retry_context, reflection_tokens)
+    say_what_is_dropped(getattr(engine, "chat", None))
+    return Loop(task, engine, Sampling.of(options), options.seed, retry_context, reflection_tokens or DEFAULT_TOKENS)

@@ -20,6 +20,7 @@ from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.learnt import Tried, distinct, require_rows, tried
 from rrr_cli.stages.mined import as_mined, check_same_judge
+from rrr_cli.stages.rendering import dated, say_what_is_dropped, template_of
 from rrr_cli.tasks import load_task
 from rrr_cli.tasks.base import Task
 from rrr_cli.training.settings import Supervised, rate
@@ -67,7 +68,9 @@ def run(options: Options) -> dict[str, Any]:
     require_rows(
         pairs, "no problem has both a failed and a passing attempt", "Mine with more --samples and --stop-at-failure 0")
     check_no_test_prompt((failed.problem for failed, _ in pairs), task)
-    policy = Policy(model)
+    options = dated(options, [model], source, options.run)
+    policy = Policy(model, template_of(options))
+    say_what_is_dropped(policy.chat)
     longest = min(options.max_length or policy.window, policy.window)
     learnt, too_long = fitting(sequences(policy, task, pairs, options.feedback), longest)
     counts = {"own_pairs": len(own), "pairs_from_repairs": len(repaired), "texts_too_long": too_long}

@@ -11,6 +11,8 @@ from rrr_cli.records import Message, Problem
 from rrr_cli.thoughts import answer_of
 
 JUDGE_CRASHED = "judge_crashed"  # in a training: the error type of a try that couldn't be judged
+CUT_OFF = "cut_off"  # the error type of a try whose text was cut, or is empty, before the task read an answer in it
+NOTHING_READ = (None, "", "[]")  # `Verdict.answer` where the text held no answer, or no call of a tool
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Verdict:
     score: float  # in [0, 1]
     error_type: str | None  # from the task's closed set `error_types`; None when it passed
     feedback: str  # one sentence of what the environment says; never holds the reference
-    answer: str | None  # what was parsed
+    answer: str | None  # what was parsed; where that is nothing (NOTHING_READ), a text that was cut or is empty fails
 
 
 class Task(Protocol):

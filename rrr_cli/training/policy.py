@@ -12,15 +12,19 @@ from typing import Any
 
 from rrr_cli.engines import weights
 from rrr_cli.engines.models import ResolvedModel, load_tokenizer, resolve
-from rrr_cli.engines.render import decode, render
+from rrr_cli.engines.render import Renderer
+from rrr_cli.engines.special_tokens import kept_in_text, special_tokens
+from rrr_cli.engines.template import DEFAULT, Template
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message
+
+ANSWER = "probe_answer"
 
 
 class Policy:
     """What `--model` names. Raises RrrError: not found (exit 3), an adapter (2)."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, template: Template = DEFAULT) -> None:
         resolved = resolve(name)
         config = weights.config_of(resolved)
         if resolved.adapter is not None:
@@ -35,16 +39,17 @@ class Policy:
         # How an adapter trained on this model names it: a name that other machines know, or else a folder of this one.
         self.name = str(self.path) if Path(name).expanduser().is_dir() else name
         self.tokenizer = load_tokenizer(resolved)
+        self.chat = Renderer(self.tokenizer, template)
         # Hidden states and logits past it mean nothing, so no text may be longer.
         self.window = window(config, self.tokenizer)
 
     def render(self, messages: tuple[Message, ...], tools: str | None) -> list[int]:
         """Token ids of a chat that the model is to continue."""
-        return render(self.tokenizer, messages, tools)
+        return self.chat.render(messages, tools)
 
     def write(self, text: str) -> list[int]:
         """Token ids of a turn as the model would have written it, the end of the turn included."""
-        return [*self._plain(text), self.end_of_turn]
+        return [*self.chat.write(text), self.end_of_turn]
 
     @cached_property
     def end_of_turn(self) -> int:
@@ -52,19 +57,14 @@ class Policy:
         tokenizer, end = self.tokenizer, int(self.tokenizer.eos_token_id)
         if not getattr(tokenizer, "chat_template", None):
             return end
-        question = {"role": "user", "content": "1"}
-        turns = [question, {"role": "assistant", "content": "1"}]
-        whole = tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"]
-        before = self.render((Message("user", "1"),), None)
-        tail = whole[len(before) + len(self._plain("1")):] if whole[: len(before)] == before else []
-        return next((int(i) for i in tail if i in tokenizer.all_special_ids), end)
-
-    def _plain(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+        turns = [Message("user", "1"), Message("assistant", ANSWER)]
+        after = self.chat.template.text(tokenizer, turns, to_continue=False).rpartition(ANSWER)[2]
+        ends = set(special_tokens(tokenizer).values()) - kept_in_text(tokenizer) - {tokenizer.unk_token_id}
+        return next((int(i) for i in tokenizer(after, add_special_tokens=False).input_ids if i in ends), end)
 
     def decode(self, ids: list[int]) -> str:
         """The text of a completion."""
-        return decode(self.tokenizer, ids)
+        return self.chat.read(ids)
 
 
 def window(config: Any, tokenizer: Any) -> int:

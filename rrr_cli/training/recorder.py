@@ -179,6 +179,7 @@ def rollout(step: int, sample: Sample) -> Rollout:
         leaks_reference=reflection.leaks_reference if reflection else None, answer=None if reflection else text,
         try_finish=attempt.finish_reason, generated_tokens=sample.generated_tokens,
         transcript=attempt.transcript if len(attempt.transcript) > 1 else None,
+        reflection_thought=reflection.thought if reflection else None,
     )
 
 

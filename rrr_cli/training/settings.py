@@ -77,10 +77,10 @@ class Options(TaskOptions):
         panel="Optimiser")
     warmup: float | None = option(
         None, "Share of the steps that warms up.  [quick: 0, paper: 0.03]", least=0, panel="Optimiser")
-    reflection_tokens: int | None = option(
-        None, "Most tokens of a reflection.  [quick: 96, paper: 512]", least=1, panel="Sampling")
-    max_tokens: int | None = option(
-        None, "Most tokens of a retry, or of an answer.  [quick: 96, paper: 1024]", least=1, panel="Sampling")
+    reflection_tokens: int | None = shared.reflection_tokens("those of reflect; else quick: 96, paper: 512")
+    max_tokens: int | None = shared.max_tokens("a retry, or of an answer")
+    template_args: str | None = shared.template_args()
+    keep_thoughts: bool = shared.keep_thoughts()
     save_every: int | None = option(
         None, "Steps between checkpoints.  [quick: 10, paper: 25]", least=1, identity=False, panel="Run")
     resume: bool = option(
@@ -150,6 +150,8 @@ class Supervised(TaskOptions):
     dtype: str = shared.dtype(*ARITHMETIC)
     device: str = shared.device(*TRAINING_DEVICE)
     gradient_checkpointing: bool = option(False, "Less memory, more time.", identity=False, panel="Hardware")
+    template_args: str | None = shared.template_args()
+    keep_thoughts: bool = shared.keep_thoughts()
 
 
 def check_vllm(options: Options) -> None:

@@ -124,11 +124,15 @@ def reply_ids(
     start = render(tuple(before), tools)
     ids = render((*before, Message("assistant", ""), reply), tools)
     if ids[: len(start)] != start:
-        raise RrrError(
-            "the model's chat template rewrites earlier turns, so turns that belong together aren't one conversation: "
-            f"choose --objective {instead}, or another model"
-        )
+        raise not_one_conversation("rewrites earlier turns", instead)
     return ids[len(start) :]
+
+
+def not_one_conversation(what: str, instead: str) -> RrrError:
+    """The error of an objective whose turns have to be one sequence; `what` the chat template does."""
+    return RrrError(
+        f"the model's chat template {what}, so turns that belong together aren't one conversation: choose --objective "
+        f"{instead}, or another model")
 
 
 def after_turn(turn_ids: list[int], reply: list[int], stops: Sequence[int]) -> list[int]:

@@ -97,6 +97,24 @@ def test_a_request_has_chat_sampling_and_seed(rrr, flags, server):
         assert body == expected
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_server_gets_thoughts_as_words_and_the_templates_arguments(server, keep):
+    served = load_engine(
+        "openai", "served", base_url=server.url, keep_thoughts=keep, template_args='{"thinking": true}')
+    turns = (Message("user", "1"), Message("assistant", "<think>\nsix\n</think>\n\n42"), Message("user", "2"))
+    served.generate([Prompt(turns, (5,))], Sampling())
+    sent = server.seen()[-1]["body"]
+    assert sent["chat_template_kwargs"] == {"thinking": True}
+    assert sent["messages"][1]["content"] == ("Thought: six\n\n42" if keep else "42")
+
+
+def test_a_thought_that_a_server_takes_out_is_put_back(server):
+    server.trouble(answer({"content": "42", "reasoning_content": "six"}), answer({"reasoning": "six"}, "length"))
+    first, cut = (engine(server).generate(ONE, Sampling())[0][0] for _ in range(2))
+    assert first.text == "<think>\nsix\n</think>\n\n42"
+    assert cut.text == "<think>\nsix\n"
+
+
 def test_tools_are_sent_and_calls_become_text(server):
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
     calls = [{"function": {"name": "f", "arguments": '{"a": 1, "a": 2}'}}, {"function": {"name": "g", "arguments": {}}}]

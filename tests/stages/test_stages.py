@@ -294,7 +294,7 @@ def test_no_failures_is_exit_5_with_advice(rrr, tmp_path, random_model):
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent.parent)!r})\n"
         "from parity_task import Parity\nfrom rrr_cli.tasks.base import Verdict\n"
         "class Sure(Parity):\n"
-        "    def verify(self, problem, transcript): return Verdict(True, 1.0, None, 'right', None)\n"
+        "    def verify(self, problem, transcript): return Verdict(True, 1.0, None, 'right', 'yes')\n"
     )
     arguments = ["--run", tmp_path / "run", "--task", f"{task}:Sure", "--model", random_model, "--max-tokens", 4]
     result = rrr("mine-failures", *arguments, "--limit", 3, "--samples", 2)

@@ -14,7 +14,7 @@ from rrr_cli.options import refuse_given
 from rrr_cli.rollout import Failure, Loop
 from rrr_cli.training.objectives.base import Setting, passes
 from rrr_cli.training.samples import Group, Sample
-from rrr_cli.training.tokens import TokenEpisode, reply_ids, token_completion
+from rrr_cli.training.tokens import TokenEpisode, not_one_conversation, reply_ids, token_completion
 
 if TYPE_CHECKING:
     from rrr_cli.training.settings import Options
@@ -46,6 +46,8 @@ class Answer:
             )
         for failure in failures:
             for reply in failure.transcript[1:2]:  # in an environment: what it said to the first turn
+                if self.setting.drops_thoughts:
+                    raise not_one_conversation("drops thoughts of earlier turns", "reflection")
                 reply_ids(render, failure.problem.prompt, reply, failure.problem.tools)
         return prompt + answer
 

@@ -33,6 +33,7 @@ class Setting:
     max_tokens: int
     retry_context: str
     zero_leaks: bool
+    drops_thoughts: bool = False  # the chat template leaves out thoughts of earlier turns: see `Renderer`
 
 
 class Objective(Protocol):

@@ -18,7 +18,7 @@ from rrr_cli.rollout import Failure, Loop
 from rrr_cli.tasks.base import Environment
 from rrr_cli.training.objectives.base import Setting, fit_reflections, passes, reflect
 from rrr_cli.training.samples import Group, Sample
-from rrr_cli.training.tokens import TokenEpisode, Tokens, after_turn, reply_ids
+from rrr_cli.training.tokens import TokenEpisode, Tokens, after_turn, not_one_conversation, reply_ids
 
 if TYPE_CHECKING:
     from rrr_cli.training.settings import Options
@@ -43,6 +43,8 @@ class Conversation:
 
     def fit(self, failures: Sequence[Failure], window: int) -> int:
         """Room for a reflection and a retry; turns that can be one sequence."""
+        if self.setting.drops_thoughts:
+            raise not_one_conversation("drops thoughts of earlier turns", self._instead)
         for failure in failures:
             self._request(failure)
         return fit_reflections(self.setting, failures, window)
@@ -78,5 +80,9 @@ class Conversation:
         """The tokens from the end of the reflection to the start of the retry, as the chat template writes them."""
         words, problem = self.setting.task.words, failure.problem
         chat = reflect_chat(problem.prompt, failure.transcript, words["reflect"])
-        instead = "reflection" if isinstance(self.setting.task, Environment) else "reflection or answer"
-        return reply_ids(self.setting.render, chat, Message("user", words["retry"]), problem.tools, instead)
+        return reply_ids(self.setting.render, chat, Message("user", words["retry"]), problem.tools, self._instead)
+
+    @property
+    def _instead(self) -> str:
+        """The objectives that work where turns aren't one sequence."""
+        return "reflection" if isinstance(self.setting.task, Environment) else "reflection or answer"
