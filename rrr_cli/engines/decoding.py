@@ -83,13 +83,16 @@ def sample(
     """Token ids completions_B_N, one completion a seed; it ends with an end-of-turn token unless it was cut.
 
     At most `batch_size` rows decode at once. The model keeps its mode (train or eval). Raises RrrError (exit 3): a
-    prompt is empty or leaves no room in the context, the model has other than plain attention layers, or its
-    probabilities aren't finite.
+    prompt is empty, holds a token that the model doesn't know, or leaves no room in the context, the model has other
+    than plain attention layers, or its probabilities aren't finite.
     """
     if unknown := {f.name for f in fields(sampling)} - {"temperature", "top_p", "max_tokens"}:
         raise RrrError(f"decoding.py doesn't sample by {', '.join(sorted(unknown))} yet", BUG)
-    context = context_length(model, max_model_len)
+    context, vocabulary = context_length(model, max_model_len), model.config.get_text_config().vocab_size
     for prompt in prompts_B:
+        if max(prompt, default=0) >= vocabulary:
+            raise RrrError(f"a prompt has token {max(prompt)}, and the model knows {vocabulary}: its tokenizer is of "
+                           "another model")
         if not 0 < len(prompt) < context:
             raise RrrError(
                 f"a prompt is {len(prompt)} tokens long; this model's context takes 1 to {context - 1} and an answer: "

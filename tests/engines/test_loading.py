@@ -234,6 +234,17 @@ def test_a_device_that_is_not_here_is_a_usage_error(random_model, device):
     refused(lambda: load_engine("transformers", str(random_model), device=device), "--device .*one of cpu", USAGE)
 
 
+def test_a_tokenizer_of_another_model_is_one_line(models, random_model, tmp_path):
+    from rrr_cli.engines.base import Prompt
+    from rrr_cli.records import Message
+
+    folder = shutil.copytree(models["llama"], tmp_path / "model")
+    for path in random_model.glob("tokenizer*"):
+        shutil.copy(path, folder)
+    engine = load_engine("transformers", str(folder))
+    refused(lambda: engine.generate([Prompt((Message("user", "100"),), (0,))], Sampling()), "tokenizer is of another")
+
+
 def test_memory_that_ran_out_is_said():
     from rrr_cli.engines.loading import loading
 
