@@ -29,6 +29,7 @@ ENDINGS = ".parquet, .jsonl or .json; JSON may be packed (.gz, .zst, .xz)"
 MAX_ROW = 2**24  # characters of a row
 MAX_GROUP, MAX_MEAN, MAX_TOTAL = 2**28, 2**16, 2**31  # bytes of a Parquet row group, of its mean row, and at most
 CHUNK = 2**20
+NO_SPACE = re.compile(r"[^ \t\r\n]")
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 UNREADABLE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
@@ -43,6 +44,7 @@ def shown(value: Any) -> str:
 
 def rows_of(path: str, columns: tuple[str, ...]) -> Iterator[Row]:
     """The rows in their order. Of a Parquet file only `columns` are read. Raises RrrError (exit 3): not readable."""
+    _check_head(path)
     for place, value in _parquet_rows(path, columns) if path.endswith(".parquet") else _json_rows(path):
         if isinstance(value, dict):
             yield place, {k: None if isinstance(v, float) and v != v else v for k, v in value.items()}
@@ -51,6 +53,19 @@ def rows_of(path: str, columns: tuple[str, ...]) -> Iterator[Row]:
         else:
             expected = f"wanted an object with {' and '.join(columns[:2])}"
             yield place, RrrError(f"{place}: found {shown(value)}, {expected}", BAD_INPUT)
+
+
+def _check_head(path: str) -> None:
+    """Raises RrrError (exit 3) where a download has left something else in the file's place."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(64).lstrip()
+    except OSError as error:
+        raise RrrError(f"{path}: {error.strerror}", BAD_INPUT) from None
+    if head.startswith(b"version https://git-lfs"):
+        raise RrrError(f"{path}: found a pointer of git-lfs, wanted the file itself; type git lfs pull", BAD_INPUT)
+    if head.startswith(b"<"):
+        raise RrrError(f"{path}: found a web page, wanted rows; download the file itself (its raw form)", BAD_INPUT)
 
 
 def text_of(path: Path) -> str:
@@ -147,12 +162,15 @@ class _Text:
     def grow(self) -> None:
         """Read on, as much again as is there. Raises RrrError: the row has no end."""
         kept = self.buffer[self.at :]
-        if len(kept) > MAX_ROW:
+        self.check_length(len(kept))
+        more = self.stream.read(max(CHUNK, len(kept)))
+        self.buffer, self.at, self.ended = kept + more, 0, not more
+
+    def check_length(self, length: int) -> None:
+        if length > MAX_ROW:
             place = f"{self.path}, row {max(self.row, 1)}"
             message = f"{place}: longer than {MAX_ROW:,} characters; give a row a line, shorter than that"
             raise RrrError(message, BAD_INPUT)
-        more = self.stream.read(max(CHUNK, len(kept)))
-        self.buffer, self.at, self.ended = kept + more, 0, not more
 
     def line(self) -> str:
         """The next line with its end; "" after the last."""
@@ -163,14 +181,16 @@ class _Text:
 
     def mark(self) -> str:
         """The next character that isn't white space, which stays; "" at the end."""
+        space = 0
         while True:
-            while self.at < len(self.buffer):
-                if self.buffer[self.at] not in " \t\r\n":
-                    return self.buffer[self.at]
-                self.passed += self.buffer[self.at] == "\n"
-                self.at += 1
-            if self.ended:
-                return ""
+            found = NO_SPACE.search(self.buffer, self.at)
+            end = found.start() if found else len(self.buffer)
+            self.passed += self.buffer.count("\n", self.at, end)
+            space += end - self.at
+            self.at = end
+            if found or self.ended:
+                return found[0] if found else ""
+            self.check_length(space)
             self.grow()
 
     def take(self, mark: str) -> bool:
@@ -243,8 +263,11 @@ def _has_lines(text: _Text) -> bool:
 
 def _lines(text: _Text) -> Iterator[tuple[str, Any]]:
     text.row = text.passed + 1  # lines are counted as an editor does
+    space = 0
     while line := text.line():
-        if line.strip():
+        space = 0 if line.strip() else space + len(line)
+        text.check_length(space)
+        if not space:
             try:
                 yield text.place, parse(line)
             except ValueError as error:

@@ -224,6 +224,24 @@ def test_a_cell_of_parquet_without_end_is_refused_before_it_is_read(tmp_path: Pa
         next(rows)
 
 
+@pytest.mark.parametrize("start", ["", "[", "{}\n"])
+def test_space_without_end_is_refused(tmp_path: Path, start: str):
+    path = tmp_path / "a.json.gz"
+    path.write_bytes(gzip.compress((start + (" " * 9_999 + "\n") * (LONG // 10_000)).encode(), 1))
+    with pytest.raises(RrrError, match="longer than"):
+        list(rows_of(str(path), ("text",)))
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), (b"\n<!DOCTYPE html>", "a web page"),
+])
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.parquet"])
+def test_what_a_download_left_in_place_of_the_file(tmp_path: Path, name: str, content: bytes, said: str):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RrrError, match=said):
+        list(rows_of(str(tmp_path / name), ("text",)))
+
+
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.xz", "a.jsonl.zst"])
 def test_a_cut_file_is_refused_in_one_line(tmp_path: Path, name: str):
     pack = {"gz": gzip.compress, "xz": lzma.compress, "zst": zst}[name.rpartition(".")[2]]
