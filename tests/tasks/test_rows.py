@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rrr_cli.errors import BAD_INPUT, RrrError
-from rrr_cli.tasks import load_task, reading
+from rrr_cli.tasks import json_text, load_task, reading
 from rrr_cli.tasks.reading import rows_of
 from rrr_cli.tasks.rows import bad_rows, files_in
 
@@ -112,7 +112,7 @@ def test_where_the_window_ends_changes_nothing(
         "objects": "\n".join(json.dumps(row, indent=1) for row in rows),
     }[form], encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "CHUNK", chunk)
+        patch.setattr(json_text, "CHUNK", chunk)
         read = list(rows_of(str(path), ("a",)))
     assert [row for _, row in read] == rows
     assert len({place for place, _ in read}) == len(rows)
@@ -195,7 +195,7 @@ def test_strict_ends_at_the_first_bad_row(rrr, tmp_path: Path):
 
 # What has no end -----------------------------------------------------------------------------------------------------
 
-LONG = reading.MAX_ROW + 2 * reading.CHUNK
+LONG = json_text.MAX_ROW + 2 * json_text.CHUNK
 
 
 @pytest.mark.parametrize(("name", "pack", "start", "number"), [

@@ -26,7 +26,7 @@ from rrr_cli.tasks.function_calling.match import Expected
 from rrr_cli.tasks.function_calling.parse import Call
 from rrr_cli.tasks.function_calling.problem import TEST_SHARE, make_problem, parameters_of
 from rrr_cli.tasks.function_calling.schemas import tool_schema
-from rrr_cli.tasks.reading import shown
+from rrr_cli.tasks.json_text import shown
 from rrr_cli.tasks.rows import check_source, read_rows
 from rrr_cli.tasks.splits import Candidate, problems_in, split_in
 
