@@ -12,9 +12,7 @@ their beginning can be found. Refused in one line, in bounded memory: a row long
 from __future__ import annotations
 
 import io
-import json
 import lzma
-import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,27 +20,20 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rrr_cli.errors import BAD_INPUT, RrrError
+from rrr_cli.tasks.json_text import MAX_ROW, Text, parse, shown
 
 TEXTS = tuple(f"{name}{packed}" for name in (".jsonl", ".json") for packed in ("", ".gz", ".zst", ".xz"))
 SUFFIXES = (".parquet", *TEXTS)
 ENDINGS = ".parquet, .jsonl or .json; JSON may be packed (.gz, .zst, .xz)"
-MAX_ROW = 2**24  # characters of a row
 MAX_GROUP, MAX_MEAN, MAX_TOTAL = 2**28, 2**16, 2**31  # bytes of a Parquet row group, of its mean row, and at most
-CHUNK = 2**20
-SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 UNREADABLE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
 Row = tuple[str, dict[str, Any] | RrrError]  # where it stands, and the row or why it can't be read
 
 
-def shown(value: Any) -> str:
-    """ASCII, so that no row can steer a terminal, and short."""
-    text = ascii(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
 def rows_of(path: str, columns: tuple[str, ...]) -> Iterator[Row]:
     """The rows in their order. Of a Parquet file only `columns` are read. Raises RrrError (exit 3): not readable."""
+    _check_head(path)
     for place, value in _parquet_rows(path, columns) if path.endswith(".parquet") else _json_rows(path):
         if isinstance(value, dict):
             yield place, {k: None if isinstance(v, float) and v != v else v for k, v in value.items()}
@@ -51,6 +42,19 @@ def rows_of(path: str, columns: tuple[str, ...]) -> Iterator[Row]:
         else:
             expected = f"wanted an object with {' and '.join(columns[:2])}"
             yield place, RrrError(f"{place}: found {shown(value)}, {expected}", BAD_INPUT)
+
+
+def _check_head(path: str) -> None:
+    """Raises RrrError (exit 3) where a download has left something else in the file's place."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(64).lstrip()
+    except OSError as error:
+        raise RrrError(f"{path}: {error.strerror}", BAD_INPUT) from None
+    if head.startswith(b"version https://git-lfs"):
+        raise RrrError(f"{path}: found a pointer of git-lfs, wanted the file itself; type git lfs pull", BAD_INPUT)
+    if head.startswith(b"<"):
+        raise RrrError(f"{path}: found a web page, wanted rows; download the file itself (its raw form)", BAD_INPUT)
 
 
 def text_of(path: Path) -> str:
@@ -65,39 +69,12 @@ def text_of(path: Path) -> str:
     return text
 
 
-def parse(text: str) -> Any:
-    """The JSON value that `text` is. Raises ValueError with the reason."""
-    try:
-        text.encode()  # broken UTF-8 was read as surrogates
-        value = STRICT.decode(text)
-        if SURROGATE.search(text):
-            json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise ValueError("text that isn't Unicode: broken UTF-8, or a lone surrogate") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg} at character {error.pos + 1}") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a name stands twice in an object")
-    return value
-
-
-STRICT = json.JSONDecoder(object_pairs_hook=_object)
-LENIENT = json.JSONDecoder(parse_int=float)  # finds where a value ends; float takes numbers of any length
-
-
 # JSON ----------------------------------------------------------------------------------------------------------------
 
 
 def _json_rows(path: str) -> Iterator[tuple[str, Any]]:
     with _readable(path):
-        text = _Text(_opened(path), path)
+        text = Text(_opened(path), path)
         yield from _lines(text) if _has_lines(text) else _values(text)
 
 
@@ -133,90 +110,10 @@ def _opened(path: str) -> TextIO:
     return io.TextIOWrapper(buffered, *(("utf-16", "strict") if wide else ("utf-8-sig", "surrogateescape")), "\n")
 
 
-class _Text:
-    """A window on a text, which grows as it is asked for more and forgets what lies behind."""
-
-    def __init__(self, stream: TextIO, path: str) -> None:
-        self.stream, self.path = stream, path
-        self.buffer, self.at, self.ended, self.row, self.passed = "", 0, False, 0, 0
-
-    @property
-    def place(self) -> str:
-        return f"{self.path}, row {self.row}"
-
-    def grow(self) -> None:
-        """Read on, as much again as is there. Raises RrrError: the row has no end."""
-        kept = self.buffer[self.at :]
-        if len(kept) > MAX_ROW:
-            place = f"{self.path}, row {max(self.row, 1)}"
-            message = f"{place}: longer than {MAX_ROW:,} characters; give a row a line, shorter than that"
-            raise RrrError(message, BAD_INPUT)
-        more = self.stream.read(max(CHUNK, len(kept)))
-        self.buffer, self.at, self.ended = kept + more, 0, not more
-
-    def line(self) -> str:
-        """The next line with its end; "" after the last."""
-        while (end := self.buffer.find("\n", self.at)) < 0 and not self.ended:
-            self.grow()
-        start, self.at = self.at, end + 1 or len(self.buffer)
-        return self.buffer[start : self.at]
-
-    def mark(self) -> str:
-        """The next character that isn't white space, which stays; "" at the end."""
-        while True:
-            while self.at < len(self.buffer):
-                if self.buffer[self.at] not in " \t\r\n":
-                    return self.buffer[self.at]
-                self.passed += self.buffer[self.at] == "\n"
-                self.at += 1
-            if self.ended:
-                return ""
-            self.grow()
-
-    def take(self, mark: str) -> bool:
-        """Whether `mark` comes next; then it is passed."""
-        taken = self.mark() == mark
-        self.at += taken
-        return taken
-
-    def want(self, mark: str) -> None:
-        if not self.take(mark):
-            raise self.fault(f"found {self.buffer[self.at : self.at + 1]!r} where {mark!r} should stand")
-
-    def value(self) -> Any:
-        """The next value, or why it can't be read. Raises RrrError: where it ends can't be said."""
-        try:
-            return parse(self.source())
-        except ValueError as error:
-            return self.fault(str(error))
-
-    def source(self) -> str:
-        """The text of the next value. Raises RrrError: where it ends can't be said."""
-        self.mark()
-        while True:
-            try:
-                _, end = LENIENT.raw_decode(self.buffer, self.at)
-                if end < len(self.buffer) or self.ended:
-                    break
-            except json.JSONDecodeError as error:
-                # cut short by the window: a string without its end, or a fault at the window's end
-                cut = error.msg.startswith("Unterminated") or error.pos > len(self.buffer) - 16
-                if self.ended or not cut:
-                    raise self.fault(error.msg) from None
-            except RecursionError:
-                raise self.fault("nested too deeply") from None
-            self.grow()
-        start, self.at = self.at, end
-        return self.buffer[start:end]
-
-    def fault(self, reason: str) -> RrrError:
-        return RrrError(f"{self.path}, row {max(self.row, 1)}: not JSON ({shown(reason)})", BAD_INPUT)
-
-
 def members(path: str) -> Iterator[tuple[str, str]]:
     """The names of a file's one object, and the text of each value. Raises RrrError (exit 3): it isn't one."""
     with _readable(path):
-        text, mark = _Text(_opened(path), path), "{"
+        text, mark = Text(_opened(path), path), "{"
         if text.mark() != "{":
             raise RrrError(f"{path}: not a JSON object", BAD_INPUT)
         while text.take(mark) and text.mark() != "}":
@@ -228,7 +125,7 @@ def members(path: str) -> Iterator[tuple[str, str]]:
         text.want("}")
 
 
-def _has_lines(text: _Text) -> bool:
+def _has_lines(text: Text) -> bool:
     """Whether it is JSON Lines: its first line is a row by itself, or can't be the beginning of anything longer."""
     mark = text.mark()
     line, end, rest = text.buffer[text.at :].partition("\n")
@@ -241,10 +138,13 @@ def _has_lines(text: _Text) -> bool:
     return bool(rest.strip()) or not isinstance(row.get("data"), list)
 
 
-def _lines(text: _Text) -> Iterator[tuple[str, Any]]:
+def _lines(text: Text) -> Iterator[tuple[str, Any]]:
     text.row = text.passed + 1  # lines are counted as an editor does
+    space = 0
     while line := text.line():
-        if line.strip():
+        space = 0 if line.strip() else space + len(line)
+        text.check_length(space)
+        if not space:
             try:
                 yield text.place, parse(line)
             except ValueError as error:
@@ -252,7 +152,7 @@ def _lines(text: _Text) -> Iterator[tuple[str, Any]]:
         text.row += 1
 
 
-def _values(text: _Text) -> Iterator[tuple[str, Any]]:
+def _values(text: Text) -> Iterator[tuple[str, Any]]:
     """The rows of lists and objects, one after the other."""
     while mark := text.mark():
         if mark == "[":
@@ -263,7 +163,7 @@ def _values(text: _Text) -> Iterator[tuple[str, Any]]:
             raise text.fault(f"found {mark!r} where a row should stand")
 
 
-def _listed(text: _Text) -> Iterator[tuple[str, Any]]:
+def _listed(text: Text) -> Iterator[tuple[str, Any]]:
     mark = "["
     while text.take(mark) and text.mark() != "]":
         text.row += 1
@@ -272,7 +172,7 @@ def _listed(text: _Text) -> Iterator[tuple[str, Any]]:
     text.want("]")
 
 
-def _object_rows(text: _Text) -> Iterator[tuple[str, Any]]:
+def _object_rows(text: Text) -> Iterator[tuple[str, Any]]:
     """The rows of `{"data": [rows]}`, whatever else stands in it; an object without them is a row itself."""
     row: dict[Any, Any] = {}
     wrapper, mark = False, "{"

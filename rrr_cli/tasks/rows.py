@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rrr_cli.errors import BAD_INPUT, NO_BACKEND, USAGE, RrrError
-from rrr_cli.tasks.reading import ENDINGS, SUFFIXES, Row, rows_of, shown
+from rrr_cli.tasks.json_text import shown
+from rrr_cli.tasks.reading import ENDINGS, SUFFIXES, Row, rows_of
 from rrr_cli.text import safe_text
 
 MOST_BAD = 0.05  # share of the rows

@@ -14,7 +14,8 @@ from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.records import Message, Problem
-from rrr_cli.tasks.reading import Row, shown
+from rrr_cli.tasks.json_text import shown
+from rrr_cli.tasks.reading import Row
 from rrr_cli.tasks.rows import accepted
 from rrr_cli.thoughts import answer_of
 

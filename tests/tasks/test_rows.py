@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rrr_cli.errors import BAD_INPUT, RrrError
-from rrr_cli.tasks import load_task, reading
+from rrr_cli.tasks import json_text, load_task, reading
 from rrr_cli.tasks.reading import rows_of
 from rrr_cli.tasks.rows import bad_rows, files_in
 
@@ -112,7 +112,7 @@ def test_where_the_window_ends_changes_nothing(
         "objects": "\n".join(json.dumps(row, indent=1) for row in rows),
     }[form], encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "CHUNK", chunk)
+        patch.setattr(json_text, "CHUNK", chunk)
         read = list(rows_of(str(path), ("a",)))
     assert [row for _, row in read] == rows
     assert len({place for place, _ in read}) == len(rows)
@@ -195,7 +195,7 @@ def test_strict_ends_at_the_first_bad_row(rrr, tmp_path: Path):
 
 # What has no end -----------------------------------------------------------------------------------------------------
 
-LONG = reading.MAX_ROW + 2 * reading.CHUNK
+LONG = json_text.MAX_ROW + 2 * json_text.CHUNK
 
 
 @pytest.mark.parametrize(("name", "pack", "start", "number"), [
@@ -222,6 +222,24 @@ def test_a_cell_of_parquet_without_end_is_refused_before_it_is_read(tmp_path: Pa
     assert next(rows)[1] == {"text": "a"}
     with pytest.raises(RrrError, match="rows from 2 on: found 200,"):
         next(rows)
+
+
+@pytest.mark.parametrize("start", ["", "[", "{}\n"])
+def test_space_without_end_is_refused(tmp_path: Path, start: str):
+    path = tmp_path / "a.json.gz"
+    path.write_bytes(gzip.compress((start + (" " * 9_999 + "\n") * (LONG // 10_000)).encode(), 1))
+    with pytest.raises(RrrError, match="longer than"):
+        list(rows_of(str(path), ("text",)))
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), (b"\n<!DOCTYPE html>", "a web page"),
+])
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.parquet"])
+def test_what_a_download_left_in_place_of_the_file(tmp_path: Path, name: str, content: bytes, said: str):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RrrError, match=said):
+        list(rows_of(str(tmp_path / name), ("text",)))
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.xz", "a.jsonl.zst"])

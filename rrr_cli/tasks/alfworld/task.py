@@ -40,7 +40,8 @@ from rrr_cli.tasks.household.data import (
 from rrr_cli.tasks.household.problem import MAX_TURNS, make_problem
 from rrr_cli.tasks.household.simulator import NAME
 from rrr_cli.tasks.household.task import Household
-from rrr_cli.tasks.reading import Row, parse, shown, text_of
+from rrr_cli.tasks.json_text import parse, shown
+from rrr_cli.tasks.reading import Row, text_of
 from rrr_cli.tasks.rows import LeftOut
 from rrr_cli.tasks.splits import Candidate, check_split, problems_in
 

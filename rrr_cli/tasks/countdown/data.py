@@ -20,7 +20,7 @@ from rrr_cli.tasks.countdown.arithmetic import MAX_DIGITS
 from rrr_cli.tasks.countdown.judge import judge
 from rrr_cli.tasks.countdown.problem import TEST_SHARE, WORDS, make_problem, problem_key
 from rrr_cli.tasks.countdown.solver import solutions
-from rrr_cli.tasks.reading import shown
+from rrr_cli.tasks.json_text import shown
 from rrr_cli.tasks.rows import check_source, read_rows
 from rrr_cli.tasks.splits import Candidate, problems_in, split_in
 

@@ -34,7 +34,7 @@ from rrr_cli.tasks.function_calling.calls import Call, as_call, with_parsed_argu
 from rrr_cli.tasks.function_calling.match import Expected, differences, first_accepted
 from rrr_cli.tasks.function_calling.problem import TEST_SHARE, make_problem, parameters_of
 from rrr_cli.tasks.function_calling.schemas import tool_schema
-from rrr_cli.tasks.reading import shown
+from rrr_cli.tasks.json_text import shown
 from rrr_cli.tasks.rows import check_source, read_rows
 from rrr_cli.tasks.splits import Candidate, problems_in, split_in
 

@@ -28,7 +28,8 @@ from rrr_cli.records import Problem, content_id
 from rrr_cli.tasks.hotpotqa.corpus import Corpus, Page, one_line, sentences_of
 from rrr_cli.tasks.hotpotqa.parse import action_of
 from rrr_cli.tasks.hotpotqa.problem import MAX_ANSWER, MAX_TURNS, WORDS, make_problem
-from rrr_cli.tasks.reading import ENDINGS, SUFFIXES, Row, shown
+from rrr_cli.tasks.json_text import shown
+from rrr_cli.tasks.reading import ENDINGS, SUFFIXES, Row
 from rrr_cli.tasks.rows import accepted, check_source, read_rows
 from rrr_cli.tasks.splits import Candidate, problems_in, split_in
 

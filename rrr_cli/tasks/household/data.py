@@ -27,7 +27,8 @@ from rrr_cli.records import Problem
 from rrr_cli.tasks.household.expert import plan
 from rrr_cli.tasks.household.problem import MAX_TURNS, TEST_SHARE, WORDS, game_key, make_problem, split_key
 from rrr_cli.tasks.household.simulator import KINDS, LAMPS, NAME, House
-from rrr_cli.tasks.reading import ENDINGS, SUFFIXES, Row, shown, text_of
+from rrr_cli.tasks.json_text import shown
+from rrr_cli.tasks.reading import ENDINGS, SUFFIXES, Row, text_of
 from rrr_cli.tasks.rows import LeftOut, read_rows
 from rrr_cli.tasks.splits import Candidate, problems_in, split_in, split_of
 

@@ -21,10 +21,10 @@ from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem
+from rrr_cli.tasks.json_text import shown
 from rrr_cli.tasks.layout.boxes import OBJECT_NAME
 from rrr_cli.tasks.layout.generate import place
 from rrr_cli.tasks.layout.problem import SCALE, SPATIAL, WORDS, Requirement, key_of, make_problem
-from rrr_cli.tasks.reading import shown
 from rrr_cli.tasks.rows import LeftOut, check_source, read_rows
 from rrr_cli.tasks.splits import Candidate, problems_in, split_in
 

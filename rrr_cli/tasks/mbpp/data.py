@@ -22,10 +22,10 @@ from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem
+from rrr_cli.tasks.json_text import shown
 from rrr_cli.tasks.mbpp.judge import reference_fault
 from rrr_cli.tasks.mbpp.problem import MAX_CODE, WORDS, make_problem, problem_key
 from rrr_cli.tasks.mbpp.unit_tests import read_test
-from rrr_cli.tasks.reading import shown
 from rrr_cli.tasks.rows import LeftOut, check_source, read_rows
 from rrr_cli.tasks.splits import Candidate, problems_in, split_in, split_of
 

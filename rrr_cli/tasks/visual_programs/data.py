@@ -23,7 +23,8 @@ from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem
-from rrr_cli.tasks.reading import Row, members, shown
+from rrr_cli.tasks.json_text import shown
+from rrr_cli.tasks.reading import Row, members
 from rrr_cli.tasks.rows import LeftOut, accepted
 from rrr_cli.tasks.visual_programs.interpreter import run
 from rrr_cli.tasks.visual_programs.judge import same_answer
