@@ -17,7 +17,7 @@ __all__ = ["UNSAFE_VARIABLE", "Job", "Other", "Outcome", "execute", "kind"]
 
 
 def execute(jobs: Sequence[Job]) -> list[Outcome]:
-    """Run every job in a process of its own, as many at once as there are CPUs; outcomes in the jobs' order.
+    """Run every job in a process of its own, two at once a CPU; outcomes in the jobs' order.
 
     Raises RrrError (exit 4): no sandbox works here, or it has stopped working.
     """

@@ -5,9 +5,9 @@ First comes the configuration; then, for each job, the ends of two new pipes. Th
 it read, every later child could search for in its own memory. Its child confines itself for good (Landlock, seccomp,
 limits), and talks through them with the process outside:
 
-    child "C"  ·  outside: the program  ·  child: loaded or not  ·  outside: expressions  ·  child: values  ·  …
+    outside: the program, and the expressions that it may know  ·  child: values  ·  outside: the hidden ones  ·  values
 
-So the code is loaded before the first expression is here, and what it shows comes before what is hidden. Values are
+So what feedback may show is out of its hands before the first hidden expression comes. Values are
 trees of a closed set (`values.py`): an object's own methods are never asked. Expressions come with a nonce that their
 values must bring back: a program that ends early, or that prints results and exits, can't guess one that doesn't exist
 yet. No harness can prevent this: code that knows the expected values can return them.
@@ -21,6 +21,7 @@ import importlib.machinery
 import importlib.util
 import json
 import marshal
+import mmap
 import os
 import random
 import resource
@@ -41,7 +42,6 @@ PRELOADED = (
     "itertools math numbers operator queue re statistics string textwrap threading traceback typing unicodedata"
 )
 LIBC = ctypes.CDLL(None, use_errno=True)
-CONFINED = b"C"  # a child's first byte, before it reads anything of the job
 CLONE_NEWUSER, PDEATHSIG, NO_NEW_PRIVS, SECCOMP = 0x10000000, 1, 38, 22
 M_ARENA_MAX = -8  # of glibc's malloc.h
 CAPABILITIES = 0x20080522  # the version of struct __user_cap_header_struct
@@ -65,13 +65,14 @@ def main() -> None:
     if hasattr(LIBC, "mallopt"):
         LIBC.mallopt(M_ARENA_MAX, 1)  # glibc reserves 64 MB of address space for each thread that allocates
     null = os.open(os.devnull, os.O_RDWR)
+    confined = mmap.mmap(-1, 1)  # shared with a child until it reads the job
     gc.freeze()
     write_frame(outside.fileno(), b'{"ready": true}')
     while True:
         started, pipes, _, _ = socket.recv_fds(outside, 1, 2)
         if not started:
             return
-        report = run(pipes, outside, null, config, values)
+        report = run(pipes, outside, null, config, values, confined)
         write_frame(outside.fileno(), json.dumps(report).encode())
         if report["spent"]:
             return
@@ -141,8 +142,11 @@ def give_up_rights(config: dict[str, Any]) -> None:
         LIBC.capset(struct.pack("=Ii", CAPABILITIES, 0), bytes(24))
 
 
-def run(pipes: Sequence[int], outside: socket.socket, null: int, config: dict[str, Any], values: Any) -> dict[str, Any]:
+def run(
+    pipes: Sequence[int], outside: socket.socket, null: int, config: dict[str, Any], values: Any, confined: mmap.mmap
+) -> dict[str, Any]:
     """Fork, wait until the process outside has what it wants or the time is up, kill; how the child ended."""
+    confined[0] = 0
     pid = os.fork()
     if pid == 0:
         try:
@@ -152,7 +156,8 @@ def run(pipes: Sequence[int], outside: socket.socket, null: int, config: dict[st
             for fd in (null, outside.fileno()):
                 os.close(fd)
             confine(config)
-            os.write(pipes[1], CONFINED)
+            confined[0] = 1
+            confined.close()
             serve(pipes[0], pipes[1], values)
         finally:
             os._exit(1)
@@ -167,7 +172,7 @@ def run(pipes: Sequence[int], outside: socket.socket, null: int, config: dict[st
     outside.recv(1)  # after a late kill it comes now: the process outside has seen the pipe end
     killed = os.WTERMSIG(exit_status) if os.WIFSIGNALED(exit_status) else 0
     spent = usage.ru_utime + usage.ru_stime
-    status = "ended"
+    status = "ended" if confined[0] else "unconfined"
     if late or killed == signal.SIGXCPU or (killed == signal.SIGKILL and spent >= config["cpu"] - 0.5):
         status = "timeout"
     elif killed in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGXFSZ):
@@ -245,25 +250,26 @@ def serve(requests: int, results: int, values: Any) -> None:
     sys.modules["answer"] = sys.modules["__main__"] = module
     module.__dict__["__builtins__"] = builtins
     random.seed(0)
-    reply: dict[str, Any] = {"status": "done"}
-    try:
-        for source in program:
-            exec(compile(source, "<answer>", "exec"), module.__dict__)
-    except BaseException as error:
-        reply = failure(error, True)
-    write_frame(results, json.dumps(reply).encode())
-    while reply["status"] == "done":
-        nonce, expressions = marshal.loads(read_frame(requests))
+    reply: dict[str, Any] = {"status": "done", "loaded": False}
+    last = False
+    while reply["status"] == "done" and not last:
         encode = values.Encoder().tree
-        reply = {"status": "done", "nonce": nonce, "values": []}
+        reply |= {"nonce": "", "values": []}
         try:
+            if not reply["loaded"]:
+                for source in program:
+                    exec(compile(source, "<answer>", "exec"), module.__dict__)
+                reply["loaded"] = True
+            reply["nonce"], expressions, last = marshal.loads(read_frame(requests))
             for expression in expressions:
                 value = eval(compile(expression, "<test>", "eval"), module.__dict__)
                 reply["values"].append(encode(value))
         except values.TooLong:
             reply["status"] = "resources"
         except BaseException as error:
-            reply |= failure(error, False)
+            reply |= failure(error, not reply["loaded"])
+        if not reply["loaded"]:
+            reply["nonce"], *_ = marshal.loads(read_frame(requests))
         write_frame(results, json.dumps(reply).encode())
     os._exit(0)
 

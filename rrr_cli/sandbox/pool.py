@@ -1,6 +1,6 @@
 """The pool of workers: many jobs at once, their outcomes in the jobs' order.
 
-Workers are started when first needed, one a CPU, and end with this process; a dead one is replaced. Nothing is written.
+Workers are started when first needed, two a CPU, and end with this process; a dead one is replaced. Nothing is written.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["Job", "Outcome", "Pool", "Worker", "shared_pool"]
 
 
 class Pool:
-    """Workers of one rung, at most one a CPU, and a thread for each that waits on it."""
+    """Workers of one rung, at most two a CPU, and a thread for each that waits on it."""
 
     def __init__(self, rung: Rung, workers: int | None = None) -> None:
         self.rung = rung
-        count = workers or len(os.sched_getaffinity(0))
+        count = workers or 2 * len(os.sched_getaffinity(0))  # programs often wait for this process
         self._workers: queue.LifoQueue[Worker | None] = queue.LifoQueue()
         for _ in range(count):
             self._workers.put(None)

@@ -98,6 +98,8 @@ class Worker:
             self._socket.send(b"k")
             report = _Reader(self._socket.fileno(), deadline).frame()
             self.spent = report["spent"]
+            if report["status"] == "unconfined":
+                raise OSError("a child could not be confined")
         except BaseException as error:
             self.close()
             if isinstance(error, EOFError):
@@ -144,37 +146,28 @@ class _Child:
         os.close(self.results)
 
     def outcome(self, job: Job) -> Outcome | None:
-        """None where the child ends before it has answered. Raises OSError: it isn't confined, or nothing comes."""
-        try:
-            self.reader.take(1)
-        except EOFError:
-            raise OSError("a child could not be confined") from None
+        """None where the child ends before it has answered. Raises OSError: nothing comes."""
         try:
             _write(self.requests, [job.before, job.code, job.after])
-            shown = self._ask(job.expressions)  # at once, to save a turn: the program may know them
-            status, _, message = self._answer(None, 0)
-            self.loaded = status == "done"
-            if self.loaded:
-                status, found, message = self._answer(shown, len(job.expressions))
-                self.values += found
+            status, message = self._asked(job.expressions, not job.hidden)  # at once, as the program may know them
             if job.hidden and status == "done":
-                status, found, message = self._answer(self._ask(job.hidden), len(job.hidden))
-                self.values += found
+                status, message = self._asked(job.hidden, True)
         except (EOFError, BrokenPipeError):
             return None
         return Outcome(status, self.loaded, self.values, "" if len(self.values) >= len(job.expressions) else message)
 
-    def _ask(self, expressions: tuple[str, ...]) -> str:
-        """The nonce that the values must bring back."""
+    def _asked(self, expressions: tuple[str, ...], last: bool) -> tuple[str, str]:
+        """Status and message of the reply; the values must bring the nonce back."""
         nonce = os.urandom(16).hex()
-        _write(self.requests, (nonce, expressions))
-        return nonce
+        _write(self.requests, (nonce, expressions, last))
+        reply = self.reader.frame()
+        status, found, message = reply_of(reply, nonce, len(expressions))
+        self.loaded = self.loaded or (isinstance(reply, dict) and reply.get("loaded") is True)
+        self.values += found
+        return status, message
 
-    def _answer(self, nonce: str | None, count: int) -> tuple[str, tuple[object, ...], str]:
-        return reply_of(self.reader.frame(), nonce, count)
 
-
-def reply_of(reply: Any, nonce: str | None, count: int) -> tuple[str, tuple[object, ...], str]:
+def reply_of(reply: Any, nonce: str, count: int) -> tuple[str, tuple[object, ...], str]:
     """Status, values and message of a reply to `count` expressions.
 
     Hostile code may have written the reply: a malformed one, or one without the nonce, counts as ended.

@@ -109,7 +109,9 @@ class Try:
     def _stopped(self, outcome: Outcome, number: int | None) -> Verdict:
         """The verdict on a run that didn't get to all the values; `number`: the test that it was at, if known."""
         if number is not None and number >= self.shown:
-            return self._hidden()
+            if outcome.status in ("raised", "resources"):
+                return self._hidden()
+            number = None
         at = f"This test fails: {_clean(self.tests[number].source)} " if number is not None else ""
         return self._failed(*{
             "syntax": ("syntax", f"The code can't be read: {_clean(outcome.message)}."),
