@@ -21,6 +21,7 @@ import typer
 from rrr_cli import __version__
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.stages import STAGES, Stage, load, renamed
+from rrr_cli.text import read_text
 
 DEFAULT_RUN = Path("runs/default")  # as in options.py, which `rrr --help` doesn't import
 
@@ -87,6 +88,7 @@ def top(
 def stage_command(app: typer.Typer, name: str, help: str) -> None:
     """Register `rrr NAME`: one flag for each field of the stage's options, and --config, --json."""
     from rrr_cli.options import check_options
+    from rrr_cli.tasks.rows import bad_rows
 
     stage = load(name)
     parameters = [inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
@@ -104,7 +106,8 @@ def stage_command(app: typer.Typer, name: str, help: str) -> None:
         values = arguments | {k: v for k, v in toml_options(config, name, stage.options).items() if k not in typed}
         options = stage.options(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
         check_options(options)
-        result = stage.run(options)
+        with bad_rows(getattr(options, "strict", False)):
+            result = stage.run(options)
         report(stage, result, options, as_json or options.dry_run)
         if stage.gate is not None and result and not options.dry_run:
             stage.gate(result, options)
@@ -169,7 +172,7 @@ def sql(
     if (query is None) == (file is None):
         raise RrrError('one statement: rrr sql "select …", rrr sql - or rrr sql --file FILE', USAGE)
     try:
-        text = file.read_text() if file else sys.stdin.read() if query == "-" else str(query)
+        text = read_text(file) if file else sys.stdin.read() if query == "-" else str(query)
     except (OSError, UnicodeDecodeError) as error:
         raise RrrError(f"--file {file} can't be read: {error}", BAD_INPUT) from error
     database.query(run or [DEFAULT_RUN], text, format, sys.stdout, timeout)
@@ -270,11 +273,14 @@ def tasks_check(
     = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many problems a split.", show_default=False)]
     = None,
+    strict: Annotated[bool, typer.Option("--strict", help="End at the first bad row of --data.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     from rrr_cli.tasks import audit, load_task
+    from rrr_cli.tasks.rows import bad_rows
 
-    result = audit.audit(load_task(name, level, data), limit)
+    with bad_rows(strict):
+        result = audit.audit(load_task(name, level, data), limit)
     if as_json:
         print(json.dumps(result))
     else:
@@ -291,7 +297,7 @@ def toml_options(path: Path | None, name: str, options_type: Any) -> dict[str, A
     import tomllib
 
     try:
-        document = tomllib.loads(path.read_text())
+        document = tomllib.loads(read_text(path))
     except OSError as error:
         raise RrrError(f"--config {path}: {error.strerror}", BAD_INPUT) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

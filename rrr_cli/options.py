@@ -108,6 +108,8 @@ class TaskOptions(RunOptions):
         panel="Task")
     data: str | None = option(
         None, "A data set in place of generated problems: a local file or folder, or a hub id.", panel="Task")
+    strict: bool = option(
+        False, "End at the first bad row of --data, in place of passing it over.", identity=False, panel="Task")
 
 
 @dataclass(frozen=True)

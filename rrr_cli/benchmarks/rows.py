@@ -1,18 +1,18 @@
 """Local files in place of the hub's data, for the same official task of lm-eval.
 
 Reads the files; writes every checked row into a working folder, with a task YAML that includes the official one.
-Refuses a missing file and a row without the benchmark's columns.
+Refuses a missing file and a row that isn't JSON or without the benchmark's columns: a figure is of all rows.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 from typing import Any
 
 from rrr_cli.benchmarks import BENCHMARKS, Benchmark
 from rrr_cli.errors import RrrError
+from rrr_cli.tasks.reading import rows_of
 
 
 def local_file(folder: Path, name: str) -> Path:
@@ -29,27 +29,23 @@ def copy_rows(path: Path, benchmark: Benchmark, work: Path) -> Path:
 
     MMLU-Pro has one such row (question_id 3983). Raises RrrError (exit 3): no rows, or rows of something else.
     """
-    copy = work / f"{path.name.partition('.')[0]}.jsonl"
+    copy, source = work / f"{path.name.partition('.')[0]}.jsonl", str(path)
     count = 0
-    try:
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", encoding="utf-8") as lines, copy.open("w") as out:
-            for number, line in enumerate(lines, 1):
-                row = checked(json.loads(line), benchmark, f"{path}, line {number}")
-                if "answer_index" not in row or row["answer"] == "ABCDEFGHIJ"[row["answer_index"]]:
-                    out.write(json.dumps({name: row[name] for name in benchmark.columns}) + "\n")
-                    count += 1
-    except (OSError, EOFError, ValueError) as error:
-        raise RrrError(f"{path} is not JSON Lines: {error}") from error
+    with copy.open("w") as out:
+        for place, found in rows_of(source, tuple(benchmark.columns)):
+            row = checked(found, benchmark, place)
+            if "answer_index" not in row or row["answer"] == "ABCDEFGHIJ"[row["answer_index"]]:
+                out.write(json.dumps({name: row[name] for name in benchmark.columns}) + "\n")
+                count += 1
     if not count:
         raise RrrError(f"{path} has no rows")
     return copy
 
 
-def checked(row: Any, benchmark: Benchmark, place: str) -> dict[str, Any]:
+def checked(row: dict[str, Any] | RrrError, benchmark: Benchmark, place: str) -> dict[str, Any]:
     """`row` if it has the benchmark's columns. Raises RrrError (exit 3)."""
-    if not isinstance(row, dict):
-        raise RrrError(f"{place}: it must be an object, and is {type(row).__name__}")
+    if isinstance(row, RrrError):
+        raise row
     for name, kinds in benchmark.columns.items():
         if not isinstance(row.get(name), kinds):
             problem = f"is {type(row[name]).__name__}" if name in row else "is missing"

@@ -16,6 +16,7 @@ from rrr_cli.engines.base import Completion, Prompt, Sampling
 from rrr_cli.errors import RrrError
 from rrr_cli.options import EngineOptions
 from rrr_cli.records import content_id
+from rrr_cli.text import read_text
 
 
 class ScriptedEngine:
@@ -27,7 +28,7 @@ class ScriptedEngine:
         """Read the rules. Raises RrrError (exit 3): no such file, or not of the shape above."""
         self.model = model
         try:
-            script = json.loads(Path(model).read_text(encoding="utf-8"))
+            script = json.loads(read_text(Path(model)))
             self.default = _reply(script["default"])
             self.rules = [(str(text), _reply(reply)) for text, reply in script.get("rules", [])]
         except (OSError, ValueError, KeyError, TypeError) as error:

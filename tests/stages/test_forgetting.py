@@ -231,11 +231,11 @@ def test_a_higher_limit_keeps_a_lower_ones_items(limit):
 
 def test_bad_local_rows_are_one_line(rrr, base, data):
     for name, row, message in (
-        ("hellaswag_val", {"ctx": "a", "endings": ["b", "c"]}, "line 9: label is missing"),
+        ("hellaswag_val", {"ctx": "a", "endings": ["b", "c"]}, "row 9: label is missing"),
         ("hellaswag_val", {"ctx": "a", "label": 0, "endings": ["b"], "activity_label": "Jump"}, "activity's label"),
         ("gsm8k_train", {"question": "1", "answer": 2}, "answer is int"),
         ("mmlu_pro_test", {**MMLU[0], "answer_index": 12}, "answer_index 12"),
-        ("math500", [], "it must be an object, and is list"),
+        ("math500", [], "found [], wanted an object with"),
     ):
         write(data, name, [*FILES[name], row])
         result = rrr(*base)
@@ -246,7 +246,7 @@ def test_bad_local_rows_are_one_line(rrr, base, data):
     write(data, "mmlu_pro_test", MMLU[:-1])  # no psychology
     assert "one of its tasks has no rows" in rrr(*base, "--benchmark", "mmlu_pro").err
     (data / "math500.jsonl.gz").write_bytes(b"not gzip")
-    assert "math500.jsonl.gz is not JSON Lines" in rrr(*base, "--benchmark", "math").err
+    assert "math500.jsonl.gz, row 1: not JSON" in rrr(*base, "--benchmark", "math").err
     (data / "math500.jsonl.gz").unlink()
     missing = rrr(*base, "--benchmark", "math")
     assert missing.code == 3

@@ -327,7 +327,7 @@ def test_data_that_is_missing_or_unknown_is_refused(tmp_path: Path):
         with pytest.raises(RrrError, match=said) as caught:
             real(path)
         assert caught.value.exit_code == code
-    with pytest.raises(RrrError, match="no game is for train"):
+    with pytest.raises(RrrError, match="no row is for train"):
         list(real(tmp_path).problems("train"))
     with pytest.raises(RrrError, match="train and test"):
         list(real(tmp_path).problems("validation"))

@@ -24,6 +24,7 @@ from rrr_cli.tasks.countdown.arithmetic import evaluate, parse
 from rrr_cli.tasks.countdown.judge import judge
 from rrr_cli.tasks.countdown.problem import problem_key
 from rrr_cli.tasks.countdown.solver import solutions
+from rrr_cli.tasks.rows import bad_rows
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "data"
 EASY_TEST_FIRSTS = [
@@ -376,7 +377,7 @@ def test_a_bad_row_is_refused_by_its_place(tmp_path: Path, row: object, said: st
     bad = {"split": "train", **row} if isinstance(row, dict) else row
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in [good, bad]))
-    with pytest.raises(RrrError, match=said) as caught:
+    with bad_rows(strict=True), pytest.raises(RrrError, match=said) as caught:
         list(Countdown(data=str(path)).problems("train"))
     assert caught.value.exit_code == BAD_INPUT
     assert str(caught.value).startswith(f"{path}, row 2")
@@ -388,10 +389,11 @@ def test_a_bad_row_is_refused_by_its_place(tmp_path: Path, row: object, said: st
     [
         ("rows.jsonl", b"{\n", "row 1: not JSON"),
         ("rows.jsonl", b"[" * 100_000, "row 1: not JSON"),
-        ("rows.jsonl", b"\xff\xfe", "row 1: not JSON"),
+        ("rows.jsonl", b"\xff\xff", "row 1: not JSON"),
         ("rows.jsonl", b"", "none|no row is for train"),
-        ("rows.json", b'{"nums": [2, 3]}', "wanted a list of rows"),
-        ("rows.jsonl.gz", b"not gzip", "not readable"),
+        ("rows.json", b'{"nums": [2, 3]}', "row 1, column target: found None"),
+        ("rows.jsonl.gz", b"not gzip", "row 1: not JSON"),
+        ("rows.jsonl.gz", b"\x1f\x8b not gzip", "not readable"),
         ("rows.parquet", b"PAR1 not parquet", "not readable as Parquet"),
     ],
 )
@@ -414,7 +416,7 @@ def test_missing_and_unknown_files_are_refused_at_once(tmp_path: Path):
 
 def test_one_problem_in_both_splits_is_refused(tmp_path: Path):
     path = write_rows(tmp_path, ".jsonl", [ROWS[0], {**ROWS[2], "split": "test"}])
-    with pytest.raises(RrrError, match="row 2, column split: the problem stands in both splits"):
+    with bad_rows(strict=True), pytest.raises(RrrError, match="row 2, column split: the problem stands in both splits"):
         list(Countdown(data=path).problems("train"))
 
 

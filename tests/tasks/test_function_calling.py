@@ -27,6 +27,7 @@ from rrr_cli.tasks.function_calling.match import Expected
 from rrr_cli.tasks.function_calling.parse import read_calls
 from rrr_cli.tasks.function_calling.schemas import tool_schema, type_schema
 from rrr_cli.tasks.function_calling.strict_json import MAX_BYTES, MAX_DEPTH, Refused, parse, same
+from rrr_cli.tasks.rows import bad_rows
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "data"
 
@@ -538,7 +539,7 @@ def test_without_a_split_column_the_request_decides(tmp_path: Path):
 def test_a_bad_row_is_refused_by_its_place(tmp_path: Path, row: Any, feedback: str):
     bad = {**XLAM[0], **row} if isinstance(row, dict) else row
     path = write_rows(tmp_path, ".jsonl", [XLAM[1], bad])
-    with pytest.raises(RrrError, match=feedback) as caught:
+    with bad_rows(strict=True), pytest.raises(RrrError, match=feedback) as caught:
         list(FunctionCalling(data=path).problems("test"))
     assert caught.value.exit_code == BAD_INPUT
     assert str(caught.value).startswith(f"{path}, row 2")

@@ -536,7 +536,7 @@ BAD_ROWS = {
     "an answer that is too long": (changed(answer="x" * 501), "at most 500"),
     "an answer that is an action": (changed(answer="a] Action: Finish[b"), "no action in them"),
     "no question": (changed(question=...), "column question"),
-    "no context": (changed(context=...), "column context: missing"),
+    "no context": (changed(context=...), "give rows with a column context"),
     "a context that is text": (changed(context="Nick"), "column context: found 'Nick'"),
     "a context of another form": (changed(context={"title": ["a"], "sentences": []}), "column context"),
     "no page with a word": (changed(context=[["Nick", [" "]], ["Rick", []]]), "no page to search"),
@@ -557,7 +557,7 @@ def test_bad_rows_are_refused_in_one_line(rrr, tmp_path: Path, case: str):
     rows, message = BAD_ROWS[case]
     path = tmp_path / "rows.json"
     path.write_text(json.dumps(rows))
-    ran = rrr("tasks", "check", "hotpotqa", "--data", path)
+    ran = rrr("tasks", "check", "hotpotqa", "--strict", "--data", path)
     assert ran.code == BAD_INPUT
     assert message in ran.err
     assert ran.err.count("\n") == 1
@@ -565,14 +565,14 @@ def test_bad_rows_are_refused_in_one_line(rrr, tmp_path: Path, case: str):
 
 BAD_FOLDERS = {
     "no questions": ({"corpus.jsonl": '{"title": "A", "text": "B."}'}, "no questions.jsonl"),
-    "no corpus": ({"questions.jsonl": '{"question": "A", "answer": "B"}'}, "no corpus.jsonl"),
+    "no corpus": ({"questions.jsonl": '{"question": "A", "answer": "B"}'}, "no page to search"),
     "a page without text": ({"questions.jsonl": "", "corpus.jsonl": '{"title": "A"}'}, "row 1, column text"),
     "a page without a title": ({"questions.jsonl": "", "corpus.jsonl": '{"text": "A"}'}, "row 1, column title"),
     "sentences without a word": (
         {"questions.jsonl": "", "corpus.jsonl": '{"title": "A", "sentences": [" "]}'}, "none holds a word"),
     "an empty corpus": ({"questions.jsonl": "", "corpus.jsonl": ""}, "no page to search"),
     "no JSON": ({"questions.jsonl": "", "corpus.jsonl": "{"}, "not JSON"),
-    "not gzip": ({"questions.jsonl": "", "corpus.jsonl.gz": "{}"}, "not readable"),
+    "not gzip": ({"questions.jsonl": "", "corpus.jsonl.gz": "{}"}, "row 1, column title"),
 }
 
 

@@ -24,6 +24,7 @@ from rrr_cli.tasks.household.expert import plan
 from rrr_cli.tasks.household.rooms import PLACES, THINGS
 from rrr_cli.tasks.household.simulator import KINDS, NOTHING, TREATABLE, House
 from rrr_cli.tasks.household.task import command_of
+from rrr_cli.tasks.rows import bad_rows
 
 SCENE = Path(__file__).parents[3] / "shared/data/alfworld_T20190908_231731_054988.initial_state.pddl.gz"
 
@@ -486,7 +487,7 @@ def changed(**parts: Any) -> dict[str, Any]:
     (changed(goal={"kind": "heat", "object": "apple 1", "target": "fridge"}), "column goal.object: found 'apple 1'"),
     (changed(goal={"kind": "heat", "object": "apple"}), "column goal.target: found None"),
     (changed(goal=kitchen()["goal"] | {"text": 5}), "column goal.text: found 5"),
-    (changed(goal=kitchen()["goal"] | {"text": "\ud800"}), "column goal.text"),
+    (changed(goal=kitchen()["goal"] | {"text": "\ud800"}), "lone surrogate"),
     (changed(receptacles=[receptacle("shelf " + "1" * 5000)]), 'such as "cabinet 3"'),
     (changed(receptacles=[]), "column receptacles: found []"),
     (changed(receptacles={"fridge 1": ["apple 1"]}), "wanted a list of objects"),
@@ -502,7 +503,7 @@ def changed(**parts: Any) -> dict[str, Any]:
 def test_a_bad_game_is_refused_by_its_row(rrr, tmp_path: Path, row: Any, said: str):
     good = kitchen() | {"split": "train"}
     game = row | {"split": row.get("split", "train")} if row else row
-    ran = rrr("tasks", "check", "household", "--data", written(tmp_path, good, game))
+    ran = rrr("tasks", "check", "household", "--strict", "--data", written(tmp_path, good, game))
     assert ran.code == BAD_INPUT
     error = " ".join(ran.err.split())
     assert "row 2" in error
@@ -520,11 +521,11 @@ def test_missing_or_unknown_data_is_refused(tmp_path: Path):
         with pytest.raises(RrrError) as caught:
             Household(**arguments)
         assert caught.value.exit_code == code
-    with pytest.raises(RrrError, match="no game is for train"):
+    with pytest.raises(RrrError, match="no row is for train"):
         list(Household(data=str(written(tmp_path))).problems("train"))
     row = kitchen()
     path = written(tmp_path, row | {"split": "train"}, row | {"split": "test"})
-    with pytest.raises(RrrError, match="row 2: the game stands in both splits"):
+    with bad_rows(strict=True), pytest.raises(RrrError, match=r"row 2.* stands in both splits"):
         list(Household(data=str(path)).problems("train"))
 
 
@@ -573,7 +574,7 @@ def test_an_alfworld_scene_is_played(tmp_path: Path, goal: str, kind: str, turns
         assert problem.difficulty == f"data-{kind}"
         assert len(task.right_turns(problem)) == turns
         assert task.verify(problem, played(task, problem, task.right_turns(problem))).success
-        with pytest.raises(RrrError, match="no game is for train"):
+        with pytest.raises(RrrError, match="no row is for train"):
             list(task.problems("train"))
 
 

@@ -24,6 +24,7 @@ from rrr_cli.tasks.layout.draw import svg
 from rrr_cli.tasks.layout.generate import LIMITS, NOUNS, STEPS, place
 from rrr_cli.tasks.layout.judge import distinct, judge, overlap
 from rrr_cli.tasks.layout.problem import Requirement, key_of, requirements_of
+from rrr_cli.tasks.rows import bad_rows
 
 NO_FILE = "there is no such file"
 DOG_LEFT = [Requirement("object", "dog"), Requirement("object", "cat"), Requirement("left", "dog", 1, "cat")]
@@ -256,7 +257,7 @@ def test_vpevals_rows_become_problems(tmp_path: Path):
     ({"prompt": "x", "skill": "spatial", "objects": ["dog", "cat"], "relation": "behind"}, "column relation"),
 ])
 def test_a_bad_row_is_named(tmp_path: Path, row: dict, said: str):
-    with pytest.raises(RrrError, match=f"row 2.*{re.escape(said)}") as caught:
+    with bad_rows(strict=True), pytest.raises(RrrError, match=f"row 2.*{re.escape(said)}") as caught:
         list(Layout(data=rows_file(tmp_path, [ROWS[0], row])).problems("train"))
     assert caught.value.exit_code == BAD_INPUT
 

@@ -11,6 +11,7 @@ import pytest
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Message
 from rrr_cli.tasks import load_task
+from rrr_cli.tasks.rows import bad_rows
 from rrr_cli.tasks.splits import last_reply, split_of
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -72,7 +73,7 @@ def test_another_split_is_refused_in_the_same_words(of_split, split: object):
 def test_one_row_in_both_splits_is_refused(tmp_path: Path):
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(json.dumps(ROWS["layout"] | {"split": split}) for split in ("train", "test")))
-    with pytest.raises(RrrError, match=r"row 2, column split: .* in both splits"):
+    with bad_rows(strict=True), pytest.raises(RrrError, match=r"row 2, column split: .* in both splits"):
         list(load_task("layout", data=str(path)).problems("train"))
 
 

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.records import Message, Problem
+from rrr_cli.tasks.reading import members
+from rrr_cli.tasks.rows import bad_rows
 from rrr_cli.tasks.visual_programs import VisualPrograms
-from rrr_cli.tasks.visual_programs.data import Uncovered, convert, entries
+from rrr_cli.tasks.visual_programs.data import convert
 from rrr_cli.tasks.visual_programs.generate import ATTRIBUTES, LIMITS, draw_scene, mutants
 from rrr_cli.tasks.visual_programs.interpreter import run
 from rrr_cli.tasks.visual_programs.judge import judge, program_in, same_answer
@@ -375,9 +377,9 @@ def test_gqas_own_files_become_problems_whose_references_pass(tmp_path: Path, ca
             assert task.verify(p, [Message("assistant", task.right_turns(p)[0])]).success
             assert not task.leaks(p, p.prompt[0].content)
         said = capsys.readouterr().err
-        assert f"{split}: 3 questions left out" in said
-        assert "1 as an operation isn't covered" in said
-        assert "2 as the program doesn't come to the answer" in said
+        assert f"{split}: 3 rows are left out" in said
+        assert "1 × an operation isn't covered" in said
+        assert "2 × the program doesn't come to the answer" in said
 
 
 def test_categories_and_kinds_are_learned_from_the_questions(tmp_path: Path):
@@ -399,15 +401,15 @@ def test_a_relation_to_nothing_is_one_clear_line(rrr, tmp_path: Path):
 
 
 @pytest.mark.parametrize(("change", "said"), [
-    ({"question": None}, "question 01: question is None, wanted str"),
-    ({"semantic": "select"}, "question 01: semantic is 'select', wanted list"),
+    ({"question": None}, "question '01': question is None, wanted str"),
+    ({"semantic": "select"}, "question '01': semantic is 'select', wanted list"),
     ({"semantic": [{"operation": "select"}]}, "wanted operation, argument and dependencies"),
     ({"semantic": [step("exist", "?", 3)]}, "dependencies on earlier steps"),
     ({"semantic": ["select"]}, "wanted operation, argument and dependencies"),
 ])
 def test_a_bad_question_is_named(tmp_path: Path, change: dict, said: str):
     data = gqa_folder(tmp_path, {"01": QUESTIONS["01"] | change})
-    with pytest.raises(RrrError, match=re.escape(said)) as caught:
+    with bad_rows(strict=True), pytest.raises(RrrError, match=re.escape(said)) as caught:
         list(VisualPrograms(data=str(data)).problems("train"))
     assert caught.value.exit_code == BAD_INPUT
 
@@ -415,8 +417,8 @@ def test_a_bad_question_is_named(tmp_path: Path, change: dict, said: str):
 def test_missing_broken_and_useless_files_are_refused(tmp_path: Path):
     data = gqa_folder(tmp_path)
     for name, text, said in [
-        ("val_balanced_questions.json", '{"01": {', "not a JSON object"),
-        ("val_balanced_questions.json", json.dumps({"1": QUESTIONS["03"] | {"imageId": "1"}})[:-1], "a JSON object"),
+        ("val_balanced_questions.json", '{"01": {', "row 1: not JSON"),
+        ("val_balanced_questions.json", json.dumps({"1": QUESTIONS["03"] | {"imageId": "1"}})[:-1], "not JSON"),
         ("val_balanced_questions.json", "[]", "not a JSON object"),
         ("val_balanced_questions.json", json.dumps({"1": QUESTIONS["01"] | {"imageId": "5"}}), "no scene graph '5'"),
         ("val_balanced_questions.json", "{}", "not one question of test can be used"),
@@ -443,7 +445,7 @@ def test_missing_broken_and_useless_files_are_refused(tmp_path: Path):
 def test_entries_are_those_of_the_whole_object(tmp_path_factory: pytest.TempPathFactory, rows: dict):
     path = tmp_path_factory.mktemp("entries") / "rows.json"
     path.write_text(json.dumps(rows, indent=1))
-    assert {key: json.loads(text) for key, text in entries(path)} == rows
+    assert {key: json.loads(text) for key, text in members(str(path))} == rows
 
 
 @given(st.lists(st.fixed_dictionaries({
@@ -455,5 +457,5 @@ def test_entries_are_those_of_the_whole_object(tmp_path_factory: pytest.TempPath
     "dependencies": st.lists(st.integers(0, 3), max_size=3),
 }), max_size=4))
 def test_any_semantic_is_converted_or_refused(semantic: list[dict]):
-    with suppress(Uncovered, Wrong, RrrError):
+    with suppress(Wrong, RrrError):
         parse(f"answer = {convert(semantic, 'here')}")

@@ -15,11 +15,9 @@ prompt's. The transcript is the state: unfinished games are kept, so a turn cost
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import sys
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -30,11 +28,20 @@ from typing import Any
 from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.extras import require
 from rrr_cli.records import Problem, content_id
-from rrr_cli.tasks.household.data import PDDL, TEST_FOLDERS, OtherGoal, plan_of, read_scene
+from rrr_cli.tasks.household.data import (
+    PDDL,
+    TEST_FOLDERS,
+    OtherGoal,
+    plan_of,
+    read_scene,
+    scene_files,
+    split_of_scene,
+)
 from rrr_cli.tasks.household.problem import MAX_TURNS, make_problem
 from rrr_cli.tasks.household.task import Household
-from rrr_cli.tasks.rows import shown
-from rrr_cli.tasks.splits import check_split
+from rrr_cli.tasks.reading import Row, parse, shown, text_of
+from rrr_cli.tasks.rows import LeftOut
+from rrr_cli.tasks.splits import Candidate, check_split, problems_in
 
 GAME = "game.tw-pddl"
 MAX_LIVE = 256  # games kept, about 5 MB each: as many as there are texts generated at once
@@ -73,29 +80,23 @@ class Alfworld(Household):
     def problems(self, split: str) -> Iterator[Problem]:
         """The games of `split` by their paths, each once. Raises RrrError (exit 3): a bad file, or no game."""
         check_split(self.name, split)
-        split_by_id: dict[str, str] = {}
-        for path in [self.root] if self.root.is_file() else sorted(self.root.rglob(GAME)):
-            try:
-                pddl, fields = read_game(path)
-                game = read_scene(pddl)
-            except ValueError as error:
-                if isinstance(error, OtherGoal) and self.root.is_dir():
-                    continue
-                raise RrrError(f"{path}: {error}", BAD_INPUT) from None
-            key, of = content_id("alfworld", pddl), "test" if TEST_FOLDERS & set(path.parts) else "train"
-            if key not in split_by_id and of == split:
-                wording = WORDING.search(str(fields.get("grammar")))
-                if wording and "UNKNOWN GOAL" not in wording[1]:
-                    game["goal"]["text"] = wording[1]
-                reference = _reference(game, fields.get("walkthrough"), path)
-                problem = make_problem(game, reference, split, "data", self.words)
-                metadata = {"game": path.relative_to(self.root).as_posix(), "goal": game["goal"]}
-                yield replace(problem, problem_id=key, task=self.name, metadata=json.dumps(metadata))
-            if split_by_id.setdefault(key, of) != of:
-                raise RrrError(f"{path}: the game stands in both splits; keep it in one", BAD_INPUT)
-        if split not in split_by_id.values():
-            raise RrrError(f"{self.root}: no game is for {split}; those for test are under "
-                           f"{', '.join(sorted(TEST_FOLDERS))}", BAD_INPUT)
+
+        def read(row: dict[str, Any], place: str) -> Candidate:
+            path, pddl, fields = row["path"], row["pddl"], row["fields"]
+            key = content_id("alfworld", pddl)
+            return Candidate(key, split_of_scene(path), lambda: self._problem(key, path, row["game"], fields, split))
+
+        meant = f"those for test are under {', '.join(sorted(TEST_FOLDERS))}"
+        rows = _games(self.root, scene_files(self.root, (GAME,) if self.root.is_dir() else ("",)))
+        return problems_in(str(self.root), split, rows, read, 0, meant)
+
+    def _problem(self, key: str, path: Path, game: dict[str, Any], fields: dict[str, Any], split: str) -> Problem:
+        wording = WORDING.search(str(fields.get("grammar")))
+        if wording and "UNKNOWN GOAL" not in wording[1]:
+            game["goal"]["text"] = wording[1]
+        problem = make_problem(game, _reference(game, fields.get("walkthrough"), path), split, "data", self.words)
+        metadata = {"game": path.relative_to(self.root).as_posix(), "goal": game["goal"]}
+        return replace(problem, problem_id=key, task=self.name, metadata=json.dumps(metadata))
 
     def _house(self, problem: Problem) -> Play:
         return Play(self, problem)
@@ -188,13 +189,20 @@ def logic() -> dict[str, str]:
     return {part: (resources.files("alfworld") / "data" / name).read_text("utf-8") for part, name in files.items()}
 
 
+def _games(root: Path, paths: list[Path]) -> Iterator[Row]:
+    for path in paths:
+        try:
+            pddl, fields = read_game(path)
+            yield str(path), {"path": path, "pddl": pddl, "fields": fields, "game": read_scene(pddl)}
+        except ValueError as error:
+            other = root.is_dir() and isinstance(error, OtherGoal)
+            yield str(path), (LeftOut if other else RrrError)(f"{path}: {error}", BAD_INPUT)
+
+
 def read_game(path: Path) -> tuple[str, dict[str, Any]]:
     """A file's PDDL problem and its other fields. Raises ValueError: no game; OtherGoal: marked as unsolvable."""
-    try:
-        text = (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()).decode("utf-8")
-        fields = {"pddl_problem": text} if path.name.endswith(PDDL) else json.loads(text)
-    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
-        raise ValueError(f"not readable ({shown(str(error))})") from None
+    text = text_of(path)
+    fields = {"pddl_problem": text} if path.name.endswith(PDDL) else parse(text)
     if not isinstance(fields, dict) or not isinstance(fields.get("pddl_problem"), str):
         raise ValueError("found no game of ALFWorld, wanted an object with pddl_problem")
     if fields.get("solvable") is False:

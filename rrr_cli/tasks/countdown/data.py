@@ -1,12 +1,12 @@
-"""Countdown problems from data: a local .parquet, .jsonl, .jsonl.gz or .json (a list) file, or the hub's data set.
+"""Countdown problems from data: files of Parquet or JSON (`tasks/reading.py`), or the hub's data set.
 
 A row has `nums` (2 to 6 whole numbers) and `target` (a whole number); `solution`, where there is one, becomes the
 reference, and `split` ("train" or "test"), where there is one, says where the row belongs. Other columns are ignored.
 Without a split column the problem's key decides, one problem in 30 is for test: the same problem then falls into the
 same split whatever file it stands in, whatever the file is called. A problem that occurs twice is given once.
 
-Rows are read as they are asked for. A bad row (a column missing or of the wrong type, a wrong solution, a problem that
-has none) stops the reading with the file, row and column; nothing is skipped in silence.
+Rows are read as they are asked for. Bad is a row with a column missing or of the wrong type, with a wrong solution, or
+whose problem has none; `tasks/rows.py` says what becomes of it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from rrr_cli.tasks.countdown.arithmetic import MAX_DIGITS
 from rrr_cli.tasks.countdown.judge import judge
 from rrr_cli.tasks.countdown.problem import TEST_SHARE, WORDS, make_problem, problem_key
 from rrr_cli.tasks.countdown.solver import solutions
-from rrr_cli.tasks.rows import check_source, read_rows, shown
-from rrr_cli.tasks.splits import split_in, split_of
+from rrr_cli.tasks.reading import shown
+from rrr_cli.tasks.rows import check_source, read_rows
+from rrr_cli.tasks.splits import Candidate, problems_in, split_in
 
 HUB_NAME = "Jiayi-Pan/Countdown-Tasks-3to4"
 COLUMNS = ("nums", "target", "solution", "split")
@@ -33,19 +34,13 @@ def check(data: str) -> None:
 
 
 def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
-    """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
-    split_by_key: dict[str, str] = {}
-    for number, row in enumerate(read_rows(data, HUB_NAME, COLUMNS), start=1):
-        place = f"{data}, row {number}"
+    """The problems of `split` in the order of the rows. Raises RrrError (exit 3): bad rows, or no row of `split`."""
+    def read(row: dict[str, Any], place: str) -> Candidate:
         nums, target = _numbers(row, place), _integer(row, "target", place)
-        key = problem_key(nums, target)
-        row_split = split_in(row, place) or split_of(key, TEST_SHARE)
-        if key not in split_by_key and row_split == split:
-            yield make_problem(nums, target, split, "data", _reference(row, nums, target, place), words)
-        if split_by_key.setdefault(key, row_split) != row_split:
-            raise RrrError(f"{place}, column split: the problem stands in both splits; keep it in one", BAD_INPUT)
-    if split not in split_by_key.values():
-        raise RrrError(f"{data}: no row is for {split}; say which are in a column split (train or test)", BAD_INPUT)
+        return Candidate(problem_key(nums, target), split_in(row, place), lambda: make_problem(
+            nums, target, split, "data", _reference(row, nums, target, place), words))
+
+    return problems_in(data, split, read_rows(data, HUB_NAME, COLUMNS), read, TEST_SHARE)
 
 
 def _numbers(row: dict[str, Any], place: str) -> list[int]:

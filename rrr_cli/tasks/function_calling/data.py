@@ -35,8 +35,9 @@ from rrr_cli.tasks.function_calling.calls import Call, as_call, with_parsed_argu
 from rrr_cli.tasks.function_calling.match import Expected, differences, first_accepted
 from rrr_cli.tasks.function_calling.problem import TEST_SHARE, make_problem, parameters_of
 from rrr_cli.tasks.function_calling.schemas import tool_schema
-from rrr_cli.tasks.rows import check_source, read_rows, shown
-from rrr_cli.tasks.splits import split_in, split_of
+from rrr_cli.tasks.reading import shown
+from rrr_cli.tasks.rows import check_source, read_rows
+from rrr_cli.tasks.splits import Candidate, problems_in, split_in
 
 HUB_NAME = "Salesforce/xlam-function-calling-60k"
 COLUMNS = ("query", "tools", "answers", "question", "function", "ground_truth", "id", "category", "split")
@@ -49,25 +50,15 @@ def check(data: str) -> None:
 
 
 def problems(data: str, split: str) -> Iterator[Problem]:
-    """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
-    split_by_request: dict[str, str] = {}
-    seen: set[str] = set()
-    for number, row in enumerate(read_rows(data, HUB_NAME, COLUMNS), start=1):
-        place = f"{data}, row {number}"
-        if data.endswith(".parquet"):
+    """The problems of `split` in the order of the rows. Raises RrrError (exit 3): bad rows, or no row of `split`."""
+    def read(row: dict[str, Any], place: str) -> Candidate:
+        if ".parquet, row " in place:
             _check_text(row, place)
         prompt, tools, expected = _bfcl(row, place) if "question" in row else _xlam(row, place)
-        request = request_key(prompt)
-        row_split = split_in(row, place) or split_of(request, TEST_SHARE)
-        if split_by_request.setdefault(request, row_split) != row_split:
-            raise RrrError(f"{place}, column split: the request stands in both splits; keep it in one", BAD_INPUT)
-        if row_split == split:
-            problem = make_problem(prompt, tools, expected, split, "data")
-            if problem.problem_id not in seen:
-                seen.add(problem.problem_id)
-                yield problem
-    if split not in split_by_request.values():
-        raise RrrError(f"{data}: no row is for {split}; say which are in a column split (train or test)", BAD_INPUT)
+        return Candidate(request_key(prompt), split_in(row, place),
+                         lambda: make_problem(prompt, tools, expected, split, "data"))
+
+    return problems_in(data, split, read_rows(data, HUB_NAME, COLUMNS), read, TEST_SHARE)
 
 
 def request_key(prompt: Sequence[Message]) -> str:

@@ -1,18 +1,19 @@
-"""HotpotQA's questions and pages from local files: .parquet, .jsonl, .jsonl.gz or .json (a list).
+"""HotpotQA's questions and pages from local files of Parquet or JSON (`tasks/reading.py`).
 
-`--data FILE`: rows of HotpotQA's distractor setting, whose paragraphs together make the corpus: `question`, `answer`,
-`context` and, where there are, `supporting_facts` and `type`, in the form of the original ([[TITLE, [SENTENCE, …]],
-…]), of the hub ({"title": […], "sentences": […]}), or as a list of objects. A paragraph without a word makes no page.
-`--data FOLDER`: `questions.jsonl` (or another of the endings) with `question` and `answer`, and `corpus.jsonl` with
-`title` and `text`, or `sentences` (a list), a row a page.
+`--data FILE`: rows of HotpotQA's distractor or fullwiki setting, whose paragraphs together make the corpus: `question`,
+`answer`, `context` and, where there are, `supporting_facts` and `type`, in the form of the original ([[TITLE,
+[SENTENCE, …]], …]), of the hub ({"title": […], "sentences": […]}), or as a list of objects. A row may have no
+paragraphs of its own; a paragraph without a word makes no page.
+`--data FOLDER`: such files; or files of questions beside `corpus.jsonl` (or another of the endings) with `title` and
+`text` (or a list, `sentences`), a row a page. Where a file is called `questions`, the others aren't read.
 
 `split` ("train" or "test"), where there is one, says where a row belongs. Else the words of the question decide, one
 question in five is for test, whatever file it stands in. A question that occurs twice with one answer is given once.
 The supporting facts' titles are what `right_turns` searches for; nothing else depends on them. Text is put on one line,
 without control characters.
 
-A bad row (a column missing or of the wrong type, an empty answer, a page without text) stops the reading with the file,
-row and column; nothing is skipped in silence. The whole corpus is read before the first question, once a process.
+Bad is a row with a column missing or of the wrong type, an empty answer, a page without text; `tasks/rows.py` says what
+becomes of it. The whole corpus is read before the first question, once a process.
 """
 
 from __future__ import annotations
@@ -27,19 +28,21 @@ from rrr_cli.records import Problem, content_id
 from rrr_cli.tasks.hotpotqa.corpus import Corpus, Page, one_line, sentences_of
 from rrr_cli.tasks.hotpotqa.parse import action_of
 from rrr_cli.tasks.hotpotqa.problem import MAX_ANSWER, MAX_TURNS, WORDS, make_problem
-from rrr_cli.tasks.rows import SUFFIXES, check_source, read_rows, shown
-from rrr_cli.tasks.splits import split_in, split_of
+from rrr_cli.tasks.reading import SUFFIXES, Row, shown
+from rrr_cli.tasks.rows import accepted, check_source, read_rows
+from rrr_cli.tasks.splits import Candidate, problems_in, split_in
 
 TEST_SHARE = 0.2
 QUESTION_COLUMNS = ("question", "answer", "type", "context", "supporting_facts", "split")
 PAGE_COLUMNS = ("title", "text", "sentences")
 
-Sources = tuple[str, str | None]  # the file of questions; that of pages, or None where the questions' rows hold them
+Sources = tuple[tuple[str, ...], str | None]  # files of questions; that of pages, or None where the rows hold them
 
 
 def check(data: str) -> None:
     """Raises RrrError: no such file or folder (exit 3), or a file of an unknown kind (exit 2)."""
-    check_source(sources(data)[0], "")
+    for name in sources(data)[0]:
+        check_source(name)
 
 
 def sources(data: str) -> Sources:
@@ -49,86 +52,76 @@ def sources(data: str) -> Sources:
         if not path.is_file():
             raise RrrError(f"--data {data}: there is no such file; give a file of HotpotQA's rows, or a folder with "
                            "questions.jsonl and corpus.jsonl", BAD_INPUT)
-        return data, None
-    questions, pages = (_file_in(path, name) for name in ("questions", "corpus"))
-    return questions, pages
+        return (data,), None
+    files = sorted(p for p in path.iterdir() if p.is_file() and p.name.endswith(SUFFIXES) and p.name[0] not in "._")
+    corpus, questions = ([p for p in files if p.name.partition(".")[0] == name] for name in ("corpus", "questions"))
+    several = next((" and ".join(p.name for p in named) for named in (corpus, questions) if len(named) > 1), None)
+    questions = questions or [p for p in files if p not in corpus]
+    if several or not questions:
+        found = f"{several}; keep one" if several else "no questions.jsonl"
+        raise RrrError(f"--data {data}: it holds {found} (the endings are {', '.join(SUFFIXES)})", BAD_INPUT)
+    return tuple(map(str, questions)), str(corpus[0]) if corpus else None
 
 
 def corpus_of(data: str) -> Corpus:
-    """The corpus, read anew only where a file has changed. Raises RrrError (exit 3): a bad row, or no page."""
+    """The corpus, read anew only where a file has changed. Raises RrrError (exit 3): bad rows, or no page."""
     files = sources(data)
     try:
-        stamps = tuple((s.st_mtime_ns, s.st_size) for name in files if name for s in (Path(name).stat(),))
+        stamps = tuple((s.st_mtime_ns, s.st_size) for name in (*files[0], files[1]) if name
+                       for s in (Path(name).stat(),))
     except OSError as error:
         raise RrrError(f"--data {error.filename}: {error.strerror}", BAD_INPUT) from None
-    return _read_corpus(files, stamps)
+    return _read_corpus(data, files, stamps)
 
 
 @lru_cache(maxsize=2)
-def _read_corpus(files: Sources, stamps: tuple[tuple[int, int], ...]) -> Corpus:
+def _read_corpus(data: str, files: Sources, stamps: tuple[tuple[int, int], ...]) -> Corpus:
     questions, pages = files
-    corpus = Corpus(_context_pages(questions) if pages is None else _corpus_pages(pages))
+    rows = _questions(questions) if pages is None else read_rows(pages, "", PAGE_COLUMNS)
+    read = _context_pages if pages is None else _corpus_page
+    corpus = Corpus(page for made in accepted(pages or data, rows, read) for page in made)
     if not corpus.pages:
-        raise RrrError(f"{pages or questions}: it holds no page to search", BAD_INPUT)
+        raise RrrError(f"{pages or data}: it holds no page to search; give rows with a column context, or a folder "
+                       "with questions.jsonl and corpus.jsonl", BAD_INPUT)
     return corpus
 
 
 def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
-    """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
-    questions, corpus = sources(data)[0], corpus_of(data).fingerprint
-    split_by_question: dict[str, str] = {}
-    seen: set[str] = set()
-    for number, row in enumerate(read_rows(questions, "", QUESTION_COLUMNS), start=1):
-        place = f"{questions}, row {number}"
+    """The problems of `split` in the order of the rows. Raises RrrError (exit 3): bad rows, or no row of `split`."""
+    corpus = corpus_of(data).fingerprint
+
+    def read(row: dict[str, Any], place: str) -> Candidate:
         question, answer = _text(row, "question", place), _answer(row, place)
-        key = content_id("hotpotqa question", question.casefold())
-        row_split = split_in(row, place) or split_of(key, TEST_SHARE)
-        if split_by_question.setdefault(key, row_split) != row_split:
-            raise RrrError(f"{place}, column split: the question stands in both splits; keep it in one", BAD_INPUT)
-        if row_split != split:
-            continue
         kind = row.get("type") if row.get("type") in ("bridge", "comparison") else "question"
-        titles = _supporting_titles(row, place)[: MAX_TURNS - 1]
-        steps = [(title, f"Search[{title}]") for title in titles]
-        problem = make_problem(question, answer, steps, split, f"data-{kind}", corpus, words)
-        if problem.problem_id not in seen:
-            seen.add(problem.problem_id)
-            yield problem
-    if split not in split_by_question.values():
-        meant = "say which are in a column split (train or test)"
-        raise RrrError(f"{questions}: no row is for {split}; {meant}", BAD_INPUT)
+        steps = [(title, f"Search[{title}]") for title in _supporting_titles(row, place)[: MAX_TURNS - 1]]
+        key = content_id("hotpotqa question", question.casefold())
+        return Candidate(key, split_in(row, place), lambda: make_problem(
+            question, answer, steps, split, f"data-{kind}", corpus, words))
+
+    return problems_in(data, split, _questions(sources(data)[0]), read, TEST_SHARE)
 
 
-def _file_in(folder: Path, name: str) -> str:
-    files = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
-    if len(files) != 1:
-        what = f"{' and '.join(path.name for path in files)}; keep one" if files else f"no {name}.jsonl"
-        raise RrrError(f"--data {folder}: it holds {what} (the endings are {', '.join(SUFFIXES)})", BAD_INPUT)
-    return str(files[0])
+def _questions(files: tuple[str, ...]) -> Iterator[Row]:
+    return (row for name in files for row in read_rows(name, "", QUESTION_COLUMNS))
 
 
-def _context_pages(questions: str) -> Iterator[Page]:
-    for number, row in enumerate(read_rows(questions, "", QUESTION_COLUMNS), start=1):
-        place = f"{questions}, row {number}"
-        if row.get("context") is None:
-            raise RrrError(f"{place}, column context: missing; give HotpotQA's distractor rows, or a folder with "
-                           "questions.jsonl and corpus.jsonl", BAD_INPUT)
-        for title, sentences in _pairs(row["context"], ("title", "sentences"), "context", place):
-            page = _page(title, sentences, f"{place}, column context")
-            if page.sentences:
-                yield page
+def _context_pages(row: dict[str, Any], place: str) -> list[Page]:
+    """The pages of a question's row; none where it has no paragraphs."""
+    pairs = _pairs(row["context"], ("title", "sentences"), "context", place) if row.get("context") else []
+    pages = [_page(title, sentences, f"{place}, column context") for title, sentences in pairs]
+    return [page for page in pages if page.sentences]
 
 
-def _corpus_pages(pages: str) -> Iterator[Page]:
-    for number, row in enumerate(read_rows(pages, "", PAGE_COLUMNS), start=1):
-        place = f"{pages}, row {number}"
-        if row.get("sentences") is None:
-            yield Page(_text(row, "title", place), sentences_of(_text(row, "text", place)))
-        else:
-            page = _page(row.get("title"), row["sentences"], place)
-            if not page.sentences:
-                raise RrrError(f"{place}, column sentences: none holds a word", BAD_INPUT)
-            yield page
+def _corpus_page(row: dict[str, Any], place: str) -> list[Page]:
+    sentences = row.get("sentences")
+    if sentences is None and isinstance(row.get("text"), list):
+        sentences = row["text"]
+    if sentences is None:
+        return [Page(_text(row, "title", place), sentences_of(_text(row, "text", place)))]
+    page = _page(row.get("title"), sentences, place)
+    if not page.sentences:
+        raise RrrError(f"{place}, column sentences: none holds a word", BAD_INPUT)
+    return [page]
 
 
 def _page(title: Any, sentences: Any, place: str) -> Page:

@@ -1,6 +1,6 @@
 """Games of `household` from data: a file of games, or ALFWorld's own scenes.
 
-A file (.jsonl, .jsonl.gz, .json, .parquet) holds a game a row, as `simulator.py` describes it: `goal` with `kind`
+A file of Parquet or JSON (`tasks/reading.py`) holds a game a row, as `simulator.py` describes it: `goal` with `kind`
 (place, light, clean, heat, cool, two), `object` and `target`, both types; and if you like its `text`; `receptacles`, a
 list of `name` ("cabinet 3"), `openable` (true: it starts closed) and `contents` (["apple 1"]). Optional: `accepts`
 ({"fridge": ["apple"]}: what may be put where) and `split` (train or test); without it what the player sees at the start
@@ -8,17 +8,15 @@ decides, one in 5 is for test. A game that occurs twice is given once.
 
 A scene is ALFWorld's `initial_state.pddl` (or .pddl.gz), or a folder where such files lie, however deep. Scenes under
 valid_seen, valid_unseen, test_seen or test_unseen are for test, all others for train. A thing in two receptacles is in
-the one named last; things within things are left out. In a folder, goals other than the six kinds are passed over.
+the one named last; things within things are left out. In a folder, goals other than the six kinds are left out.
 
-Nothing is written. A bad row or scene stops the reading with its place; so does a goal that is met at the start, can't
-be met, or takes more turns than there are.
+Nothing is written. Bad is a row or scene that can't be read, and one whose goal is met at the start, can't be met, or
+takes more turns than there are; `tasks/rows.py` says what becomes of it.
 """
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,8 +27,9 @@ from rrr_cli.records import Problem
 from rrr_cli.tasks.household.expert import plan
 from rrr_cli.tasks.household.problem import MAX_TURNS, TEST_SHARE, WORDS, game_key, make_problem, split_key
 from rrr_cli.tasks.household.simulator import KINDS, LAMPS, NAME, House
-from rrr_cli.tasks.rows import SUFFIXES, read_rows, shown
-from rrr_cli.tasks.splits import split_in, split_of
+from rrr_cli.tasks.reading import SUFFIXES, Row, shown, text_of
+from rrr_cli.tasks.rows import LeftOut, read_rows
+from rrr_cli.tasks.splits import Candidate, problems_in, split_in, split_of
 
 COLUMNS = ("goal", "receptacles", "accepts", "split")
 PDDL = (".pddl", ".pddl.gz")
@@ -49,19 +48,28 @@ def check(data: str) -> None:
 
 
 def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
-    """The problems of `split` in the order of the data. Raises RrrError (exit 3): a bad row, or none of `split`."""
-    split_by_key: dict[str, str] = {}
-    scenes = Path(data).is_dir() or data.endswith(PDDL)
-    for place, game, given in _scenes(data) if scenes else _rows(data):
-        key = game_key(game)
-        of = given or split_of(split_key(game), TEST_SHARE)
-        if key not in split_by_key and of == split:
-            yield make_problem(game, plan_of(game, place), split, "data", words)
-        if split_by_key.setdefault(key, of) != of:
-            raise RrrError(f"{place}: the game stands in both splits; keep it in one", BAD_INPUT)
-    if split not in split_by_key.values():
-        where = f"under {', '.join(sorted(TEST_FOLDERS))}" if scenes else "with test in a column split"
-        raise RrrError(f"{data}: no game is for {split}; those for test are {where}", BAD_INPUT)
+    """The problems of `split` in the order of the data. Raises RrrError (exit 3): bad rows, or none of `split`."""
+    scenes = scene_files(Path(data), PDDL)
+
+    def read(row: dict[str, Any], place: str) -> Candidate:
+        game, of = (row["game"], row["split"]) if scenes else (_game(row, place), split_in(row, place))
+        return Candidate(game_key(game), of or split_of(split_key(game), TEST_SHARE),
+                         lambda: make_problem(game, plan_of(game, place), split, "data", words))
+
+    rows = _scenes(scenes, Path(data).is_dir()) if scenes else read_rows(data, "", COLUMNS)
+    where = f"under {', '.join(sorted(TEST_FOLDERS))}" if scenes else "with test in a column split"
+    return problems_in(data, split, rows, read, TEST_SHARE, f"those for test are {where}")
+
+
+def scene_files(root: Path, endings: tuple[str, ...]) -> list[Path]:
+    """The files of one game each: `root` itself, or those below it in the order of their paths."""
+    paths = [root] if root.is_file() else sorted(root.rglob("*"))
+    return [path for path in paths if path.name.endswith(endings) and path.is_file()]
+
+
+def split_of_scene(path: Path) -> str:
+    """The split of a game by the folder that it is in."""
+    return "test" if TEST_FOLDERS & set(path.parts) else "train"
 
 
 def plan_of(game: dict[str, Any], place: str) -> list[str]:
@@ -84,17 +92,14 @@ def _wrong(place: str, column: str, value: Any, expected: str) -> RrrError:
 # A file of games -----------------------------------------------------------------------------------------------------
 
 
-def _rows(data: str) -> Iterator[tuple[str, dict[str, Any], str | None]]:
-    for number, row in enumerate(read_rows(data, "", COLUMNS), start=1):
-        place = f"{data}, row {number}"
-        split = split_in(row, place)
-        game: dict[str, Any] = {"goal": _goal(row.get("goal"), place), "receptacles": _receptacles(row, place)}
-        accepts = row.get("accepts")
-        if accepts is not None:
-            if not isinstance(accepts, dict) or not all(_is_list(types, "[a-z]+") for types in accepts.values()):
-                raise _wrong(place, "accepts", accepts, 'an object such as {"fridge": ["apple"]}')
-            game["accepts"] = accepts
-        yield place, game, split
+def _game(row: dict[str, Any], place: str) -> dict[str, Any]:
+    game: dict[str, Any] = {"goal": _goal(row.get("goal"), place), "receptacles": _receptacles(row, place)}
+    accepts = row.get("accepts")
+    if accepts is not None:
+        if not isinstance(accepts, dict) or not all(_is_list(types, "[a-z]+") for types in accepts.values()):
+            raise _wrong(place, "accepts", accepts, 'an object such as {"fridge": ["apple"]}')
+        game["accepts"] = accepts
+    return game
 
 
 def _goal(goal: Any, place: str) -> dict[str, str]:
@@ -138,22 +143,13 @@ def _is_list(values: Any, pattern: str) -> bool:
 # ALFWorld's scenes ---------------------------------------------------------------------------------------------------
 
 
-def _scenes(data: str) -> Iterator[tuple[str, dict[str, Any], str | None]]:
-    root = Path(data)
-    paths = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.name.endswith(PDDL) and p.is_file())
+def _scenes(paths: list[Path], several: bool) -> Iterator[Row]:
     for path in paths:
         try:
-            text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-            game = read_scene(text.decode("utf-8"))
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-            raise RrrError(f"{path}: not readable ({shown(str(error))})", BAD_INPUT) from None
-        except OtherGoal as error:
-            if root.is_dir():
-                continue
-            raise RrrError(f"{path}: {error}", BAD_INPUT) from None
+            yield str(path), {"game": read_scene(text_of(path)), "split": split_of_scene(path)}
         except ValueError as error:
-            raise RrrError(f"{path}: {error}", BAD_INPUT) from None
-        yield str(path), game, "test" if TEST_FOLDERS & set(path.parts) else "train"
+            other = several and isinstance(error, OtherGoal)
+            yield str(path), (LeftOut if other else RrrError)(f"{path}: {error}", BAD_INPUT)
 
 
 class OtherGoal(ValueError):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rrr_cli.tasks.rows import shown
+from rrr_cli.tasks.reading import shown
 
 MAX_CHARACTERS, MAX_BOXES = 4000, 64
 SIDE = 100  # hundredths

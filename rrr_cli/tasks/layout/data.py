@@ -1,66 +1,76 @@
-"""Layout problems from data: a local .parquet, .jsonl, .jsonl.gz or .json (a list) file of captions.
+"""Layout problems from data: files of captions, of Parquet or JSON (`tasks/reading.py`).
 
 A row has `prompt` (the caption), `skill` (object, count, spatial or scale) and `objects`, a list of names: of object
 and count each object once (three dogs are dog, dog, dog), of spatial and scale the two that `relation` (left, right,
-above, below; bigger, smaller, same) is between, the first to the second. Other columns are ignored. VPEval's prompts of
-the skills object and count have this form.
+above, below; bigger, smaller, same) is between, the first to the second. Other columns are ignored.
 
-`split` ("train" or "test"), where there is one, says where a row belongs. Else what is asked for (not how) decides, one
-row in five is for test. A row that occurs twice is given once. A bad row stops the reading with the file, row and
-column; nothing is skipped in silence.
+VPEval's and PaintSkills' own files are read as well: `{"data": [{"id", "text", "objects": [{"coconame", …}]}]}`, where
+the skill is a column or the beginning of the id. There the last object says how it stands to the first: its `relation`
+begins with left, right, above, below (spatial), its `scale` is bigger, smaller or same. Left out and counted is what
+boxes can't show: the skill text, front and behind, a relation of two things of one name.
+
+`split` ("train" or "test"), where there is one, says where a row belongs. Else, and where it is "val", what is asked
+for (not how) decides, one row in five is for test. A row that occurs twice is given once. `tasks/rows.py` says what
+becomes of a bad row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
+from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem
 from rrr_cli.tasks.layout.boxes import OBJECT_NAME
 from rrr_cli.tasks.layout.generate import place
 from rrr_cli.tasks.layout.problem import SCALE, SPATIAL, WORDS, Requirement, key_of, make_problem
-from rrr_cli.tasks.rows import SUFFIXES, read_rows, shown
-from rrr_cli.tasks.splits import split_in, split_of
+from rrr_cli.tasks.reading import shown
+from rrr_cli.tasks.rows import LeftOut, check_source, read_rows
+from rrr_cli.tasks.splits import Candidate, problems_in, split_in
 
 TEST_SHARE = 0.2
-COLUMNS = ("prompt", "skill", "objects", "relation", "split")
+COLUMNS = ("prompt", "skill", "objects", "relation", "split", "text", "id")
+SPLITS = ("train", "test", "val")
 RELATIONS = {"spatial": tuple(SPATIAL), "scale": tuple(SCALE)}
 MOST = 4  # of one object
 
 
 def check(data: str) -> None:
-    """Raises RrrError unless `data` is a file (exit 3) of a known kind (exit 2)."""
-    if not Path(data).is_file():
-        raise RrrError(f"--data {data}: there is no such file; give one of captions, such as VPEval's", BAD_INPUT)
-    if not data.endswith(SUFFIXES):
-        raise RrrError(f"--data {data}: unknown kind of file; it should end in {', '.join(SUFFIXES)}", USAGE)
+    """Raises RrrError unless `data` is there (exit 3) and of a known kind (exit 2)."""
+    check_source(data)
 
 
 def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
-    """The problems of `split` in the order of the rows. Raises RrrError (exit 3): a bad row, or no row of `split`."""
-    split_by_key: dict[str, str] = {}
-    seen: set[str] = set()
-    for number, row in enumerate(read_rows(data, "", COLUMNS), start=1):
-        where = f"{data}, row {number}"
-        caption = row.get("prompt")
+    """The problems of `split` in the order of the rows. Raises RrrError (exit 3): bad rows, or no row of `split`."""
+    def read(row: dict[str, Any], where: str) -> Candidate:
+        row = _own_form(row, where)
+        caption, of = row.get("prompt"), split_in(row, where, SPLITS)
         if not isinstance(caption, str) or not caption.strip():
             raise RrrError(f"{where}, column prompt: found {shown(caption)}, wanted a caption", BAD_INPUT)
         requirements = _requirements(row, where)
-        key = key_of(requirements)
-        row_split = split_in(row, where) or split_of(key, TEST_SHARE)
-        if split_by_key.setdefault(key, row_split) != row_split:
-            raise RrrError(f"{where}, column split: the same is asked for in both splits; keep it in one", BAD_INPUT)
-        if row_split != split:
-            continue
-        reference = place(requirements)
-        problem = make_problem(caption, requirements, reference, split, f"data-{row['skill']}", words)
-        if problem.problem_id not in seen:
-            seen.add(problem.problem_id)
-            yield problem
-    if not seen:
-        raise RrrError(f"{data}: no row is for {split}; say which are in a column split (train or test)", BAD_INPUT)
+        return Candidate(key_of(requirements), None if of == "val" else of, lambda: make_problem(
+            caption, requirements, place(requirements), split, f"data-{row['skill']}", words))
+
+    return problems_in(data, split, read_rows(data, "", COLUMNS), read, TEST_SHARE)
+
+
+def _own_form(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """A row of VPEval's own form in ours; any other as it is. Raises LeftOut."""
+    objects = row.get("objects")
+    if "text" not in row or not isinstance(objects, list) or not all(isinstance(one, dict) for one in objects):
+        return row
+    skill = row.get("skill") or str(row.get("id")).partition("_")[0]
+    names = [one.get("coconame", one.get("name")) for one in objects]
+    own = {"prompt": row["text"], "skill": skill, "objects": names, "split": row.get("split")}
+    if skill == "text":
+        raise LeftOut(f"{where}: boxes don't show its text")
+    if skill in RELATIONS and len(objects) == 2:
+        said = objects[1].get("relation" if skill == "spatial" else "scale")
+        own["relation"] = said.partition("_")[0] if isinstance(said, str) else said
+        own["objects"] = names[::-1]  # the last to the first
+        if own["relation"] in ("front", "behind") or names[0] == names[1]:
+            raise LeftOut(f"{where}: boxes don't show its relation")
+    return own
 
 
 def _requirements(row: dict[str, Any], where: str) -> list[Requirement]:

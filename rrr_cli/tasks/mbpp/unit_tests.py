@@ -2,9 +2,9 @@
 
 The model's process gives values of expressions as plain data, and they are compared here, on that copy: an `__eq__`
 that is always true is never asked. A condition is `a == b` (or another comparison), `math.isclose(a, b, …)`, `not`,
-`and`, `or` of conditions, or else an expression without a comparison that has to be true. A side of it that uses only
-literals, built-ins and the standard library (`set((1, 2))`, `sys.getsizeof("a")`) is worked out without the model's
-code.
+`and`, `or` of conditions, or else an expression that has to be true (`inner.py`, where it compares within). A side that
+uses only literals, built-ins and the standard library (`set((1, 2))`, `sys.getsizeof("a")`) is worked out without the
+model's code.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 from rrr_cli import sandbox
 from rrr_cli.sandbox import Job
+from rrr_cli.tasks.mbpp.inner import rewritten
 
 MAX_TEST = 4_000  # characters
 OPERATORS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
@@ -61,7 +62,7 @@ Side = Literal | Clean | Asked
 
 @dataclass(frozen=True)
 class Condition:
-    """`kind`: compare, isclose, not, and, or, true. `parts`: sides, or for not, and, or conditions."""
+    """`kind`: compare, isclose, not, and, or, true, inner. `parts`: sides; of not, and, or conditions; an Inner."""
 
     kind: str
     parts: tuple[Any, ...]
@@ -107,7 +108,10 @@ class _Reader:
                 tolerances = tuple((str(k.arg), float(ast.literal_eval(k.value))) for k in keywords)
                 return Condition("isclose", (self.side(a), self.side(b)), (), tolerances)
         if any(isinstance(part, ast.Compare) for part in ast.walk(node)):
-            raise ValueError("a comparison within an expression; compare at the top of the assert")
+            inner, asked = rewritten(f"({ast.get_source_segment(self.source, node)})", len(self.asked))
+            self.asked += [text for text, _ in asked]
+            self.expressions += [expression for _, expression in asked]
+            return Condition("inner", (inner,))
         return Condition("true", (self.ask(node, "True if {} else False"),))
 
     def side(self, node: ast.expr) -> Side:
@@ -172,6 +176,8 @@ def _holds(condition: Condition, values: Sequence[object]) -> bool:
     parts = condition.parts
     if condition.kind == "not":
         return not _holds(parts[0], values)
+    if condition.kind == "inner":
+        return bool(parts[0].holds(values))
     if condition.kind in ("and", "or"):
         return (all if condition.kind == "and" else any)(_holds(part, values) for part in parts)
     operands: list[Any] = [values[side.index] if isinstance(side, Asked) else side.value for side in parts]

@@ -7,24 +7,24 @@ test has no scene graphs); where there is a balanced file of questions, that one
 GQA says of no attribute which category it is of, and of no name which kind. Both are read off all questions of the
 split: `filter color: red` says that red is a color, `animal (271881)` that thing 271881 may be called an animal.
 
-Left out and counted in a warning on stderr: a question with an operation that the language doesn't have (`choose older`
-and the like), and one whose program doesn't come to its answer on the scene graph. All else that can't be read is
-refused (exit 3), a relation to an object that isn't there too.
+Left out and counted in a line on stderr: a question with an operation that the language doesn't have (`choose older`
+and the like), and one whose program doesn't come to its answer on the scene graph. `tasks/rows.py` says what becomes of
+a bad question; bad as well is one whose scene graph is (a relation to an object that isn't there).
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Problem
-from rrr_cli.tasks.rows import shown
+from rrr_cli.tasks.reading import Row, members, shown
+from rrr_cli.tasks.rows import LeftOut, accepted
 from rrr_cli.tasks.visual_programs.interpreter import run
 from rrr_cli.tasks.visual_programs.judge import same_answer
 from rrr_cli.tasks.visual_programs.language import Wrong, parse
@@ -34,10 +34,6 @@ from rrr_cli.tasks.visual_programs.scene_graphs import SCENE, Lexicon, fold, rea
 FILES = {"train": "train", "test": "val"}
 NOT_ATTRIBUTES = ("name", "type", "rel", "hposition", "vposition", "place", "location", "room", "weather")
 NO_OPERATION, OTHER_ANSWER = "an operation isn't covered", "the program doesn't come to the answer"
-
-
-class Uncovered(Exception):
-    """An operation that the language doesn't have."""
 
 
 def check(data: str) -> None:
@@ -56,34 +52,27 @@ def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterato
     files = [file for file in files if "balanced" in file.name] or files
     if not files:
         raise RrrError(f"--data {data}: no {FILES[split]}_*questions*.json, for the split {split}", BAD_INPUT)
-    graphs = {key: text for key, text in entries(graphs_file)}
+    graphs = dict(members(str(graphs_file)))
     lexicon = _learned(files, graphs)
-    left_out: Counter[str] = Counter()
+
+    def read(question: dict[str, Any], place: str) -> Problem:
+        image = question["imageId"]
+        scene = read_scene(json.loads(graphs[image]), lexicon, f"{place}, in {graphs_file}, scene {shown(image)}")
+        try:
+            expression = convert(question["semantic"], place)
+            if not same_answer(run(parse(f"answer = {expression}"), scene), question["answer"]):
+                raise LeftOut(f"{place}: {OTHER_ANSWER}")
+        except Wrong:
+            raise LeftOut(f"{place}: {OTHER_ANSWER}") from None
+        kind = question.get("types", {}).get("structural", "gqa")
+        return make_problem(question["question"], expression, [(scene, question["answer"])], split, f"data-{kind}",
+                            image, words)
+
     seen: set[str] = set()
-    try:
-        for place, question in _questions(files, graphs):
-            graph = json.loads(graphs[question["imageId"]])
-            scene = read_scene(graph, lexicon, f"{graphs_file}, scene {question['imageId']}")
-            try:
-                expression = convert(question["semantic"], place)
-                if not same_answer(run(parse(f"answer = {expression}"), scene), question["answer"]):
-                    raise Wrong("wrong_answer", OTHER_ANSWER)
-            except Uncovered:
-                left_out[NO_OPERATION] += 1
-            except Wrong:
-                left_out[OTHER_ANSWER] += 1
-            else:
-                kind = question.get("types", {}).get("structural", "gqa")
-                problem = make_problem(
-                    question["question"], expression, [(scene, question["answer"])], split, f"data-{kind}",
-                    question["imageId"], words)
-                if problem.problem_id not in seen:
-                    seen.add(problem.problem_id)
-                    yield problem
-    finally:
-        if left_out:
-            reasons = ", ".join(f"{n} as {reason}" for reason, n in left_out.most_common())
-            print(f"rrr: {data}, {split}: {left_out.total()} questions left out: {reasons}", file=sys.stderr)
+    for problem in accepted(f"{data}, {split}", _questions(files, graphs), read):
+        if problem.problem_id not in seen:
+            seen.add(problem.problem_id)
+            yield problem
     if not seen:
         raise RrrError(f"--data {data}: not one question of {split} can be used", BAD_INPUT)
 
@@ -91,69 +80,49 @@ def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterato
 def convert(semantic: list[dict[str, Any]], place: str) -> str:
     """An expression of the language from GQA's operations.
 
-    Raises Uncovered; RrrError (exit 3): none, or one that depends on a later one.
+    Raises LeftOut: an operation that the language doesn't have; RrrError (exit 3): none, or one that depends on a later
+    one.
     """
     expressions: list[str] = []
     for step in semantic:
         if any(i >= len(expressions) for i in step["dependencies"]):
             raise RrrError(f"{place}, semantic: found {shown(step)}, wanted dependencies on earlier steps", BAD_INPUT)
-        if re.search(r"[\"\n]", step["argument"]):
-            raise Uncovered
         try:
+            if re.search(r"[\"\n]", step["argument"]):
+                raise ValueError("a mark that no program can hold")
             on = (expressions[i] for i in step["dependencies"])
             expressions.append(_step(step["operation"], step["argument"], *on))
-        except (TypeError, ValueError):  # another number of dependencies, or of parts of the argument
-            raise Uncovered from None
+        except (TypeError, ValueError):  # another operation, number of dependencies, or of parts of the argument
+            raise LeftOut(f"{place}: {NO_OPERATION}") from None
     if not expressions:
         raise RrrError(f"{place}, semantic: found no operation", BAD_INPUT)
     return expressions[-1]
 
 
-def entries(path: Path) -> Iterator[tuple[str, str]]:
-    """The keys of a JSON object and the text of each value, one at a time: the files have millions of values."""
-    decoder = json.JSONDecoder()
-    space = re.compile(r"[ \t\r\n]*")
-
-    def skip(position: int) -> int:
-        match = space.match(text, position)
-        assert match is not None  # the pattern matches the empty string
-        return match.end()
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        position = skip(0)
-        mark = "{"
-        while text[position] == mark and text[skip(position + 1)] != "}":
-            key, position = decoder.raw_decode(text, skip(position + 1))
-            start = skip(skip(position) + 1)
-            _, position = decoder.raw_decode(text, start)
-            yield str(key), text[start:position]
-            position, mark = skip(position), ","
-        if text[position] == mark == "{":  # an empty object
-            return
-        if text[position] != "}":
-            raise ValueError(f"character {position + 1} isn't {mark}")
-    except (OSError, ValueError, IndexError, RecursionError) as error:
-        raise RrrError(f"{path}: not a JSON object ({shown(str(error))})", BAD_INPUT) from None
-
-
-def _questions(files: list[Path], graphs: dict[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each question and where it stands, checked for its form."""
+def _questions(files: list[Path], graphs: dict[str, str]) -> Iterator[Row]:
+    """Each question and where it stands, or what is wrong with its form."""
     for file in files:
-        for key, text in entries(file):
-            place, row = f"{file}, question {key}", json.loads(text)
-            if not isinstance(row, dict):
-                raise RrrError(f"{place}: found {shown(row)}, wanted an object", BAD_INPUT)
-            for column, kind in (("question", str), ("answer", str), ("imageId", str), ("semantic", list)):
-                if not isinstance(row.get(column), kind):
-                    raise RrrError(f"{place}: {column} is {shown(row.get(column))}, wanted {kind.__name__}", BAD_INPUT)
-            for step in row["semantic"]:
-                if not isinstance(step, dict) or not _is_step(step):
-                    expected = "operation, argument and dependencies"
-                    raise RrrError(f"{place}, semantic: found {shown(step)}, wanted {expected}", BAD_INPUT)
-            if row["imageId"] not in graphs:
-                raise RrrError(f"{place}: there is no scene graph {shown(row['imageId'])}", BAD_INPUT)
-            yield place, row
+        for key, text in members(str(file)):
+            place = f"{file}, question {shown(key)}"
+            try:
+                yield place, _question(json.loads(text), place, graphs)
+            except RrrError as error:
+                yield place, error
+
+
+def _question(row: Any, place: str, graphs: dict[str, str]) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise RrrError(f"{place}: found {shown(row)}, wanted an object", BAD_INPUT)
+    for column, kind in (("question", str), ("answer", str), ("imageId", str), ("semantic", list)):
+        if not isinstance(row.get(column), kind):
+            raise RrrError(f"{place}: {column} is {shown(row.get(column))}, wanted {kind.__name__}", BAD_INPUT)
+    for step in row["semantic"]:
+        if not isinstance(step, dict) or not _is_step(step):
+            expected = "operation, argument and dependencies"
+            raise RrrError(f"{place}, semantic: found {shown(step)}, wanted {expected}", BAD_INPUT)
+    if row["imageId"] not in graphs:
+        raise RrrError(f"{place}: there is no scene graph {shown(row['imageId'])}", BAD_INPUT)
+    return row
 
 
 def _is_step(step: dict[str, Any]) -> bool:
@@ -167,6 +136,8 @@ def _learned(files: list[Path], graphs: dict[str, str]) -> Lexicon:
     categories: dict[str, set[str]] = defaultdict(set)
     kinds: dict[str, set[str]] = defaultdict(set)
     for _, question in _questions(files, graphs):
+        if isinstance(question, RrrError):
+            continue
         names = _names(json.loads(graphs[question["imageId"]]))
         for step in question["semantic"]:
             operation, argument = step["operation"], step["argument"]
@@ -198,7 +169,7 @@ def _split_ids(argument: str) -> tuple[str, list[str]]:
 
 
 def _step(operation: str, argument: str, *on: str) -> str:
-    """One operation. Raises Uncovered; TypeError or ValueError where its parts are other than expected."""
+    """One operation. Raises TypeError or ValueError where it, or its parts, are other than expected."""
     verb, _, detail = operation.partition(" ")
     called, _ = _split_ids(argument)
     if operation == "select":
@@ -234,7 +205,7 @@ def _step(operation: str, argument: str, *on: str) -> str:
     if operation in ("and", "or", "common"):
         x, y = on
         return f"{operation}({x}, {y})"
-    raise Uncovered
+    raise ValueError("another operation")
 
 
 def _relate(called: str, x: str) -> str:
@@ -245,5 +216,5 @@ def _relate(called: str, x: str) -> str:
     elif direction in ("s", "o"):
         expression = f'{"subjects" if direction == "s" else "objects"}({x}, "{relation}")'
     else:
-        raise Uncovered
+        raise ValueError("another direction")
     return expression if name == "_" else f'filter({expression}, "{name}")'

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from rrr_cli.tasks.rows import shown
+from rrr_cli.tasks.reading import shown
 from rrr_cli.tasks.visual_programs.language import ANY, Call, Expression, Name, Program, Quoted, Wrong
 from rrr_cli.tasks.visual_programs.scene_graphs import SCENE, Scene
 

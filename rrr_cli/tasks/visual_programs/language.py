@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rrr_cli.tasks.rows import shown
+from rrr_cli.tasks.reading import shown
 from rrr_cli.tasks.visual_programs.scene_graphs import SCENE, fold
 
 MAX_CHARACTERS, MAX_TOKENS, MAX_STATEMENTS, MAX_DEPTH = 4000, 600, 40, 12

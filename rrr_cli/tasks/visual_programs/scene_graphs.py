@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from rrr_cli.errors import BAD_INPUT, RrrError
-from rrr_cli.tasks.rows import shown
+from rrr_cli.tasks.reading import shown
 
 SCENE = "scene"
 PLACES = ("location", "place", "room")  # GQA's questions ask for all three; its graphs have location
