@@ -1,4 +1,4 @@
-"""Function-calling problems from data: a local .parquet, .jsonl, .jsonl.gz or .json file, or the hub's xLAM data set.
+"""Function-calling problems from data: files of Parquet or JSON (`tasks/reading.py`), or the hub's xLAM data set.
 
 Two kinds of rows, each column JSON or the text of JSON:
 
@@ -8,7 +8,7 @@ Two kinds of rows, each column JSON or the text of JSON:
   {tool: {argument: [accepted values]}}; []: no call is right. Where a row has no ground_truth, or null, it is that of
   the same `id` in the file of the same name in the folder `possible_answer` beside it, as BFCL is downloaded. Without
   one, "irrelevance" in the `id` or `category` says that no call is right. Values of BFCL's Java and JavaScript rows
-  are compared as JSON, as they stand. Refused: rows of several turns, and "relevance" rows, which have no right calls.
+  are compared as JSON, as they stand. Left out: rows of several turns, and "relevance" rows, for which BFCL has no right calls.
 
 Tools come in xLAM's, BFCL's or OpenAI's form (`schemas.py`).
 
@@ -16,9 +16,8 @@ Tools come in xLAM's, BFCL's or OpenAI's form (`schemas.py`).
 request in five is for test: it falls into the same split whatever file it stands in and whatever tools come with it. A
 problem that occurs twice is given once. Other columns are ignored.
 
-A bad row stops the reading with the file, row and column: a column missing or of the wrong type, text that isn't
-Unicode, gold that isn't strict JSON, that calls a tool that isn't offered, or that doesn't pass itself. Nothing is
-skipped in silence.
+Bad is a row with a column missing or of the wrong type, or with gold that isn't strict JSON, that calls a tool that isn't
+offered, or that doesn't pass itself; `tasks/rows.py` says what becomes of it.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from rrr_cli.tasks.function_calling.match import Expected, differences, first_ac
 from rrr_cli.tasks.function_calling.problem import TEST_SHARE, make_problem, parameters_of
 from rrr_cli.tasks.function_calling.schemas import tool_schema
 from rrr_cli.tasks.reading import shown
-from rrr_cli.tasks.rows import check_source, read_rows
+from rrr_cli.tasks.rows import LeftOut, check_source, read_rows
 from rrr_cli.tasks.splits import Candidate, problems_in, split_in
 
 HUB_NAME = "Salesforce/xlam-function-calling-60k"
@@ -109,6 +108,8 @@ def _ground_truth(row: dict[str, Any], place: str) -> list[Any]:
         return _list({"ground_truth": answers[key]}, "ground_truth", place)
     if "irrelevance" in f"{row.get('id')} {row.get('category')}":
         return []
+    if "relevance" in str(key):
+        raise LeftOut(f"{place}: BFCL doesn't say which calls are right in its relevance rows", BAD_INPUT)
     found = shown(row.get("ground_truth")) if "ground_truth" in row else "none"
     beside = f"none of id {shown(key)} in a file of the same name in {ANSWERS}/ beside it"
     wanted = "wanted a list of {TOOL: {ARGUMENT: [accepted values]}}"
@@ -120,15 +121,17 @@ def _answers_beside(path: str) -> dict[str, Any]:
     """BFCL's right answers to the questions of a file, by id; none where that file isn't there."""
     answers = Path(path).parent / ANSWERS / Path(path).name
     rows = read_rows(str(answers), HUB_NAME, ("id", "ground_truth")) if answers.is_file() else ()
-    return {str(row.get("id")): row.get("ground_truth") for row in rows}
+    return {str(row.get("id")): row.get("ground_truth") for _, row in rows if isinstance(row, dict)}
 
 
 def _messages(row: dict[str, Any], place: str) -> list[Message]:
     """The one turn of a BFCL question: [[{"role": …, "content": …}, …]], or the messages alone."""
     question = _list(row, "question", place)
     turns = question if question and isinstance(question[0], list) else [question]
+    if len(turns) > 1:
+        raise LeftOut(f"{place}, column question: found {len(turns)} turns of a user, wanted one", BAD_INPUT)
     messages = turns[0]
-    fits = len(turns) == 1 and messages and all(
+    fits = messages and all(
         isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in messages
     )
     if not fits or messages[-1]["role"] != "user":
