@@ -8,7 +8,8 @@ Two kinds of rows, each column JSON or the text of JSON:
   {tool: {argument: [accepted values]}}; []: no call is right. Where a row has no ground_truth, or null, it is that of
   the same `id` in the file of the same name in the folder `possible_answer` beside it, as BFCL is downloaded. Without
   one, "irrelevance" in the `id` or `category` says that no call is right. Values of BFCL's Java and JavaScript rows
-  are compared as JSON, as they stand. Left out: rows of several turns, and "relevance" rows, for which BFCL has no right calls.
+  are compared as JSON, as they stand. Left out: rows of several turns, and "relevance" rows, for which BFCL doesn't say
+  what is right.
 
 Tools come in xLAM's, BFCL's or OpenAI's form (`schemas.py`).
 
@@ -16,8 +17,8 @@ Tools come in xLAM's, BFCL's or OpenAI's form (`schemas.py`).
 request in five is for test: it falls into the same split whatever file it stands in and whatever tools come with it. A
 problem that occurs twice is given once. Other columns are ignored.
 
-Bad is a row with a column missing or of the wrong type, or with gold that isn't strict JSON, that calls a tool that isn't
-offered, or that doesn't pass itself; `tasks/rows.py` says what becomes of it.
+Bad is a row with a column missing or of the wrong type, or with gold that isn't strict JSON, that calls a tool that
+isn't offered, or that doesn't pass itself; `tasks/rows.py` says what becomes of it.
 """
 
 from __future__ import annotations
