@@ -27,7 +27,7 @@ class Parts(NamedTuple):
 
 def parts(turn: str) -> Parts:
     """The thought and the answer of one turn of a model."""
-    outside = outside_json(turn) if CLOSE.search(turn) or OPEN.search(turn) else turn
+    outside = "".join(_outside_json(turn)) if CLOSE.search(turn) or OPEN.search(turn) else turn
     ends = [match.end() for match in CLOSE.finditer(outside)]
     start = ends[-1] if ends else 0
     cut = OPEN.search(outside, start)
@@ -43,12 +43,8 @@ def answer_of(turn: str) -> str:
     return parts(turn).answer
 
 
-def outside_json(text: str) -> str:
-    """The text with blanks in place of its JSON objects and lists, so that places stay what they were."""
-    return "".join(_outside_json(text))
-
-
 def _outside_json(text: str) -> Iterator[str]:
+    """The text with blanks in place of its JSON objects and lists, so that places stay what they were."""
     decoder, at, budget = json.JSONDecoder(strict=False), 0, MOST_READ * len(text)
     while (found := JSON_STARTS.search(text, at)) and budget > 0:
         yield text[at : found.start()]
@@ -60,3 +56,8 @@ def _outside_json(text: str) -> Iterator[str]:
             yield found[0]
             at = found.end()
     yield text[at:]
+
+
+def outside_json(text: str) -> str:
+    """The text with blanks in place of its JSON objects and lists."""
+    return "".join(_outside_json(text))
