@@ -58,11 +58,18 @@ def test_bfcls_answers_lie_beside_its_questions(tmp_path: Path):
     assert [error_of(task, p, size=i) for i, p in enumerate(problems)] == [None, None, None, "extra_call"]
 
 
-@pytest.mark.parametrize("row", [bfcl(id="simple_1"), bfcl(id="live_relevance_0-0-0"), bfcl(None, category="simple")])
+@pytest.mark.parametrize("row", [bfcl(id="simple_1"), bfcl(None, category="simple")])
 def test_a_question_without_an_answer_is_a_bad_row(tmp_path: Path, row: dict[str, Any]):
     with pytest.raises(RrrError, match=r"row 1, column ground_truth: found .* in possible_answer/ beside it") as caught:
         list(written(tmp_path, row).problems("train"))
     assert caught.value.exit_code == BAD_INPUT
+
+
+def test_rows_that_have_no_right_call_or_several_turns_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    several = {**bfcl([]), "question": [[{"role": "user", "content": words}] for words in ("one", "two")]}
+    task = written(tmp_path, bfcl(id="live_relevance_0-0-0"), several, bfcl([{"box.put": {"size": [1]}}]))
+    assert len(list(task.problems("train"))) == 1
+    assert "2 rows are left out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

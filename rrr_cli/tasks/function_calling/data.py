@@ -1,4 +1,4 @@
-"""Function-calling problems from data: a local .parquet, .jsonl, .jsonl.gz or .json file, or the hub's xLAM data set.
+"""Function-calling problems from data: files of Parquet or JSON (`tasks/reading.py`), or the hub's xLAM data set.
 
 Two kinds of rows, each column JSON or the text of JSON:
 
@@ -8,7 +8,8 @@ Two kinds of rows, each column JSON or the text of JSON:
   {tool: {argument: [accepted values]}}; []: no call is right. Where a row has no ground_truth, or null, it is that of
   the same `id` in the file of the same name in the folder `possible_answer` beside it, as BFCL is downloaded. Without
   one, "irrelevance" in the `id` or `category` says that no call is right. Values of BFCL's Java and JavaScript rows
-  are compared as JSON, as they stand. Refused: rows of several turns, and "relevance" rows, which have no right calls.
+  are compared as JSON, as they stand. Left out: rows of several turns, and "relevance" rows, for which BFCL doesn't say
+  what is right.
 
 Tools come in xLAM's, BFCL's or OpenAI's form (`schemas.py`).
 
@@ -35,7 +36,7 @@ from rrr_cli.tasks.function_calling.match import Expected, differences, first_ac
 from rrr_cli.tasks.function_calling.problem import TEST_SHARE, make_problem, parameters_of
 from rrr_cli.tasks.function_calling.schemas import tool_schema
 from rrr_cli.tasks.json_text import shown
-from rrr_cli.tasks.rows import check_source, read_rows
+from rrr_cli.tasks.rows import LeftOut, check_source, read_rows
 from rrr_cli.tasks.splits import Candidate, problems_in, split_in
 
 HUB_NAME = "Salesforce/xlam-function-calling-60k"
@@ -108,6 +109,8 @@ def _ground_truth(row: dict[str, Any], place: str) -> list[Any]:
         return _list({"ground_truth": answers[key]}, "ground_truth", place)
     if "irrelevance" in f"{row.get('id')} {row.get('category')}":
         return []
+    if "relevance" in str(key):
+        raise LeftOut(f"{place}: BFCL doesn't say which calls are right in its relevance rows", BAD_INPUT)
     found = shown(row.get("ground_truth")) if "ground_truth" in row else "none"
     beside = f"none of id {shown(key)} in a file of the same name in {ANSWERS}/ beside it"
     wanted = "wanted a list of {TOOL: {ARGUMENT: [accepted values]}}"
@@ -119,15 +122,17 @@ def _answers_beside(path: str) -> dict[str, Any]:
     """BFCL's right answers to the questions of a file, by id; none where that file isn't there."""
     answers = Path(path).parent / ANSWERS / Path(path).name
     rows = read_rows(str(answers), HUB_NAME, ("id", "ground_truth")) if answers.is_file() else ()
-    return {str(row.get("id")): row.get("ground_truth") for _, row in rows if not isinstance(row, RrrError)}
+    return {str(row.get("id")): row.get("ground_truth") for _, row in rows if isinstance(row, dict)}
 
 
 def _messages(row: dict[str, Any], place: str) -> list[Message]:
     """The one turn of a BFCL question: [[{"role": …, "content": …}, …]], or the messages alone."""
     question = _list(row, "question", place)
     turns = question if question and isinstance(question[0], list) else [question]
+    if len(turns) > 1:
+        raise LeftOut(f"{place}, column question: found {len(turns)} turns of a user, wanted one", BAD_INPUT)
     messages = turns[0]
-    fits = len(turns) == 1 and messages and all(
+    fits = messages and all(
         isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in messages
     )
     if not fits or messages[-1]["role"] != "user":
