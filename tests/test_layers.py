@@ -15,7 +15,7 @@ import rrr_cli
 PACKAGE = Path(rrr_cli.__file__).parent
 # Lowest first. A module may import from its own layer or a lower one.
 LAYERS = [
-    {"errors", "records", "options", "extras", "rrr_cli"},
+    {"errors", "records", "options", "extras", "thoughts", "rrr_cli"},
     {"prompts", "progress", "text", "metrics", "plugs"},
     {"store"},
     {"show"},
