@@ -193,7 +193,7 @@ class Evaluation:
     shared_retry: str | None  #: this model's retry after that
     shared_success: bool | None  #: its verdict
     reflection_tokens: int | None  #: length of `reflection`
-    leaks_reference: bool | None  #: `reflection` contains the reference answer word for word
+    leaks_reference: bool | None  #: a right answer stands in `reflection`, as the verifier judges
     temperature: float  #: the one temperature of every arm
     seed: int  #: of the whole evaluation
     turns: list[Message] | None  #: the first try where it has several turns; null where `first` is all of it

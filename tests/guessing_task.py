@@ -53,6 +53,13 @@ class Guessing:
         return problem.reference in text.split()
 
 
+class GuessingAloud(Guessing):
+    """The first word of a turn is the guess; the rest is dropped."""
+
+    def own_part(self, answer: str) -> str:
+        return answer.partition(" ")[0]
+
+
 class GuessingEasily(Guessing):
     """Some tries pass: one of three turns has an even number of words, and none of them ends the game."""
 

@@ -96,7 +96,7 @@ class Options(TaskOptions):
         choices=("group", "batch", "none"), panel="Method")
     retry_context: str = shared.retry_context()
     zero_leaks: bool = option(
-        False, "No reward where the reflection holds the reference answer word for word.", panel="Method")
+        False, "No reward where a right answer stands in the reflection.", panel="Method")
     dtype: str = shared.dtype(*ARITHMETIC)
     device: str = shared.device(*TRAINING_DEVICE)
     micro_batch: int | None = option(

@@ -173,6 +173,13 @@ def test_simulator_answers_as_the_engine_with_known_exceptions(tmp_path: Path):
                 break
 
 
+def test_a_grammar_before_0_4_is_spoken_in_its_own_words(monkeypatch):
+    said = {"move mug 1 to desk 1": "put mug 1 in/on desk 1", "go to desk 1": "go to desk 1"}
+    for template, put in (("put {o} in/on {r}", True), ("move {o} to {r}", False)):
+        monkeypatch.setattr(alfworld, "logic", lambda template=template: {"grammar": f'template :: "{template}";'})
+        assert all(alfworld.in_grammar(command) == (old if put else command) for command, old in said.items())
+
+
 # The transcript is the state -----------------------------------------------------------------------------------------
 
 

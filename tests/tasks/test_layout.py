@@ -52,6 +52,22 @@ def test_what_is_written_is_read_again(boxes: list[Box]):
         assert read(f"<layout>{write(boxes)}</layout>") == boxes
 
 
+@pytest.mark.parametrize("text", [
+    "<layout>\n```\ndog (1, 2, 30, 40)\nhot dog (50, 2, 30, 40)\n```\n</layout>",
+    "<layout>\r\n- **Dog**: (1, 2, 30, 40)\r\n- `hot dog`: (50, 2, 30, 40).\r\n</layout>",
+    "<layout>1. the dog \uff081\uff0c2\uff0c30\uff0c40\uff09\n2. hot dog (50, 2, 30, 40)</layout>",
+])
+def test_a_layout_counts_in_any_marks(text: str):
+    assert read(text) == [Box("dog", 1, 2, 30, 40), Box("hot dog", 50, 2, 30, 40)]
+
+
+def test_feedback_shows_other_scripts_as_themselves():
+    with pytest.raises(Refused, match="'개'"):
+        read("<layout>개 (1, 2, 3, 4)</layout>")
+    with pytest.raises(Refused, match=r"'\\u202e'"):
+        read("<layout>\u202e (1, 2, 3, 4)</layout>")
+
+
 def test_the_last_block_counts_and_names_are_normalised():
     text = "<layout>cat (1, 1, 9, 9)</layout> no: <layout> A Dog (0,0,50,50), the hot  dog ( 50 , 0 , 50 , 50 ) "
     assert read(text + "</layout> <layout>unfinished") == [Box("dog", 0, 0, 50, 50), Box("hot dog", 50, 0, 50, 50)]

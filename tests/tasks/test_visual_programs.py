@@ -205,6 +205,16 @@ def test_the_last_closed_block_counts(text: str, program: str | None):
     assert program_in(text) == program
 
 
+@pytest.mark.parametrize("text", [
+    '<program>\n```python\nanswer = count(find("dog"))\n```\n</program>',
+    "<program>`answer = count(find('dog'))`</program>",
+    '```\r\nanswer = count(find("dog"));\r\n```',
+    "<program>answer \uff1d count\uff08find(\u201cdog\u201d)\uff09</program>",
+])
+def test_a_program_counts_in_any_marks(text: str):
+    assert parse(program_in(text) or "") == parse('answer = count(find("dog"))')
+
+
 # The verdict
 
 

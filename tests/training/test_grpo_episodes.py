@@ -24,6 +24,7 @@ from rrr_cli.errors import RrrError
 from rrr_cli.records import TrainStep
 from rrr_cli.stages import grpo
 from rrr_cli.store import artifacts
+from rrr_cli.thoughts import answer_of
 from rrr_cli.training.samples import Sample
 
 ROOT = Path(__file__).parent.parent.parent
@@ -69,6 +70,28 @@ def test_an_episode_is_what_the_template_makes_of_it(tmp_path: Path, random_mode
             last = len(parts[-1])
             same += policy.render(chat, None) == sample.prompt_ids + ids[:-last]
     assert objective == BOTH or same >= 8  # all but those with a special token in a turn, which no text can hold
+
+
+def test_what_is_not_a_turns_own_part_is_neither_trained_nor_shown(tmp_path: Path, random_model: Path) -> None:
+    task = GUESSING.replace(":Guessing", ":GuessingAloud")
+    mine(tmp_path, task)
+    trainer = trainer_of(tmp_path, random_model, task=task, objective=ANSWER, beta=0.1)
+    batch = generated(trainer)
+    policy, dropped = trainer.rollout_func.policy, 0
+    for row, sample in enumerate(trainer.batch.samples):
+        real = batch["completion_mask"][row].bool()
+        ids, mask = batch["completion_ids"][row][real].tolist(), batch["tool_mask"][row][real].tolist()
+        trained = [i for i, learnt in zip(ids, mask, strict=True) if learnt]
+        assert policy.decode(trained).split() == " ".join(turns_of(sample)).split()
+        assert all(len(answer_of(turn).split()) <= 1 for turn in turns_of(sample))
+        said = " ".join(f"user : {m.content} assistant :" for m in sample.attempt.transcript if m.role == "user")
+        ends = trainer.eos_token_ids  # a turn that was cut is ended by the template
+        shown = [i for i, learnt in zip(ids, mask, strict=True) if not learnt and i not in ends]
+        assert shown == policy.tokenizer(said, add_special_tokens=False).input_ids
+        if sample.attempt.invented:
+            dropped += 1
+            assert len(trained) < sample.generated_tokens
+    assert dropped
 
 
 @pytest.mark.parametrize("objective", [ANSWER, BOTH])

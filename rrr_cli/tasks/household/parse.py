@@ -23,7 +23,7 @@ from rrr_cli.thoughts import answer_of
 
 MAX_COMMAND = 200  # characters
 ARTICLES = {"a", "an", "the"}
-PUT = re.compile(rf"(?:put|move) {NAME} (?:in ?/? ?on|into|onto|in|on|to) {NAME}")
+PUT = re.compile(rf"\b(?:put|move) {NAME} (?:in ?/? ?on|into|onto|in|on|to) {NAME}")
 THOUGHT = re.compile(rf"[\s>{MARKS}#-]{{0,8}}(?:think|thought)s?[{MARKS}]{{0,4}}[ \t]{{0,3}}\d{{0,3}}[{MARKS}]{{0,4}}"
                      r"[ \t]{0,3}[:\uff1a]", re.IGNORECASE)
 LABEL = re.compile(rf"\A(?:{ACTION})", re.IGNORECASE | re.MULTILINE)
