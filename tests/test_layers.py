@@ -16,7 +16,7 @@ PACKAGE = Path(rrr_cli.__file__).parent
 # Lowest first. A module may import from its own layer or a lower one.
 LAYERS = [
     {"errors", "records", "options", "extras", "rrr_cli"},
-    {"prompts", "progress", "text", "metrics", "plugs"},
+    {"prompts", "progress", "text", "thoughts", "metrics", "plugs"},
     {"store"},
     {"show"},
     {"sandbox"},
