@@ -7,6 +7,7 @@ left some of them without an answer, the same command asks for those alone. The 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -52,7 +53,7 @@ class Options(SamplingOptions):
 def run(options: Options) -> dict[str, Any]:
     """Mine, and return the summary that `--json` prints.
 
-    Raises RrrError: bad options (exit 2), unfit model or table (3), a missing extra (4), no failures (5), stopped.
+    Raises RrrError: bad options (exit 2), unfit model or table (3), a missing extra (4), no problems (5), stopped.
     """
     options = replace(options, task=options.task or DEFAULT_TASK)
     task = load_task(str(options.task), options.level, options.data)
@@ -146,7 +147,7 @@ def next_samples(tries: Tries, samples: int, stop_at_failure: int) -> tuple[int,
 
 
 def summarise(options: Options, problems: list[Problem]) -> dict[str, Any]:
-    """Counts over `problems`. Raises RrrError (exit 5) if the model failed none of them."""
+    """Counts over `problems`. Says on stderr if the model failed none of them."""
     from rrr_cli.store.artifacts import read
 
     ids = {p.problem_id for p in problems}
@@ -160,10 +161,8 @@ def summarise(options: Options, problems: list[Problem]) -> dict[str, Any]:
                 failed.add(row["problem_id"])
                 errors[row["error_type"]] = errors.get(row["error_type"], 0) + 1
     if not failed:
-        raise RrrError(
-            f"no failures among {len(ids)} problems: there is nothing to learn from. Try a harder --level, a higher "
-            "--samples, or another model", NOTHING,
-        )
+        print(f"rrr: no failures among {len(ids)} problems: there is nothing to reflect on. Try a harder --level, a "
+              "higher --samples, or another model", file=sys.stderr)
     return {
         "problems": len(ids), "attempts": attempts, "passed": passed,
         "problems_with_a_failure": len(failed), "errors": dict(sorted(errors.items(), key=lambda e: -e[1])),
