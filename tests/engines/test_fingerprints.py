@@ -26,7 +26,9 @@ def model(tmp_path: Path) -> Path:
         (folder / name).write_text("{}")
     shards = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     for shard in shards:
-        (folder / shard).write_bytes(b"weights " * 9000)
+        data = b"weights " * 9000
+        header = json.dumps({shard[7:11]: {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}}).encode()
+        (folder / shard).write_bytes(len(header).to_bytes(8, "little") + header + data)
     index = {"weight_map": dict(zip("ab", shards, strict=True))}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     return folder
