@@ -136,7 +136,7 @@ def test_one_query_covers_several_runs(run: Path, trained: Path) -> None:
                "SELECT run, count(*) FROM steps GROUP BY run ORDER BY run")
     assert rows == [{"run": "first", "n": 10}, {"run": "second", "n": 1}]
     assert ask(trained, "SELECT * FROM attempts") == []
-    assert len(ask(trained, "DESCRIBE attempts")) == 24
+    assert len(ask(trained, "DESCRIBE attempts")) == 25
 
 
 def test_joins_stay_inside_a_run(run: Path, tmp_path: Path) -> None:

@@ -624,7 +624,7 @@ def test_episodes_are_mined_and_other_pages_refused_afterwards(rrr, tmp_path: Pa
     Path(data).write_text(json.dumps(rows))
     ran = rrr("reflect", *options)
     assert ran.code == BAD_INPUT
-    assert "other pages" in ran.err
+    assert "content of the data" in ran.err
     assert ran.err.count("\n") == 1
 
 
