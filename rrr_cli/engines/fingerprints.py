@@ -13,12 +13,13 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rrr_cli.errors import RrrError
+from rrr_cli.places import OWN
 
 PROVENANCE = "rrr.json"  # how rrr trained a model, written beside its weights
 INDEX, WEIGHTS, ADAPTER = "model.safetensors.index.json", "model.safetensors", "adapter_model.safetensors"
@@ -78,14 +79,21 @@ def _weights(folder: Path) -> set[str]:
 
 
 def content_of(place: Path) -> str:
-    """16 hex digits: a hash of a file's bytes, or of a folder's files with their names. Raises RrrError (exit 3)."""
+    """16 hex digits: a hash of a file's bytes, or of a folder's files with their names, but for runs of rrr in it and
+    what is hidden: nobody's data, and different each time. Raises RrrError (exit 3)."""
     try:
-        files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+        files = [place] if place.is_file() else sorted(_files_below(place))
         tell_of_long(place, files)
         named = [f"{'' if path == place else path.relative_to(place).as_posix()}\0{sha256_of(path)}" for path in files]
     except OSError as error:
         raise RrrError(f"{error.filename or place} can't be read: {error.strerror}") from error
     return hashlib.sha256("\n".join(named).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for path, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "." and not Path(path, name, OWN).is_dir()]
+        yield from (Path(path, name) for name in names if name[0] != ".")
 
 
 def sealed(folder: Path, made_by: dict[str, Any]) -> dict[str, Any]:

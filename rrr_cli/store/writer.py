@@ -21,6 +21,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from rrr_cli.errors import BUG, RrrError
+from rrr_cli.places import OWN
 from rrr_cli.records import TABLES, Message
 from rrr_cli.store import disk
 from rrr_cli.store import provenance as origin
@@ -28,7 +29,6 @@ from rrr_cli.store.chain import REWRITTEN, Where, batches, part_paths, parts
 from rrr_cli.store.parts import Part, Place, encode, number_of, part_name
 from rrr_cli.store.schema import arrow_schema
 
-OWN = ".rrr"  # the folder of a run for what isn't data
 CLEANED = 5  # how often another writer, which sees no lock, may take a file for one that a kill left
 
 
