@@ -18,11 +18,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from rrr_cli.engines.hub import ADAPTER, INDEX, WHOLE
+from rrr_cli.engines.model_files import weights
 from rrr_cli.errors import RrrError
 from rrr_cli.places import OWN
 
 PROVENANCE = "rrr.json"  # how rrr trained a model, written beside its weights
-INDEX, WEIGHTS, ADAPTER = "model.safetensors.index.json", "model.safetensors", "adapter_model.safetensors"
 #: The other files that transformers and PEFT load. Notes, figures and optimizers beside them change nothing.
 LOADED = (
     "config.json", "generation_config.json", "adapter_config.json", "tokenizer*", "special_tokens_map.json",
@@ -60,22 +61,10 @@ def loaded_files(folder: Path) -> list[Path]:
 
 
 def _weights(folder: Path) -> set[str]:
-    """As transformers chooses: one file, else those of the index; with an adapter its own too."""
-    own = {ADAPTER} if (folder / ADAPTER).is_file() else set()
-    if (folder / WEIGHTS).is_file():
-        return {WEIGHTS, *own}
-    if not (folder / INDEX).is_file():
-        return own or {path.name for path in folder.glob("*.safetensors")}
-    try:
-        shards = set(json.loads((folder / INDEX).read_bytes())["weight_map"].values())
-        missing = sorted(name for name in shards if not (folder / name).is_file())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise RrrError(f"{folder / INDEX} is damaged: it doesn't say which file has which weights; fetch the model "
-                       "again") from None
-    if missing:
-        raise RrrError(f"{folder} has no {missing[0]}, which {INDEX} names ({len(missing)} of {len(shards)} files are "
-                       "missing); fetch the model again")
-    return {INDEX, *shards, *own}
+    """The names of the files of weights, and of the index that says so."""
+    adapter = (folder / "adapter_config.json").is_file()
+    names = {path.relative_to(folder).as_posix() for path in weights(folder, adapter)}
+    return names if names & {ADAPTER, WHOLE} else {INDEX, *names}
 
 
 def content_of(place: Path) -> str:
