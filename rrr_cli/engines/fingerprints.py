@@ -85,15 +85,16 @@ def _files_below(folder: Path) -> Iterator[Path]:
         yield from (Path(path, name) for name in names if name[0] != ".")
 
 
-def sealed(folder: Path, made_by: dict[str, Any]) -> dict[str, Any]:
-    """`made_by` as the content of rrr.json, with the hashes of the folder's files and of itself. Raises OSError."""
+def sealed(folder: Path, trained: dict[str, Any]) -> dict[str, Any]:
+    """`trained` as the content of rrr.json, with the hashes of the folder's files and of itself. Raises OSError."""
     hashes = {p.relative_to(folder).as_posix(): sha256_of(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-    content: dict[str, Any] = json.loads(json.dumps(made_by | {"sha256": hashes}, default=str))
+    content: dict[str, Any] = json.loads(json.dumps(trained | {"sha256": hashes}, default=str))
     return content | {"digest": _digest(content)}
 
 
-def made_by(folder: Path) -> dict[str, Any]:
-    """The content of rrr.json; {} where there is none. Raises RrrError (exit 3): damaged."""
+def provenance(folder: Path) -> dict[str, Any]:
+    """How rrr trained a finished model: the content of rrr.json; {} where the folder comes from elsewhere. Raises
+    RrrError (exit 3): damaged."""
     path = folder / PROVENANCE
     try:
         content = json.loads(path.read_bytes())
@@ -112,7 +113,7 @@ def made_by(folder: Path) -> dict[str, Any]:
 
 def check_finished(folder: Path) -> None:
     """Raise RrrError (exit 3) where a file isn't as rrr wrote it. A model without hashes, or of others, passes."""
-    for name, digest in made_by(folder).get("sha256", {}).items():
+    for name, digest in provenance(folder).get("sha256", {}).items():
         path = folder / name
         try:
             intact = sha256_of(path) == digest

@@ -50,7 +50,7 @@ class Writer:
         self._schema = arrow_schema(table)
         self._provenance = origin.make(table, stage, config, inputs or {}, seed)
         self._written: list[tuple[int, str]] | None = None  # (number, digest) of this stage's parts, in order
-        self._told = False
+        self._warned = False
         self._lost: dict[int, str | None] = {}  # number -> digest of its parts that are missing
 
     def __enter__(self) -> Self:
@@ -188,11 +188,11 @@ class Writer:
                 insort(written, (number, digest))
                 return path
             lost = digest_lost = None
-            self._tell_of_another(path)
+            self._warn_of_another(path)
 
-    def _tell_of_another(self, path: Path) -> None:
-        if not self._told:
-            self._told = True
+    def _warn_of_another(self, path: Path) -> None:
+        if not self._warned:
+            self._warned = True
             print(f"rrr: another process writes {self._folder} too ({path.name} is its), and its lock can't be seen "
                   "here. Nothing is lost, but rows may be there twice: stop one of the two", file=sys.stderr)
 

@@ -260,8 +260,8 @@ def test_a_copied_part_of_an_older_run_is_refused(tmp_path, table):
 
 
 def test_a_part_of_another_run_or_table_is_refused(tmp_path):
-    for name in ("a", "b"):
-        write(tmp_path / name, *range(3))
+    write(tmp_path / "a", 0, 1, 2)
+    write(tmp_path / "b", 3, 4, 5)
     shutil.copy(part(tmp_path / "a", 1), part(tmp_path / "b", 1))
     refused("one of the two is of another run", lambda: texts(tmp_path / "b"))
     (tmp_path / "a" / "attempts").mkdir()
