@@ -369,11 +369,11 @@ def main() -> None:
 
 def run_command() -> None:
     """Run the command line; turn errors into one line on stderr and an exit code."""
-    arguments = renamed(sys.argv[1:])
-    if arguments != sys.argv[1:]:
-        say(f"this is now: rrr {shlex.join(arguments)}")
-    app = build_app(next((a for a in arguments if not a.startswith("-")), None))
     try:
+        arguments = renamed(sys.argv[1:])
+        if arguments != sys.argv[1:]:
+            say(f"this is now: rrr {shlex.join(arguments)}")
+        app = build_app(next((a for a in arguments if not a.startswith("-")), None))
         code = app(arguments, prog_name="rrr", standalone_mode=False)
     except RrrError as error:
         say(str(error))

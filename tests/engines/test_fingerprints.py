@@ -25,9 +25,10 @@ def model(tmp_path: Path) -> Path:
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_text("{}")
     shards = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
-    data = b"weights " * 9000
-    header = json.dumps({"a": {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}}).encode()
     for shard in shards:
+        data = b"weights " * 9000
+        tensor = {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}
+        header = json.dumps({shard[7:11]: tensor}).encode()
         (folder / shard).write_bytes(len(header).to_bytes(8, "little") + header + data)
     index = {"weight_map": dict(zip("ab", shards, strict=True))}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))

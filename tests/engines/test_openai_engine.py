@@ -27,6 +27,7 @@ from rrr_cli.errors import RrrError
 from rrr_cli.records import Message
 from rrr_cli.stages.mined import as_mined
 from rrr_cli.store.artifacts import read
+from rrr_cli.thoughts import answer_of
 from rrr_cli.training.settings import Options as GrpoOptions
 
 PARITY = f"{Path(__file__).parent.parent / 'parity_task.py'}:Parity"
@@ -111,8 +112,8 @@ def test_a_server_gets_thoughts_as_words_and_the_templates_arguments(server, kee
 def test_a_thought_that_a_server_takes_out_is_put_back(server):
     server.trouble(answer({"content": "42", "reasoning_content": "six"}), answer({"reasoning": "six"}, "length"))
     first, cut = (engine(server).generate(ONE, Sampling())[0][0] for _ in range(2))
-    assert first.text == "<think>\nsix\n</think>\n\n42"
-    assert cut.text == "<think>\nsix\n"
+    assert (first.text, first.thought, first.turn) == ("42", "six", "<think>\nsix\n</think>\n42")
+    assert (cut.text, cut.thought, answer_of(cut.turn).strip()) == ("", "six", "")
 
 
 def test_tools_are_sent_and_calls_become_text(server):
