@@ -14,6 +14,7 @@ from rrr_cli.errors import USAGE, RrrError
 REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib leaves one slash of s3://
 LONGEST_NAME = 100  # characters; file systems take 255 bytes
 PARTS = "part-*.parquet"
+OWN = ".rrr"  # the folder of a run for what isn't data
 
 
 def check_local(path: Path, flag: str) -> None:

@@ -5,10 +5,10 @@ Reads and writes nothing. Sources: RRR = Reflect, Retry, Reward (arXiv 2505.2472
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rrr_cli.records import Message
-from rrr_cli.thoughts import inside, parts
+from rrr_cli.thoughts import first_outside, parts
 
 # Ours, in the form of RRR's Countdown wording (section 4.2): for a task whose `words` have no "reflect" or "retry".
 REFLECT = (
@@ -79,18 +79,11 @@ def repair_chat(prompt: Sequence[Message], failed: Sequence[Message], feedback: 
 def split_repair(text: str) -> tuple[str | None, str]:
     """(reasoning, output): what stands up to the first </reflection> that isn't within a thought, without the thought
     before it, and the rest; without one all is the output."""
-    end = next((at for at in _places(text, "</reflection>") if not inside(text, at)), None)
+    end = first_outside(text, "</reflection>")
     if end is None:
         return None, text
     reasoning = parts(text[:end]).answer.replace("<reflection>", "", 1).strip()
     return reasoning, text[end + len("</reflection>"):].lstrip()
-
-
-def _places(text: str, words: str) -> Iterator[int]:
-    at = text.find(words)
-    while at >= 0:
-        yield at
-        at = text.find(words, at + 1)
 
 
 def thoughts_as_text(messages: Sequence[Message], keep: bool = True) -> tuple[Message, ...]:

@@ -76,7 +76,7 @@ def show(run: Path, id: str, console: Console) -> None:
             leak = ", holds the reference" if reflection["leaks_reference"] else ""
             _section(
                 console, f"reflection {reflection['reflection_id']} by {reflection['reflector']}, "
-                f"{reflection['tokens']} tokens, {reflection['finish_reason']}{leak}",
+                f"{_length(reflection['tokens'])}{reflection['finish_reason']}{leak}",
             )
             _thought(console, reflection["thought"])
             console.print(Text(safe_text(reflection["text"])))
@@ -155,10 +155,8 @@ def _tries(
 
 
 def _attempt(console: Console, name: str, attempt: dict[str, Any]) -> None:
-    _section(
-        console, f"{name} {attempt['attempt_id']} by {attempt['model']}, {attempt['completion_tokens']} tokens, "
-        f"{attempt['finish_reason']}",
-    )
+    length = _length(attempt["completion_tokens"])
+    _section(console, f"{name} {attempt['attempt_id']} by {attempt['model']}, {length}{attempt['finish_reason']}")
     if attempt["phase"] == "repair":  # its transcript is the repaired output alone
         _thought(console, attempt["thoughts"])
     _turns(console, attempt["transcript"])
@@ -166,6 +164,10 @@ def _attempt(console: Console, name: str, attempt: dict[str, Any]) -> None:
         console.print(Text("dropped, written in the environment's place: ", "dim")
                       + Text(safe_text(attempt["invented"]), "dim"))
     console.print(Text("→ ") + _verdict(attempt) + Text(f"  {safe_text(attempt['feedback'])}"))
+
+
+def _length(tokens: int | None) -> str:
+    return f"{tokens} tokens, " if tokens is not None else ""  # not every server counts them
 
 
 def _telling(rollouts: list[Rollout]) -> list[Rollout]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -55,12 +56,16 @@ def answer_of(turn: str) -> str:
     return parts(turn).answer
 
 
-def inside(turn: str, at: int) -> bool:
-    """Whether a place in a turn is within a thought: the mark before it opens one, or the mark after it closes one."""
-    before = max((m.end() for m in OPEN.finditer(turn, 0, at)), default=0)
-    closed = max((m.end() for m in CLOSE.finditer(turn, 0, at)), default=0)
-    opens, closes = OPEN.search(turn, at), CLOSE.search(turn, at)
-    return before > closed or (closes is not None and (opens is None or closes.start() < opens.start()))
+def first_outside(turn: str, words: str) -> int | None:
+    """The first place of some words in a turn that isn't within a thought, where the mark before them opens one, or the
+    mark after them closes one."""
+    marks = sorted((mark.start(), kind is OPEN) for kind in (OPEN, CLOSE) for mark in kind.finditer(turn))
+    for place in re.finditer(re.escape(words), turn):
+        i = bisect_left(marks, (place.start(), False))
+        opened, closes = i > 0 and marks[i - 1][1], i < len(marks) and not marks[i][1]
+        if not (opened or closes):
+            return place.start()
+    return None
 
 
 def _of_channels(turn: str) -> Parts:

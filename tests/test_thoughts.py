@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rrr_cli.prompts import split_repair
 from rrr_cli.thoughts import answer_of, parts
 
 SPLIT = {
@@ -43,4 +44,5 @@ def test_an_answer_has_no_thought_left(pieces: list[str]):
 def test_no_text_takes_long(turn: str):
     start = time.process_time()
     parts(turn + "</think>")
+    split_repair("<think>" + "</reflection>" * len(turn))
     assert time.process_time() - start < 10

@@ -13,15 +13,17 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from rrr_cli.engines.hub import ADAPTER, INDEX, WHOLE
+from rrr_cli.engines.model_files import weights
 from rrr_cli.errors import RrrError
+from rrr_cli.places import OWN
 
 PROVENANCE = "rrr.json"  # how rrr trained a model, written beside its weights
-INDEX, WEIGHTS, ADAPTER = "model.safetensors.index.json", "model.safetensors", "adapter_model.safetensors"
 #: The other files that transformers and PEFT load. Notes, figures and optimizers beside them change nothing.
 LOADED = (
     "config.json", "generation_config.json", "adapter_config.json", "tokenizer*", "special_tokens_map.json",
@@ -59,28 +61,17 @@ def loaded_files(folder: Path) -> list[Path]:
 
 
 def _weights(folder: Path) -> set[str]:
-    """As transformers chooses: one file, else those of the index; with an adapter its own too."""
-    own = {ADAPTER} if (folder / ADAPTER).is_file() else set()
-    if (folder / WEIGHTS).is_file():
-        return {WEIGHTS, *own}
-    if not (folder / INDEX).is_file():
-        return own or {path.name for path in folder.glob("*.safetensors")}
-    try:
-        shards = set(json.loads((folder / INDEX).read_bytes())["weight_map"].values())
-        missing = sorted(name for name in shards if not (folder / name).is_file())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise RrrError(f"{folder / INDEX} is damaged: it doesn't say which file has which weights; fetch the model "
-                       "again") from None
-    if missing:
-        raise RrrError(f"{folder} has no {missing[0]}, which {INDEX} names ({len(missing)} of {len(shards)} files are "
-                       "missing); fetch the model again")
-    return {INDEX, *shards, *own}
+    """The names of the files of weights, and of the index that says so."""
+    adapter = (folder / "adapter_config.json").is_file()
+    names = {path.relative_to(folder).as_posix() for path in weights(folder, adapter)}
+    return names if names & {ADAPTER, WHOLE} else {INDEX, *names}
 
 
 def content_of(place: Path) -> str:
-    """16 hex digits: a hash of a file's bytes, or of a folder's files with their names. Raises RrrError (exit 3)."""
+    """16 hex digits: a hash of a file's bytes, or of a folder's files with their names, but for runs of rrr in it and
+    what is hidden: nobody's data, and different each time. Raises RrrError (exit 3)."""
     try:
-        files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+        files = [place] if place.is_file() else sorted(_files_below(place))
         tell_of_long(place, files)
         named = [f"{'' if path == place else path.relative_to(place).as_posix()}\0{sha256_of(path)}" for path in files]
     except OSError as error:
@@ -88,15 +79,22 @@ def content_of(place: Path) -> str:
     return hashlib.sha256("\n".join(named).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def sealed(folder: Path, made_by: dict[str, Any]) -> dict[str, Any]:
-    """`made_by` as the content of rrr.json, with the hashes of the folder's files and of itself. Raises OSError."""
+def _files_below(folder: Path) -> Iterator[Path]:
+    for path, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "." and not Path(path, name, OWN).is_dir()]
+        yield from (Path(path, name) for name in names if name[0] != ".")
+
+
+def sealed(folder: Path, trained: dict[str, Any]) -> dict[str, Any]:
+    """`trained` as the content of rrr.json, with the hashes of the folder's files and of itself. Raises OSError."""
     hashes = {p.relative_to(folder).as_posix(): sha256_of(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-    content: dict[str, Any] = json.loads(json.dumps(made_by | {"sha256": hashes}, default=str))
+    content: dict[str, Any] = json.loads(json.dumps(trained | {"sha256": hashes}, default=str))
     return content | {"digest": _digest(content)}
 
 
-def made_by(folder: Path) -> dict[str, Any]:
-    """The content of rrr.json; {} where there is none. Raises RrrError (exit 3): damaged."""
+def provenance(folder: Path) -> dict[str, Any]:
+    """How rrr trained a finished model: the content of rrr.json; {} where the folder comes from elsewhere. Raises
+    RrrError (exit 3): damaged."""
     path = folder / PROVENANCE
     try:
         content = json.loads(path.read_bytes())
@@ -115,7 +113,7 @@ def made_by(folder: Path) -> dict[str, Any]:
 
 def check_finished(folder: Path) -> None:
     """Raise RrrError (exit 3) where a file isn't as rrr wrote it. A model without hashes, or of others, passes."""
-    for name, digest in made_by(folder).get("sha256", {}).items():
+    for name, digest in provenance(folder).get("sha256", {}).items():
         path = folder / name
         try:
             intact = sha256_of(path) == digest

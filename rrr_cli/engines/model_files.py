@@ -35,7 +35,7 @@ def check(folder: Path, config: str) -> Path:
         for name in JSON_OBJECTS:
             if (folder / name).is_file():
                 json_object(folder / name)
-        for path in weights(folder, config):
+        for path in weights(folder, adapter=config == "adapter_config.json"):
             check_pointer(path)
             check_whole(path)
     except OSError as error:
@@ -43,15 +43,16 @@ def check(folder: Path, config: str) -> Path:
     return folder
 
 
-def weights(folder: Path, config: str = "config.json") -> list[Path]:
-    """The files that hold the weights, which are all there. Raises RrrError (exit 3) if one isn't."""
+def weights(folder: Path, adapter: bool = False) -> list[Path]:
+    """The files that hold the weights, which are all there: as transformers chooses, one, else those of the index.
+    Raises RrrError (exit 3) if one isn't."""
     if not any(folder.glob("*.safetensors")):
         raise RrrError(f"{folder} has no *.safetensors; other weight formats can run code and aren't loaded")
-    one = folder / (ADAPTER if config == "adapter_config.json" else WHOLE)
+    one = folder / (ADAPTER if adapter else WHOLE)
     if one.is_file():
         return [one]
-    if config == "adapter_config.json" or not (folder / INDEX).is_file():
-        wanted = one.name if config == "adapter_config.json" else f"{WHOLE} or {INDEX}"
+    if adapter or not (folder / INDEX).is_file():
+        wanted = one.name if adapter else f"{WHOLE} or {INDEX}"
         raise RrrError(f"{folder} has no {wanted}: fetch it too")
     named = json_object(folder / INDEX).get("weight_map")
     if not isinstance(named, dict) or not named:

@@ -10,7 +10,8 @@ special are vocabulary like any other. Pure; reads and writes nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from functools import lru_cache
 from typing import Any
 
 MARKS = re.compile(
@@ -19,14 +20,16 @@ MARKS = re.compile(
 BETWEEN_CHANNELS = ("<|start|>", "<|end|>")  # within a turn of gpt-oss's, whose messages they divide
 
 
-def special_tokens(tokenizer: Any) -> dict[str, int]:
+@lru_cache(maxsize=32)  # each prompt and each answer asks, and some vocabularies have thousands of added tokens
+def special_tokens(tokenizer: Any) -> Mapping[str, int]:
     """Text -> id of every special token."""
     added = getattr(tokenizer, "added_tokens_decoder", {})
     named = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
     return {token.content: i for i, token in added.items() if token.special} | dict(named)
 
 
-def kept_in_text(tokenizer: Any) -> set[int]:
+@lru_cache(maxsize=32)
+def kept_in_text(tokenizer: Any) -> Set[int]:
     """The special tokens that are part of what a model says: marks of a call or a thought."""
     control = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
     specials = special_tokens(tokenizer)

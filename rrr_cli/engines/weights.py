@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from rrr_cli.engines.hub import ADAPTER
 from rrr_cli.engines.loading import check_loaded, loading, whole
 from rrr_cli.engines.model_files import json_object
 from rrr_cli.engines.models import ResolvedModel
@@ -131,5 +132,5 @@ def saved(folder: Path, name: str) -> bool:
     """Whether an adapter's file holds a module that is trained whole."""
     from safetensors import safe_open
 
-    with safe_open(str(folder / "adapter_model.safetensors"), "pt") as file:
+    with safe_open(str(folder / ADAPTER), "pt") as file:
         return any(f".{name}." in key for key in file.keys())  # noqa: SIM118

@@ -247,9 +247,10 @@ def evaluation_warnings(ask: Ask, result: Row, config: Row) -> Iterator[str]:
     for row in ask(queries.REFLECTIONS):
         if row["leaking"]:
             yield f"leaks: {of(row['leaking'], row['n'])} reflections of {row['model']} contain the reference answer."
-        if row["longest"] >= config.get("reflection_tokens", row["longest"] + 1):
+        longest = row["longest"]  # None where a server doesn't count tokens
+        if longest is not None and longest >= config.get("reflection_tokens", longest + 1):
             yield (f"truncation: {of(row['at_longest'], row['n'])} reflections of {row['model']} are "
-                   f"{row['longest']} tokens long, the limit.")
+                   f"{longest} tokens long, the limit.")
     for row in ask(queries.MODELS):
         if row["model_path"] in EMBEDDED:
             yield f"demonstration: {row['model']} is rrr's embedded {row['model_path']} model, not a pretrained one."

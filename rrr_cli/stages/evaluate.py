@@ -85,7 +85,7 @@ def run(options: Options) -> dict[str, Any]:
     repairs = REPAIRING if options.reflect_all or options.oracle else ()
     depends_on = identity(options, task, compared, (*RETRY_AFTER_REFLECTION, *repairs), first=first)
     with Writer(options.run, "evaluations", "eval", depends_on, overwrite=options.overwrite, seed=options.seed) as rows:
-        done, missing = rows.done("evaluation_id"), dict[str, Any]()
+        done, asked = rows.done("evaluation_id"), list[Loop]()
         check_names(options.run, "evaluations", weights)
         for name, path in models.items():
             stamp: dict[str, Any] = {"model": name, "model_path": path, "model_fingerprint": weights[name],
@@ -104,7 +104,8 @@ def run(options: Options) -> dict[str, Any]:
                     rows.append([Evaluation(evaluation_id=ids[r["problem_id"]], **stamp, **r) for r in columns])
                     stop_if_failed(*loops)
                     work.advance(len(columns))
-            missing |= counts(*loops, tried=len(problems))
+            asked += loops
+        missing = counts(*asked, tried=len(problems))
     problem_ids = {p.problem_id for p in problems}
     results = [r for r in read(options.run, "evaluations") if r.problem_id in problem_ids and r.model in models]
     if unanswered := models.keys() - {r.model for r in results}:
@@ -128,7 +129,7 @@ def checked(options: Options) -> Options:
     if options.level is None and options.data is None and same_task(options, mined):
         options = replace(options, level=mined.get("level"), data=mined.get("data"))
     tokens: dict[str, Any] = {name: DEFAULT_TOKENS for name in LIMITS if getattr(options, name) is None}
-    tokens |= limits(options, options.run)
+    tokens |= limits(options, options.run, own="evaluations")
     return as_rendered(replace(options, task=task_of(options, mined, options.run), **tokens), mined)
 
 

@@ -33,6 +33,7 @@ LATER = ("reflect", "repair-")  # stages that write attempts, but no first tries
 
 Anything = TypeVar("Anything", bound=TaskOptions)
 F = TypeVar("F", bound="FailureOptions")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Chosen(Generic[F]):
 def chosen_failures(options: F) -> Chosen[F]:
     """The failures that the options select. Raises RrrError: none (exit 5), or as `as_mined`, `failures`."""
     source = options.input or options.run
-    options = as_mined(options, source)
+    options = as_mined(options, source, "reflections")
     unknown: dict[str, Any] = {name: DEFAULT_TOKENS for name in LIMITS if getattr(options, name, 0) is None}
     options = replace(options, **unknown)
     task = load_task(str(options.task), options.level, options.data)
@@ -98,7 +99,15 @@ def failures(
             continue
         problems = problems or {p.problem_id: p for p in read(run, "problems")}
         taken[attempt.problem_id] = taken.get(attempt.problem_id, 0) + 1
-        yield Failure.of(problems[attempt.problem_id], attempt)
+        yield Failure.of(at_problem(problems, attempt.problem_id, run), attempt)
+
+
+def at_problem(known: Mapping[str, T], problem_id: str, run: Path) -> T:
+    """What is known of an attempt's problem. Raises RrrError (exit 3): the part with the problem was removed."""
+    if problem_id not in known:
+        raise RrrError(f"{run / 'problems'} lacks the problem {problem_id}, which has attempts: put the missing part "
+                       "back, or type the command that wrote it again")
+    return known[problem_id]
 
 
 def copy_failures(source: Path, run: Path, failures: Sequence[Failure]) -> None:
@@ -142,23 +151,23 @@ def mining(run: Path) -> dict[str, Any]:
     """
     from rrr_cli.store.artifacts import parts
 
-    for part in parts(run, "attempts"):
+    for part in parts(run, "attempts", complete=False):
         if part.provenance["stage"] in ("mine-failures", COPIED):
             return {"seed": part.provenance["seed"], **part.provenance["config"]}
     return {}
 
 
-def limits(options: Any, *runs: Path) -> dict[str, Any]:
+def limits(options: Any, *runs: Path, own: str = "rollouts") -> dict[str, Any]:
     """Those of `LIMITS` that a stage has and the user didn't give, as the runs recorded them: answers as in mining,
-    reflections as in training, else as in reflect."""
+    reflections as in the stage's `own` table, so that it resumes, else as in training, else as in reflect."""
     from rrr_cli.store.artifacts import parts
 
     values: dict[str, int] = {}
     for run in runs:
         if answer := mining(run).get("max_tokens"):
             values.setdefault("max_tokens", answer)
-        for table in ("rollouts", "reflections"):
-            first = next(parts(run, table), None)
+        for table in (own, "rollouts", "reflections"):
+            first = next(parts(run, table, complete=False), None)
             config = first.provenance["config"] if first else {}
             if config.get("objective") != "answer" and config.get("reflection_tokens"):
                 values.setdefault("reflection_tokens", config["reflection_tokens"])
@@ -210,8 +219,9 @@ def same_data(given: str, mined: Mapping[str, Any]) -> bool:
     return Path(given).exists() and content_of(Path(given)) == mined.get(CONTENT)
 
 
-def as_mined(options: Anything, source: Path) -> Anything:
-    """The options; where level, data, model, token limits or --template-args aren't given, with those of the run.
+def as_mined(options: Anything, source: Path, own: str = "rollouts") -> Anything:
+    """The options; where level, data, model, token limits or --template-args aren't given, with those of the run
+    (`own`: see `limits`).
 
     Raises RrrError (exit 2): another level or data than in mining, on which verifier and test split depend; a server's
     model, whose weights aren't here.
@@ -231,4 +241,4 @@ def as_mined(options: Anything, source: Path) -> Anything:
         elif mined and given != was and name != "model" and not (name == "data" and same_data(given, mined)):
             raise RrrError(f"--{name} {given}: {source} was mined with {was}; leave --{name} out", USAGE)
     values["model"] = values.get("model", options.model) or DEFAULT_MODEL  # type: ignore[attr-defined]
-    return as_rendered(replace(options, **values, **limits(options, options.run, source)), mined)
+    return as_rendered(replace(options, **values, **limits(options, options.run, source, own=own)), mined)

@@ -64,13 +64,16 @@ def run(options: Options) -> dict[str, Any]:
 
     copy_failures(chosen.source, options.run, failed)
     with writer("attempts") as attempt_rows, writer("reflections") as reflection_rows:
-        retried = indices(attempt_rows, "reflection_id")
+        reflected, retried = indices(reflection_rows, "attempt_id"), indices(attempt_rows, "reflection_id")
         finished = Counter(attempt_rows.stored("parent_id"))
-        remaining = [f for f in failed if finished[(f.attempt_id,)] < options.reflections * options.retries]
+        remaining = [
+            f for f in failed if finished[(f.attempt_id,)] < options.reflections * options.retries
+            or len(reflected.get(f.attempt_id, ())) < options.reflections  # their part was removed
+        ]
         if not remaining:
             return summarise(options, failed)
         retrying, reflecting = open_loops(options, chosen.task, model, reflector)
-        stored = written_before(options.run, remaining) if reflection_rows.done("attempt_id") else {}
+        stored = written_before(options.run, remaining) if reflected else {}
         with Work("reflecting", len(failed), len(failed) - len(remaining)) as work:
             for start in range(0, len(remaining), options.part):
                 part = remaining[start : start + options.part]

@@ -61,11 +61,11 @@ def dated(options: T, models: Iterable[str], *runs: Path) -> T:
 
 def _recorded(run: Path) -> Iterable[str]:
     """The dates that the run's stages rendered with, the first table's first."""
-    from rrr_cli.store.artifacts import provenance
+    from rrr_cli.store.artifacts import parts
 
     for table in TABLES:
-        for written in provenance(run, table):
-            if day := parsed(written["config"].get("template_args")).get(DATE):
+        for part in parts(run, table, complete=False):
+            if day := parsed(part.provenance["config"].get("template_args")).get(DATE):
                 yield day
 
 

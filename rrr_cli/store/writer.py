@@ -21,6 +21,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from rrr_cli.errors import BUG, RrrError
+from rrr_cli.places import OWN
 from rrr_cli.records import TABLES, Message
 from rrr_cli.store import disk
 from rrr_cli.store import provenance as origin
@@ -28,7 +29,6 @@ from rrr_cli.store.chain import REWRITTEN, Where, batches, part_paths, parts
 from rrr_cli.store.parts import Part, Place, encode, number_of, part_name
 from rrr_cli.store.schema import arrow_schema
 
-OWN = ".rrr"  # the folder of a run for what isn't data
 CLEANED = 5  # how often another writer, which sees no lock, may take a file for one that a kill left
 
 
@@ -50,7 +50,7 @@ class Writer:
         self._schema = arrow_schema(table)
         self._provenance = origin.make(table, stage, config, inputs or {}, seed)
         self._written: list[tuple[int, str]] | None = None  # (number, digest) of this stage's parts, in order
-        self._told = False
+        self._warned = False
         self._lost: dict[int, str | None] = {}  # number -> digest of its parts that are missing
 
     def __enter__(self) -> Self:
@@ -188,11 +188,11 @@ class Writer:
                 insort(written, (number, digest))
                 return path
             lost = digest_lost = None
-            self._tell_of_another(path)
+            self._warn_of_another(path)
 
-    def _tell_of_another(self, path: Path) -> None:
-        if not self._told:
-            self._told = True
+    def _warn_of_another(self, path: Path) -> None:
+        if not self._warned:
+            self._warned = True
             print(f"rrr: another process writes {self._folder} too ({path.name} is its), and its lock can't be seen "
                   "here. Nothing is lost, but rows may be there twice: stop one of the two", file=sys.stderr)
 

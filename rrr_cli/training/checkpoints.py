@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rrr_cli.engines.fingerprints import PROVENANCE, made_by, sealed, sha256_of
+from rrr_cli.engines.fingerprints import PROVENANCE, sealed, sha256_of
+from rrr_cli.engines.fingerprints import provenance as provenance
 from rrr_cli.errors import RrrError
 from rrr_cli.store.disk import FULL, free_bytes, fsync, inside, refusal
 
@@ -30,8 +31,6 @@ MODEL_FILES = (
     "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json",
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*",
 )
-
-
 FAILING = (*FULL, errno.EROFS, errno.EIO, errno.EFBIG)  # what a disk raises, and no mistake of ours
 NO_ROOM = 2**20  # bytes
 
@@ -45,11 +44,11 @@ def places(run: Path, name: str) -> tuple[Path, Path]:
 
 def check_own(target: Path, command: str) -> None:
     """Raise RrrError (exit 3) where a model is at `target` that `rrr COMMAND` didn't train, and mustn't replace."""
-    made = provenance(target)
-    if target.exists() and not made:
+    known = provenance(target)
+    if target.exists() and not known:
         raise RrrError(f"{target} isn't a model that rrr trained: move it elsewhere, or type another --name or --run")
-    trainer = made.get("command", "grpo")  # an older rrr didn't write it there
-    if made and trainer != command:
+    trainer = known.get("command", "grpo")  # an older rrr didn't write it there
+    if known and trainer != command:
         raise RrrError(f"{target} was trained by rrr {trainer}: type another --name")
 
 
@@ -112,11 +111,11 @@ def prune(folder: Path, keep: int = KEPT) -> None:
         shutil.rmtree(path)
 
 
-def export(checkpoint: Path, target: Path, base_model: str, made_by: dict[str, Any]) -> None:
+def export(checkpoint: Path, target: Path, base_model: str, trained: dict[str, Any]) -> None:
     """Make the finished model folder `target`, whole or absent, from a checkpoint's model and tokenizer files.
 
     An adapter names its base as `base_model`, so that `--model target` finds it again, and its modules in order: PEFT
-    writes a set, and the same training has to give the same fingerprint. `made_by` goes to rrr.json.
+    writes a set, and the same training has to give the same fingerprint. `trained`, how it was, goes to rrr.json.
     """
     temporary = target.with_name(f".{target.name}.tmp")
     if temporary.is_symlink():
@@ -124,14 +123,14 @@ def export(checkpoint: Path, target: Path, base_model: str, made_by: dict[str, A
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        _fill(temporary, checkpoint, base_model, made_by)
+        _fill(temporary, checkpoint, base_model, trained)
         _publish(temporary, target)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
-def _fill(temporary: Path, checkpoint: Path, base_model: str, made_by: dict[str, Any]) -> None:
+def _fill(temporary: Path, checkpoint: Path, base_model: str, trained: dict[str, Any]) -> None:
     for pattern in MODEL_FILES:
         for path in checkpoint.glob(pattern):
             shutil.copy2(path, temporary / path.name)
@@ -141,7 +140,7 @@ def _fill(temporary: Path, checkpoint: Path, base_model: str, made_by: dict[str,
         if isinstance(config["target_modules"], list):
             config["target_modules"].sort()
         adapter.write_text(json.dumps(config, indent=2))
-    (temporary / PROVENANCE).write_text(json.dumps(sealed(temporary, made_by), indent=1))
+    (temporary / PROVENANCE).write_text(json.dumps(sealed(temporary, trained), indent=1))
 
 
 def remove(model: Path) -> None:
@@ -151,14 +150,6 @@ def remove(model: Path) -> None:
     if model.exists():
         model.rename(removed)
         shutil.rmtree(removed)
-
-
-def provenance(model: Path) -> dict[str, Any]:
-    """What `export` wrote beside a finished model; {} where the folder comes from elsewhere.
-
-    Raises RrrError (exit 3): damaged.
-    """
-    return made_by(model)
 
 
 def _publish(source: Path, target: Path) -> None:

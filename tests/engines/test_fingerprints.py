@@ -123,11 +123,11 @@ def test_a_user_is_told_of_a_long_hashing_once(model, cached, monkeypatch, capsy
 
 def test_a_missing_shard_or_damaged_index_is_one_line(model):
     (model / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(RrrError, match=r"has no model-00002-of-00002.safetensors, which .* names \(1 of 2 files"):
+    with pytest.raises(RrrError, match=r"lacks model-00002-of-00002.safetensors \(1 of the 2 files that"):
         fingerprint(model)
     for content in ("{", "[]", '{"weight_map": [1]}', "{}"):
         (model / "model.safetensors.index.json").write_text(content)
-        with pytest.raises(RrrError, match=r"index\.json is damaged"):
+        with pytest.raises(RrrError, match=r"index\.json (is not|names no)|lacks 1 "):
             fingerprint(model)
 
 

@@ -253,6 +253,22 @@ def test_later_stages_keep_what_was_answered(rrr, flags, server):
     assert len({row.problem_id for row in rows_of(flags[1], "evaluations")}) == 10
 
 
+def test_a_server_that_counts_no_tokens_can_be_shown_and_reported(rrr, flags, server):
+    uncounted = {"answer": {"choices": [{"message": {"content": "no"}, "finish_reason": "stop"}]}}
+    server.trouble(*[uncounted] * 80)
+    few = ("--limit", 3, "--reflection-tokens", 8, "--json")
+    assert mine(rrr, flags, "--limit", 3).code == 0
+    assert rrr("reflect", *flags, "--model", "served", *few).code == 0
+    server.trouble(FILTERED, *[uncounted] * 10, FILTERED, *[uncounted] * 20)  # a first try of each model
+    evaluated = json.loads(rrr("eval", *flags, "--model", "a=served", "--model", "b=served2", *few).out)
+    assert evaluated["models"][0]["reflections"]["mean_tokens"] is None
+    assert evaluated["refused"] == 2
+    reflection = next(iter(rows_of(flags[1], "reflections")))
+    shown = rrr("show", reflection.reflection_id, "--run", flags[1])
+    assert shown.code == rrr("report", flags[1], "-o", flags[1] / "page.html").code == 0
+    assert "None" not in shown.out
+
+
 def good(message: dict[str, object] | str, finish: object = "stop", **more: object) -> dict[str, object]:
     return {"answer": chat({"content": message} if isinstance(message, str) else message, finish, **more)}
 

@@ -134,6 +134,34 @@ def test_data_is_its_content(rrr, work):
     assert "the task has changed since run was mined (content of the data)" in ran.err
 
 
+def test_a_run_within_the_folder_of_its_data_is_resumed(rrr, work):
+    (work / "data").mkdir()
+    (work / "data" / "a.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+    mine = ["mine-failures", *scripted(), "--samples", 1, "--data", "data", "--run", "data/runs/a", "--limit"]
+    assert rrr(*mine, 1).code == 0
+    (work / "data" / ".DS_Store").write_text("x")
+    ran = rrr(*mine, 2)
+    assert ran.code == 0, ran.err
+    (work / "data" / "b.jsonl").write_text("")
+    assert "content of the data was" in rrr(*mine, 2).err
+
+
+def test_bfcls_answers_are_part_of_what_rows_depend_on(rrr, work):
+    tool = {"name": "go", "description": "Go.", "parameters": {
+        "type": "dict", "properties": {"to": {"type": "string"}}, "required": ["to"]}}
+    (work / "possible_answer").mkdir()
+    questions = [{"id": f"simple_{i}", "question": [[{"role": "user", "content": f"Go to {i}"}]], "function": [tool]}
+                 for i in range(20)]
+    answers = [{"id": f"simple_{i}", "ground_truth": [{"go": {"to": ["A"]}}]} for i in range(20)]
+    (work / "q.json").write_text("\n".join(map(json.dumps, questions)))
+    (work / "possible_answer" / "q.json").write_text("\n".join(map(json.dumps, answers)))
+    mine = ["mine-failures", *scripted(), "--task", "function_calling", "--data", "q.json", "--samples", 1]
+    assert rrr(*mine, "--run", "run", "--limit", 1).code == 0
+    answers[9]["ground_truth"] = [{"go": {"to": ["B"]}}]
+    (work / "possible_answer" / "q.json").write_text("\n".join(map(json.dumps, answers)))
+    assert "setting of the task: answers was" in rrr(*mine, "--run", "run", "--limit", 2).err
+
+
 def test_a_run_begun_on_a_cpu_is_not_continued_on_a_gpu(rrr, work, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.setattr(identity, "has_gpu", lambda: False)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rrr_cli.errors import RrrError
-from rrr_cli.records import Reflection
+from rrr_cli.records import Reflection, Rollout
 from rrr_cli.store import disk
 from rrr_cli.store.artifacts import Writer, count, read
 
@@ -35,6 +35,10 @@ def write(run: Path, *indices: int, stage: str = "reflect", **more: Any) -> None
 
 def part(run: Path, number: int) -> Path:
     return run / "reflections" / f"part-{number:05d}.parquet"
+
+
+def texts_by_id(run: Path) -> dict[str, str]:
+    return {r.reflection_id: r.text for r in read(run, "reflections")}
 
 
 def texts(run: Path) -> list[str]:
@@ -112,6 +116,41 @@ def test_a_lost_part_of_copied_rows_is_copied_again(rrr, tmp_path):
     assert "part-00001.parquet is missing" in ran.err
     assert rrr(*reflect, 4).code == 0
     assert count(tmp_path / "b", "problems") == 4
+
+
+def test_lost_reflections_are_written_again_and_a_lost_problem_is_one_line(rrr, tmp_path):
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"default": "no"}))
+    common = ["--engine", "scripted", "--model", script, "--limit", 3, "--part", 1, "--run", tmp_path / "a"]
+    mine = ["mine-failures", *common, "--samples", 1]
+    assert rrr(*mine).code == rrr("reflect", *common).code == 0
+    before = texts_by_id(tmp_path / "a")
+    for number in (0, 1):  # with and without a part before it
+        part(tmp_path / "a", number).unlink()
+        assert rrr("reflect", *common).code == 0
+        assert texts_by_id(tmp_path / "a") == before
+    (tmp_path / "a" / "problems" / "part-00002.parquet").unlink()
+    for command in (["reflect", *common, "--reflections", 2, "--overwrite"], ["train-reflector", *common[-2:]]):
+        ran = rrr(*command)
+        assert (ran.code, ran.err.count("\n")) == (3, 1)
+        assert "lacks the problem" in ran.err
+    assert rrr(*mine).code == 0
+    assert count(tmp_path / "a", "problems") == 3
+
+
+@pytest.mark.parametrize("command", [["reflect"], ["eval", "--model", "base={}"]])
+def test_a_stage_resumes_with_its_own_token_limit_after_a_training_with_another(rrr, tmp_path, command):
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"default": "no"}))
+    common = ["--engine", "scripted", "--run", tmp_path, "--limit"]
+    assert rrr("mine-failures", *common, 3, "--model", script, "--samples", 1).code == 0
+    command = [word.format(script) for word in command]
+    assert rrr(*command, *common, 2, "--reflection-tokens", 40).code == 0
+    with Writer(tmp_path, "rollouts", "grpo", {"objective": "reflection", "reflection_tokens": 96}) as writer:
+        writer.append([Rollout(
+            1, 0, 0, "p", "a", "r", "t", True, None, 1.0, 0.0, 20, 9, 20, "stop", False, None, "stop", 29, None)])
+    again = rrr(*command, *common, 3)
+    assert again.code == 0, again.err
 
 
 def test_a_file_that_another_writer_cleaned_away_is_written_again(tmp_path, monkeypatch):

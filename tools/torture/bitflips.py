@@ -18,7 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rrr_cli.engines.fingerprints import check_finished, made_by, sealed
+from rrr_cli.engines.fingerprints import check_finished, sealed
+from rrr_cli.engines.fingerprints import provenance as trained
 from rrr_cli.engines.models import resolve
 from rrr_cli.errors import RrrError
 from rrr_cli.records import Reflection, content_id
@@ -78,7 +79,7 @@ def of_a_model(flips: int, seed: int) -> dict[str, int]:
 
         def loaded() -> Any:
             check_finished(model)
-            return made_by(model)
+            return trained(model)
 
         return torture(sorted(model.iterdir()), loaded, flips, random.Random(seed))
 

@@ -117,10 +117,15 @@ def _ground_truth(row: dict[str, Any], place: str) -> list[Any]:
     raise RrrError(f"{place}, column ground_truth: found {found}, and {beside}; {wanted}", BAD_INPUT)
 
 
+def answers_file(path: str) -> Path:
+    """Where BFCL's right answers to the questions of a file are, if it has any."""
+    return Path(path).parent / ANSWERS / Path(path).name
+
+
 @lru_cache(maxsize=8)
 def _answers_beside(path: str) -> dict[str, Any]:
     """BFCL's right answers to the questions of a file, by id; none where that file isn't there."""
-    answers = Path(path).parent / ANSWERS / Path(path).name
+    answers = answers_file(path)
     rows = read_rows(str(answers), HUB_NAME, ("id", "ground_truth")) if answers.is_file() else ()
     return {str(row.get("id")): row.get("ground_truth") for _, row in rows if isinstance(row, dict)}
 

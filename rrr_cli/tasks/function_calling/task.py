@@ -16,11 +16,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
+from rrr_cli.engines.fingerprints import content_of
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.function_calling.calls import Call, Tools, write_calls
-from rrr_cli.tasks.function_calling.data import check
+from rrr_cli.tasks.function_calling.data import answers_file, check
 from rrr_cli.tasks.function_calling.data import problems as data_problems
 from rrr_cli.tasks.function_calling.generate import problems as generated_problems
 from rrr_cli.tasks.function_calling.match import differences, judge_calls, verdict
@@ -53,6 +55,11 @@ class FunctionCalling:
     def __init__(self, level: str | None = None, data: str | None = None) -> None:
         self.level = chosen_level(self.name, self.levels, level, data, check)
         self.data = data
+
+    def settings(self) -> dict[str, str]:
+        """The content of a file of answers beside `data`, which the verdicts depend on."""
+        answers = answers_file(self.data) if self.data else Path()
+        return {"answers": content_of(answers)} if answers.is_file() else {}
 
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"; the generator gives 4,000 and 1,000 at each level."""
