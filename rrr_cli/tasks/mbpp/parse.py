@@ -107,7 +107,8 @@ def _end(text: str, start: int, fence: re.Match[str], later: Sequence[re.Match[s
                 ends.append((other.start(), other.start()))
     code = text[start : ends[0][0]] if ends else ""
     if code.count('"""') % 2 or code.count("'''") % 2:
-        ends = [end for end in ends[:8] if _parsed(_dedented(text[start : end[0]], fence[1]))] or ends
+        tried = [*ends[:8], (len(text), len(text))]
+        ends = [end for end in tried if _parsed(_dedented(text[start : end[0]], fence[1]))] or ends
     return ends[0] if ends else (len(text), len(text))
 
 
