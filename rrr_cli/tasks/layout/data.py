@@ -60,7 +60,7 @@ def _own_form(row: dict[str, Any], where: str) -> dict[str, Any]:
     objects = row.get("objects")
     if "text" not in row or not isinstance(objects, list) or not all(isinstance(one, dict) for one in objects):
         return row
-    skill = row.get("skill") or str(row.get("id")).partition("_")[0]
+    skill = str(row.get("skill") or row.get("id")).partition("_")[0]
     names = [next((one[key] for key in NAMES if one.get(key)), None) for one in objects]
     own = {"prompt": row["text"], "skill": skill, "objects": names, "split": row.get("split")}
     if skill == "text":
