@@ -52,12 +52,13 @@ class _Pickler(pickle.Pickler):
         if isinstance(value, Tagged):
             fields = value.content if value.kind == "fields" else [("name", value.content)]
             return types.SimpleNamespace, (), {" ": (value.kind, value.type_name), **dict(fields)}
-        kinds = {type({}.keys()): (dict.keys, dict.fromkeys), type({}.items()): (dict.items, dict),
-                 type({}.values()): (dict.values, lambda values: dict(enumerate(values)))}
+        kinds: dict[type, tuple[Any, Any]] = {
+            type({}.keys()): (dict.keys, dict.fromkeys), type({}.items()): (dict.items, dict),
+            type({}.values()): (dict.values, lambda values: dict(enumerate(values)))}
         if type(value) not in kinds:
             return NotImplemented
         view, made = kinds[type(value)]
-        return view, (made(value),)  # type: ignore[operator]
+        return view, (made(value),)
 
 
 def packed(value: object) -> bytes:

@@ -81,8 +81,11 @@ def _readings(text: str) -> Iterator[list[str]]:
 
 def _up_to_fence(code: str) -> str | None:
     """Code that doesn't parse, up to a fence that stands within a line or before words, if that parses."""
-    cut = _trimmed(code.partition("```")[0])
-    return cut if len(cut) < len(code) and not _parsed(code) and _parsed(cut) and DEFINES.search(cut) else None
+    if "```" not in code or _parsed(code):
+        return None
+    ends = [fence.start() for fence in re.finditer("```", code)][:8]
+    cuts = (_trimmed(code[:end]) for end in ends)
+    return next((cut for cut in cuts if _parsed(cut) and DEFINES.search(cut)), None)
 
 
 def _blocks(text: str) -> list[Block]:
