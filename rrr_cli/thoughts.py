@@ -14,10 +14,12 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
-#: What opens and what closes a thought: Qwen and DeepSeek, Mistral, Seed, Kimi, Cohere, Gemma.
+#: What opens and what closes a thought: Qwen and DeepSeek, Mistral, Seed, Kimi, Cohere, Gemma, Apertus, others.
 PAIRS = (
     ("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<seed:think>", "</seed:think>"), ("◁think▷", "◁/think▷"),
     ("<|START_THINKING|>", "<|END_THINKING|>"), ("<|channel>thought", "<channel|>"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
 )
 OPEN, CLOSE = (re.compile("|".join(map(re.escape, marks))) for marks in zip(*PAIRS, strict=True))
 # gpt-oss: a message is `assistant to=functions.F<|channel|>NAME to=functions.F<|message|>TEXT<|end|>`, with one `to`.
@@ -25,6 +27,7 @@ CHANNEL = re.compile(
     r"(?:assistant(?: to=(?P<to>[^<\s]+))?)?<\|channel\|>(?P<name>\w+)\b(?P<rest>[^<]*(?:<\|constrain\|>[^<]*)?)"
     r"<\|message\|>(?P<text>.*?)"
     r"(?=<\|(?:end|return|call|start|channel)\|>|assistant(?: to=[^<\s]+)?<\|channel\|>|\Z)", re.S)
+ARGUMENT = re.compile(r"""[(,]\s*\w+\s*=\s*(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")""")
 JSON_STARTS = re.compile(r"[{\[]")
 MOST_READ = 1000  # how often a text may be read over in search of JSON, so that no text takes quadratic time
 
@@ -38,9 +41,10 @@ class Parts(NamedTuple):
 
 def parts(turn: str) -> Parts:
     """The thought and the answer of one turn of a model."""
-    if "<|channel|>" in turn:
-        return _of_channels(turn)
-    outside = "".join(_outside_json(turn)) if CLOSE.search(turn) or OPEN.search(turn) else turn
+    marked = "<|channel|>" in turn or CLOSE.search(turn) or OPEN.search(turn)
+    outside = outside_json(turn) if marked else turn
+    if CHANNEL.search(outside) or outside.lstrip().startswith("<|channel|>"):
+        return _of_channels(turn, outside)
     ends = [match.end() for match in CLOSE.finditer(outside)]
     start = ends[-1] if ends else 0
     cut = OPEN.search(outside, start)
@@ -68,18 +72,22 @@ def first_outside(turn: str, words: str) -> int | None:
     return None
 
 
-def _of_channels(turn: str) -> Parts:
+def _of_channels(turn: str, outside: str) -> Parts:
     """The parts of a turn in gpt-oss's channels; a call to a function becomes a `<tool_call>`."""
     thoughts: list[str] = []
     finals: list[str] = []
     calls: list[str] = []
-    for message in CHANNEL.finditer(turn):
-        name, text = message["name"], message["text"].strip()
+    rest = ""
+    for message in CHANNEL.finditer(outside):
+        name, text = message["name"], turn[slice(*message.span("text"))].strip()
         function = re.search(r"functions\.([^\s<]+)", f"{message['to'] or ''} {message['rest']}")
         if function:
             calls.append(f'<tool_call>{{"name": {json.dumps(function[1])}, "arguments": {text or "{}"}}}</tool_call>')
         else:
             (finals if name == "final" else thoughts).append(text)
+        rest = turn[message.end():]
+    if "to=functions." in rest:  # a call after it whose marks were dropped
+        calls.append(rest)
     return Parts("\n\n".join(thoughts) if thoughts else None, "\n".join([*finals[-1:], *calls]))
 
 
@@ -99,5 +107,5 @@ def _outside_json(text: str) -> Iterator[str]:
 
 
 def outside_json(text: str) -> str:
-    """The text with blanks in place of its JSON objects and lists."""
-    return "".join(_outside_json(text))
+    """The text with blanks in place of its JSON objects and lists, and of strings that are arguments (`f(a="…")`)."""
+    return ARGUMENT.sub(lambda match: " " * len(match[0]), "".join(_outside_json(text)))

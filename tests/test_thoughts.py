@@ -21,6 +21,12 @@ SPLIT = {
     "Mistral's marks": ("[THINK]a[/THINK]b", "a", "b"),
     "a mark in JSON is text": ('{"text": "</think>", "n": [1, "<think>"]}', None,
                                '{"text": "</think>", "n": [1, "<think>"]}'),
+    "a mark in a call's string is text": ("[say(text='</think> hm', to=\"<think>\")]", None,
+                                          "[say(text='</think> hm', to=\"<think>\")]"),
+    "a channel in JSON is text": ('{"text": "<|channel|>final<|message|>x"}', None,
+                                  '{"text": "<|channel|>final<|message|>x"}'),
+    "other families' marks": ("<thinking>a</thinking>b<reasoning>c", "ac", "b"),
+    "a channel that was cut": ("<|channel|>analysis", None, ""),
     "a thought before JSON with a mark": ('a</think>{"text": "</think>"}', "a", '{"text": "</think>"}'),
     "JSON that breaks off within the thought": ('<think>{"a": "b</think>c', '{"a": "b', "c"),
 }

@@ -15,8 +15,8 @@ from functools import lru_cache
 from typing import Any
 
 MARKS = re.compile(
-    r"call|args|func|python.?tag|think|thought|reason|channel|message|constrain|action|plugin|tool.?(result|response)",
-    re.I)
+    r"call|arg|func|python|think|thought|reason|inner|channel|message|recipient|content|constrain|action|plugin|"
+    r'tool.?(sep|result|response)|escape|<\|"\|>', re.I)
 BETWEEN_CHANNELS = ("<|start|>", "<|end|>")  # within a turn of gpt-oss's, whose messages they divide
 
 

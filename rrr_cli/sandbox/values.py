@@ -28,7 +28,8 @@ MAX_DEPTH, MAX_BITS, MAX_RANGE = 40, 200_000, 1_000_000
 MICROSECOND = datetime.timedelta(microseconds=1)
 MRO = type.__dict__["__mro__"]  # asked so that no metaclass answers
 #: Types whose values are equal where their texts are.
-TEXTS = ("uuid.UUID", "pathlib.PosixPath", "pathlib.PurePosixPath", "ipaddress.IPv4Address", "ipaddress.IPv6Address")
+TEXTS = ("uuid.UUID", "pathlib.PosixPath", "pathlib.PurePosixPath", *(
+    f"ipaddress.IPv{version}{kind}" for version in (4, 6) for kind in ("Address", "Interface", "Network")))
 CONSTANTS = {"None": None, "True": True, "False": False, "Ellipsis": ..., "NotImplemented": NotImplemented}
 
 

@@ -125,7 +125,8 @@ def marked():
     """A tokenizer of bytes whose roles and marks are special tokens."""
     tokenizer = tokenizer_of(TEMPLATES["plain"].replace("[INST]", "<|user|>").replace("[/INST]", "<|assistant|>"))
     tokenizer.add_special_tokens({"additional_special_tokens": [
-        "<|user|>", "<|assistant|>", "[TOOL_CALLS]", "[ARGS]", "<|python_tag|>", "<|channel|>"]})
+        "<|user|>", "<|assistant|>", "[TOOL_CALLS]", "[ARGS]", "<|python_tag|>", "<|channel|>",
+        "<|python_start|>", "<|python_end|>", "<｜tool▁sep｜>", "<arg_key>", "<|inner_prefix|>"]})
     return tokenizer
 
 
@@ -172,7 +173,8 @@ def test_a_chat_without_a_template_and_a_vocabulary_with_the_token_in_it(random_
 
 
 @pytest.mark.parametrize("text", [
-    '[TOOL_CALLS]f[ARGS]{"a": 1}', "<|python_tag|>f(a=1)", "<|channel|>final"])
+    '[TOOL_CALLS]f[ARGS]{"a": 1}', "<|python_tag|>f(a=1)", "<|channel|>final",
+    "<|python_start|>[f(a=1)]<|python_end|>", "f<｜tool▁sep｜>{}", "f<arg_key>a", "<|inner_prefix|>hm"])
 def test_marks_of_calls_and_thoughts_survive_decoding(text: str):
     tokenizer = marked()
     ids = tokenizer(text, add_special_tokens=False).input_ids

@@ -47,7 +47,7 @@ def coder(call: Call) -> str:
 @pytest.mark.parametrize(
     "text",
     [
-        f"[{', '.join(PYTHONIC)}]", "\n".join(PYTHONIC), "; ".join(PYTHONIC),
+        f"[{', '.join(PYTHONIC)}]", "\n".join(PYTHONIC), f"[{PYTHONIC[0]}]\n[{PYTHONIC[1]}]", "; ".join(PYTHONIC),
         f"[\n  {PYTHONIC[0]},\n  {PYTHONIC[1]},\n]",
         f"<|python_tag|>{'; '.join(PYTHONIC)}<|eom_id|>",
         f"Like this:\n```python\n{PYTHONIC[0]}\n{PYTHONIC[1]}\n```\nDone.",
@@ -99,6 +99,8 @@ UNREAD = (
     "functionsend_mail\n```json\n{\"to\": \"Ann\"}\n```",
     "{'name': 'send_mail', 'arguments': {'to': 'Ann'}}", '{"send_mail": {"to": "Ann"}}', "Delete Mail(Ann)",
     "mail_search(to=Ann)", "to=functions.send_mail Ann", "<tool_call>send_mail(to=Ann)</tool_call>",
+    '<｜DSML｜function_calls>\n<｜DSML｜invoke name="send_mail">\n<｜DSML｜parameter name="to">Ann</｜DSML｜parameter>',
+    '<|recipient|>send_mail\n<|content|>{"to": "Ann"}<|stop|>', "[send_mail(to='</think> I am Ann', x)]",
     "send_mail(lines=" + "[" * 40 + "]" * 40 + ")", "send_mail(count=" + "9" * 5000 + ")", "send_mail(count=1e999)",
 )
 

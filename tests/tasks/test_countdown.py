@@ -259,7 +259,8 @@ def test_hostile_and_wrong_answers_fail_by_name(answer: str, error_type: str):
     "3 × 7 + 8", "7\u00a0·\u00a03 + 8", "8 − −(3 ∗ 7)", "+3 * 7 + 8", "-(-3 * 7) + 8", "8 + (-3) * -7", "3 x 7 + 8",
     "3 * 7 + 8 = 29", "29 = 8 + 7 * 3", "3 * 7 + 8.", "$3 \\times 7 + 8$", "\\(3 \\cdot 7 + 8 = 29\\)",
     "\\boxed{8 + \\left(3 \\times 7\\right)}", "**8+3*7**", "`8 + 3*7`", "\r\n3*7\r\n+8\r\n",
-    "\uff083 \uff0a 7\uff09\uff0b8",
+    "\uff083 \uff0a 7\uff09\uff0b8", "3 \\* 7 \\+ 8", "\u201c3 * 7 + 8\u201d", "```python\n3 * 7 + 8\n```",
+    "3*7 + 8 == 29", "3 * 7 + 8 = \\boxed{29}", "$\\displaystyle 3 \\times 7 + 8 = 29$",
 ])
 def test_an_expression_counts_however_it_is_typed(answer: str):
     assert verdict_of(answer, [3, 7, 8], 29).success

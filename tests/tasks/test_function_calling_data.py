@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,21 @@ def test_bfcls_answers_lie_beside_its_questions(tmp_path: Path):
     problems = list(task.problems("train"))
     assert [p.difficulty for p in problems] == ["data-bfcl-1"] * 3 + ["data-none-0"]
     assert [error_of(task, p, size=i) for i, p in enumerate(problems)] == [None, None, None, "extra_call"]
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl.gz"])
+def test_the_answers_beside_may_have_another_ending(tmp_path: Path, name: str):
+    (tmp_path / "possible_answer").mkdir()
+    text = json.dumps({"id": 7, "ground_truth": [{"box.put": {"size": [1]}}]}).encode()
+    (tmp_path / "possible_answer" / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    assert len(list(written(tmp_path, bfcl(id=7)).problems("train"))) == 1
+
+
+def test_bfcls_first_version_is_read(tmp_path: Path):
+    row = bfcl([{"box.put": {"size": [1]}}])
+    old = {**row, "question": "put it away", "function": row["function"][0], "ground_truth": row["ground_truth"][0]}
+    task = written(tmp_path, row, old)
+    assert len(list(task.problems("train"))) == 1  # they are the same problem
 
 
 @pytest.mark.parametrize("row", [bfcl(id="simple_1"), bfcl(None, category="simple")])

@@ -348,6 +348,8 @@ def test_things_are_only_where_they_may_be_put():
     ("> think: an apple is cold.\n> go to fridge 1", "go to fridge 1"),
     ("> go to fridge 1\n> open fridge 1", "go to fridge 1"),
     ("> go to fridge 1\nThe fridge 1 is closed.", "go to fridge 1"),
+    ("> go to fridge 1\nopen fridge 1\nlook", "go to fridge 1"),
+    ("Action: I would look\ngo to fridge 1", "go to fridge 1"),
     ("I will look.\ngo to fridge 1\n> think: good", "go to fridge 1"),
     ("> think: where is it?", None),
     ("Thought: where is it?\n", None),

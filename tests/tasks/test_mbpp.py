@@ -160,6 +160,8 @@ def test_a_lying_object_fails_every_test():
     ("math.isclose(double(0.1), 0.2000001, rel_tol=0.001)", True), ("math.isclose(double(0.1), 0.3)", False),
     ("double('a') == len('bb') * 'a'", True), ("double('a') < 1", False), ("1 < double(1) < 3", True),
     ("double(1) == 3 or double(2) == 4", True), ("double(1) == 2 and double(2) == 5", False),
+    ("all(a > 0 for a in map(double, [1, 2]))", True), ("max(double(i) == 2 for i in (1, 2))", True),
+    ("all(a == b for a, b in zip(double([1]), reversed(double([1]))))", True), ("double(lambda: 1 == 2)", False),
     ("double(True) is not None", True), ("double(\n  1) == (\n  2)", True), ("(double(1), double(2)) == (2, 4)", True),
     ("double(x=1) == sys.getsizeof(()) - sys.getsizeof(()) + 2, 'a message'", True),
 ])
@@ -168,8 +170,30 @@ def test_tests_mean_what_python_means(test: str, passes: bool):
     assert verdict(f"```python\n{RIGHT}\n```", of).success is passes
 
 
+KINDS = """
+import collections, datetime, decimal, enum, fractions
+class Colour(enum.Enum):
+    RED, BLUE = 1, 2
+Point = collections.namedtuple("Point", "x y")
+def double(x):
+    yield from [x, x]
+"""
+
+
+@runs_code
+@pytest.mark.parametrize("value", [
+    "fractions.Fraction(1, 2)", "datetime.date(2024, 2, 29)", "decimal.Decimal('0.50')", "Point(1, 2)", "{1: 2}.keys()",
+    "Colour.RED", "collections.deque([1])", "range(3)", "float('inf')", "datetime.timedelta(1)",
+])
+def test_a_comparison_within_takes_every_value(value: str):
+    for same in (True, False):
+        wanted = value if same else "Colour.BLUE"
+        of = make_problem("", KINDS, [f"assert all(one == {wanted} for one in double({value}))"], "train", "", "data")
+        assert verdict(f"```python\n{KINDS}\n```", of).success is same, value
+
+
 @pytest.mark.parametrize("test", [
-    "double(1) == 2", "assert double(1) == 2; x = 1", "x = 1", "assert 1 == 1", "assert (",
+    "double(1) == 2", "assert True", "assert double(1) == 2; x = 1", "x = 1", "assert 1 == 1", "assert (",
     "assert all((lambda v: d(v) == 2)(x) for x in y)", "assert " + "(" * 500 + "1", "assert f(1) == " + "1" * 5000,
     "assert not " * 3, "",
 ])

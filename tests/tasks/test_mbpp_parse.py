@@ -56,7 +56,10 @@ AT_THE_MARGIN = '"""Thrice.\n\n```\ntriple(2)\n```\n"""\n' + RIGHT
     DOCSTRING + "\n~~~\nDone.", "I'd say:\n\n" + DOCSTRING + "\n\nThis multiplies by three.",
     "1. Write it:\n   " + block(DOCSTRING).replace("\n", "\n   "),
     block(DOCSTRING, info=""), "<think>\n" + block(WRONG) + "</think>\n" + block(DOCSTRING),
-    "```python\n" + DOCSTRING, "Sure! " + block(DOCSTRING),
+    "```python\n" + DOCSTRING, "Sure! " + block(DOCSTRING), "```python\n" + AT_THE_MARGIN,
+    "```python\n" + DOCSTRING + "```\nIt multiplies.", "```python\n" + DOCSTRING + "\n``` It multiplies.",
+    "````markdown\nSo:\n" + block(RIGHT) + "````", "<answer>\n" + RIGHT + "\n</answer>", RIGHT + "<|im_end|>",
+    "\\begin{lstlisting}[language=Python]\n" + RIGHT + "\n\\end{lstlisting}",
 ])
 def test_fences(text: str):
     from rrr_cli.thoughts import answer_of

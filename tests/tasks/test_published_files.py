@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from rrr_cli import sandbox
-from rrr_cli.errors import RrrError
+from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.base import played
+from rrr_cli.tasks.hotpotqa import HotpotQA
 from rrr_cli.tasks.layout import Layout
 from rrr_cli.tasks.mbpp import Mbpp, make_problem
 from rrr_cli.tasks.mbpp.unit_tests import read_test
@@ -34,6 +35,12 @@ def written(path: Path, content: Any) -> str:
 
 def both_splits(task: Any) -> list[Problem]:
     return [problem for split in ("train", "test") for problem in task.problems(split)]
+
+
+def test_a_question_with_broken_paragraphs_is_bad(tmp_path: Path):
+    rows: list[Any] = [{"question": f"q {i}", "answer": "a", "context": [["T", ["a b."]]]} for i in range(3)]
+    task = HotpotQA(data=written(tmp_path / "dev.json", [*rows, {**rows[0], "question": "x", "context": [["T", [5]]]}]))
+    assert len(both_splits(task)) == 3
 
 
 # VPEval --------------------------------------------------------------------------------------------------------------
@@ -67,6 +74,21 @@ def test_vpevals_own_file_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert asked["data-scale"][-1] == {"kind": "bigger", "noun": "cow", "count": 1, "other": "kite"}
     assert all(task.verify(p, played(task, p, task.right_turns(p))).success for p in both_splits(task))
     assert "2 rows are left out and passed over (1 × boxes don't show its relation, 1 ×" in capsys.readouterr().err
+
+
+def test_paintskills_names_are_shapes(tmp_path: Path):
+    rows = [vpeval(0, "object", "a traffic light", {"shape": "traffic_light", "coconame": None}),
+            vpeval(1, "scale", "a bigger cow", {"shape": "kite"}, {"shape": "cow", "relation": "bigger_1"})]
+    found = both_splits(Layout(data=written(tmp_path / "a.json", rows)))
+    assert sorted(json.loads(p.metadata)["requirements"][0]["noun"] for p in found) == ["cow", "traffic light"]
+
+
+@pytest.mark.parametrize("change", [{"objects": [None]}, {"objects": [{}]}, {"skill": ["object"]}])
+def test_a_layout_row_of_another_type_is_bad(tmp_path: Path, change: dict[str, Any]):
+    row = vpeval(0, "object", "a kite", thing("kite")) | change
+    with pytest.raises(RrrError) as caught:
+        both_splits(Layout(data=written(tmp_path / "a.json", [row])))
+    assert caught.value.exit_code == BAD_INPUT
 
 
 def test_paintskills_rows_say_skill_and_split(tmp_path: Path):

@@ -2,8 +2,8 @@
 
 What a reader takes as the same expression becomes the same text: × · ⋅ ∗ and `\\times`, ÷ and `\\div`, `\\frac{a}{b}`,
 minus signs and dashes, an `x` between spaces, full-width signs and parentheses, no-break spaces, `1,000`; `$`, `\\(`,
-`\\boxed{}`, bold type, backticks or a full stop around it; and `= target` after it or `target =` before it. Digits of
-other scripts, invisible characters and words stay what they are, and are refused.
+`\\boxed{}`, bold type, backticks, quotes or a full stop around it; and `= target` after it or `target =` before
+it. Digits of other scripts, invisible characters and words stay what they are, and are refused.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ SIGNS = {
 TABLE = str.maketrans({sign: plain for plain, signs in SIGNS.items() for sign in signs})
 LATEX = (
     (re.compile(r"\\(?:times|cdot|ast)(?![A-Za-z])"), "*"), (re.compile(r"\\div(?![A-Za-z])"), "/"),
-    (re.compile(r"\\(?:left|right)(?=[()])"), ""), (re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])"), " "),
+    (re.compile(r"\\(?:left|right)(?=[()])|\\displaystyle(?![A-Za-z])|\\(?=[-+*/])"), ""),
+    (re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])"), " "),
 )
 FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 AROUND = re.compile(
-    r"\s*(?:\$\$?(.*?)\$\$?|\\\((.*)\\\)|\\\[(.*)\\\]|\\boxed\s*\{(.*)\}|\*\*(.*)\*\*|`{1,3}(.*?)`{1,3})\s*\.?\s*",
-    re.DOTALL)
+    r"\s*(?:\$\$?(.*?)\$\$?|\\\((.*)\\\)|\\\[(.*)\\\]|\\boxed\s*\{(.*)\}|\*\*(.*)\*\*|"
+    r"`{1,3}(?:[a-z]+\n)?(.*?)`{1,3}|\"(.*)\"|'(.*)'|\u201c(.*)\u201d)\s*\.?\s*", re.DOTALL)
 LETTER_X = re.compile(r"(?<=[\s)])[xX](?=[\s(])")
 THOUSANDS = re.compile(r"(?<![\d,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])", re.ASCII)
 MAX_CHARACTERS = 512  # of an expression; a longer one is refused as it is
@@ -43,12 +44,17 @@ def expression(text: str, target: int) -> str:
     """What stands in an answer, without `= target` and what is put around an expression."""
     if len(text) > MAX_CHARACTERS:
         return text
-    text = ascii_signs(text)
+    text = _bare(ascii_signs(text))
+    left, equals, right = (side.strip(" \t\r\n") for side in text.removesuffix(".").replace("==", "=").partition("="))
+    if not equals or _bare(right) == str(target):
+        return left
+    return right if _bare(left) == str(target) else text
+
+
+def _bare(text: str) -> str:
+    """A text without what is put around it, and with fractions on one line."""
     for _ in range(MAX_LAYERS):
         around = AROUND.fullmatch(text)
         text = next(inside for inside in around.groups() if inside is not None) if around else text
         text = FRACTION.sub(r"((\1)/(\2))", text)
-    left, equals, right = (side.strip(" \t\r\n") for side in text.strip(" \t\r\n").removesuffix(".").partition("="))
-    if not equals or right == str(target):
-        return left
-    return right if left == str(target) else text
+    return text.strip(" \t\r\n")

@@ -54,9 +54,14 @@ def as_calls(values: list[Any]) -> list[Call]:
 
 
 def named_at(text: str, at: int, tools: Tools) -> tuple[list[Call], int]:
-    """Calls of the forms `name(…)` and `name{…}`, in square brackets or one after the other, and where they end."""
+    """Calls of the forms `name(…)` and `name{…}`, in square brackets or one after the other, and where they
+    end."""
     if text.startswith("[", at):
-        return _listed(text, at + 1, tools)
+        calls, end = _listed(text, at + 1, tools)
+        while text.startswith("[", at := skip_space(text, end)):
+            more, end = _listed(text, at + 1, tools)
+            calls += more
+        return calls, end
     call, end = named_call_at(text, at, tools)
     calls = [call]
     while True:

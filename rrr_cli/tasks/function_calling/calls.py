@@ -62,9 +62,9 @@ def as_call(value: Any) -> Call:
 
 
 def with_parsed_arguments(value: dict[str, Any]) -> dict[str, Any]:
-    """A call whose arguments, if they are JSON as text, are that JSON. Raises Refused."""
+    """A call whose arguments, if they are JSON as text, are that JSON; none, if it is empty. Raises Refused."""
     text = value.get("arguments")
-    return {**value, "arguments": strict_json.parse(text)} if isinstance(text, str) else value
+    return {**value, "arguments": strict_json.parse(text.strip() or "{}")} if isinstance(text, str) else value
 
 
 def write_calls(calls: Sequence[Call]) -> str:

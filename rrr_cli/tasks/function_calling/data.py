@@ -4,7 +4,7 @@ Two kinds of rows, each column JSON or the text of JSON:
 
 - xLAM's (APIGen): `query` (text), `tools` (a list), `answers` (a list of {"name", "arguments"}, where `arguments` may
   be JSON as text, or of calls in OpenAI's form; []: no call is right).
-- BFCL's: `question` (a list of one turn, a list of messages), `function` (a list) and `ground_truth`, a list of
+- BFCL's: `question` (one turn, a list of messages; or text), `function` (a list) and `ground_truth`, a list of
   {tool: {argument: [accepted values]}}; []: no call is right. Where a row has no ground_truth, or null, it is that of
   the same `id` in the file of the same name in the folder `possible_answer` beside it, as BFCL is downloaded. Without
   one, "irrelevance" in the `id` or `category` says that no call is right. Values of BFCL's Java and JavaScript rows
@@ -36,11 +36,13 @@ from rrr_cli.tasks.function_calling.match import Expected, differences, first_ac
 from rrr_cli.tasks.function_calling.problem import TEST_SHARE, make_problem, parameters_of
 from rrr_cli.tasks.function_calling.schemas import tool_schema
 from rrr_cli.tasks.json_text import shown
-from rrr_cli.tasks.rows import LeftOut, check_source, read_rows
+from rrr_cli.tasks.reading import SUFFIXES
+from rrr_cli.tasks.rows import LeftOut, check_source, files_in, read_rows
 from rrr_cli.tasks.splits import Candidate, problems_in, split_in
 
 HUB_NAME = "Salesforce/xlam-function-calling-60k"
 COLUMNS = ("query", "tools", "answers", "question", "function", "ground_truth", "id", "category", "split")
+ALONE = ("function", "ground_truth")  # columns where BFCL's first version has an object for a list of one
 ANSWERS = "possible_answer"  # BFCL's folder of right answers
 
 
@@ -104,12 +106,12 @@ def _ground_truth(row: dict[str, Any], place: str) -> list[Any]:
     """The row's own, or that of its id in the file of answers; [] where the row says that no call is right."""
     if row.get("ground_truth") is not None:
         return _list(row, "ground_truth", place)
-    answers, key = _answers_beside(place.rpartition(", row ")[0]), row.get("id")
-    if isinstance(key, str) and key in answers:
+    answers, key = _answers_beside(place.rpartition(", row ")[0]), str(row.get("id"))
+    if key in answers:
         return _list({"ground_truth": answers[key]}, "ground_truth", place)
     if "irrelevance" in f"{row.get('id')} {row.get('category')}":
         return []
-    if "relevance" in str(key):
+    if "relevance" in key:
         raise LeftOut(f"{place}: BFCL doesn't say which calls are right in its relevance rows", BAD_INPUT)
     found = shown(row.get("ground_truth")) if "ground_truth" in row else "none"
     beside = f"none of id {shown(key)} in a file of the same name in {ANSWERS}/ beside it"
@@ -117,21 +119,32 @@ def _ground_truth(row: dict[str, Any], place: str) -> list[Any]:
     raise RrrError(f"{place}, column ground_truth: found {found}, and {beside}; {wanted}", BAD_INPUT)
 
 
-def answers_file(path: str) -> Path:
-    """Where BFCL's right answers to the questions of a file are, if it has any."""
-    return Path(path).parent / ANSWERS / Path(path).name
+def answers_files(data: str) -> list[str]:
+    """BFCL's files of right answers to the questions of `data`, a file or a folder, whatever their endings."""
+    path = Path(data)
+    folder = (path if path.is_dir() else path.parent) / ANSWERS
+    stems = {_stem(name) for name in (files_in(path) if path.is_dir() else [data])}
+    return [name for name in files_in(folder) if _stem(name) in stems] if folder.is_dir() else []
 
 
 @lru_cache(maxsize=8)
 def _answers_beside(path: str) -> dict[str, Any]:
-    """BFCL's right answers to the questions of a file, by id; none where that file isn't there."""
-    answers = answers_file(path)
-    rows = read_rows(str(answers), HUB_NAME, ("id", "ground_truth")) if answers.is_file() else ()
+    """The right answers to the questions of a file, by id; none where no file has them."""
+    rows = (row for name in answers_files(path) for row in read_rows(name, HUB_NAME, ("id", "ground_truth")))
     return {str(row.get("id")): row.get("ground_truth") for _, row in rows if isinstance(row, dict)}
+
+
+def _stem(path: str) -> str:
+    """A file's name without the ending that says of what kind it is."""
+    name = Path(path).name
+    return next((name.removesuffix(ending) for ending in SUFFIXES if name.endswith(ending)), name)
 
 
 def _messages(row: dict[str, Any], place: str) -> list[Message]:
     """The one turn of a BFCL question: [[{"role": …, "content": …}, …]], or the messages alone."""
+    text = row["question"]
+    if isinstance(text, str) and text.strip() and not text.lstrip().startswith("["):  # BFCL's first version
+        return [Message("user", text)]
     question = _list(row, "question", place)
     turns = question if question and isinstance(question[0], list) else [question]
     if len(turns) > 1:
@@ -163,6 +176,7 @@ def _list(row: dict[str, Any], column: str, place: str) -> list[Any]:
     except strict_json.Refused as refused:
         raise RrrError(f"{place}, column {column}: not strict JSON: {refused}", BAD_INPUT) from None
     _check_strict(value, column, place)
+    value = [value] if isinstance(value, dict) and column in ALONE else value
     if not isinstance(value, list):
         raise RrrError(f"{place}, column {column}: found {shown(value)}, wanted a list", BAD_INPUT)
     return value

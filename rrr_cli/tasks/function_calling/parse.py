@@ -25,7 +25,8 @@ _NAME_KEY = re.compile(r'"name"\s*:')
 _FENCE = re.compile(r"(?:^|(?<=\n))[ \t]*(`{3,}|~{3,})[\w+.-]*[ \t]*")
 # Marks of families that aren't read.
 _OTHER_MARK = re.compile(
-    r"[<\[][|｜/]?\w{0,20}:?(?:tool|function)[ _▁-]?calls?(?:[_▁]?\w{0,20})[|｜]?[>\]]|<invoke\b|<tool_code>|```tool_c|"
+    r"[<\[][|｜/]?\w{0,20}:?(?:tool|function)[ _▁-]?calls?(?:[_▁]?\w{0,20})[|｜]?[>\]]|"
+    r"<(?:[|｜]\w{1,20}[|｜])?(?:invoke\b|(?:function|tool)_calls?>)|<tool_code>|```tool_c|"
     r"functools\[|<\|action_start\|>|<\|START_ACTION\|>", re.IGNORECASE)
 _SPACE = " \t\r\n"
 
@@ -98,19 +99,21 @@ def _calling(names: tuple[str, ...]) -> re.Pattern[str]:
     keyword = r"\w[\w.-]*\s*=(?!=)"
     words = r"(?i:action[ _]input|tool[ _]input|arguments|parameters|args|params|input)"
     fence = r"(?:```\w*\s*)?"
+    special = r"(?:<[|｜][^<>\n]{1,40}[|｜]>\s*)?"
     to_object = rf"(?:[\"'*]{{0,3}}{words}[\"'`*:=\s]{{0,12}}{fence})?\{{\s*[\"'}}]"
     keys = r"(?i:tool|tool_name|function|function_name|recipient_name|action|name)"
     return re.compile("|".join((
         rf"{own}\(\s*(?:[\"'\d\[{{-]|\*\*|(?:[Tt]rue|[Ff]alse|None|null)\b)",
         rf"{own}\s*\(\s*{keyword}",
         rf"{own}\[\s*(?:[\"'{{\[]|{keyword}|ARGS\]|CALL_ID\])",
-        rf"{own}[\"'`*:,=>\s-]{{0,12}}(?:(?:with|using)\s+)?{fence}{to_object}",
+        rf"{own}[\"'`*:,=>\s-]{{0,12}}(?:(?:with|using)\s+)?{special}{fence}{to_object}",
         rf"{own}[\"'`*,;\s]{{1,12}}(?:with\s+)?{words}[\"'*]{{0,3}}\s{{0,3}}[:=]",
         rf"{own}[\"'`*]{{0,3}}(?:[ \t]+--\w|[ \t]*:?[ \t]*\n[ \t]+\w[\w.-]*\s*[:=])",  # a command line, YAML
         rf"(?m:^)[`\[ \t]*{name}[ \t]*\((?:[^()\n]|\([^()\n]*\))*\)[\]`;. \t]*(?m:$)",  # a line that is nothing else
         rf"\A[`\[\s]*{name}\s*[({{\[]?\s*\Z",  # cut right after the name
         rf"<\s*{name}(?=[\s/>])",
         rf"<(?i:function|tool|tool_name|name|call|action)\b[^<>\n]{{0,40}}[>=\"']\s*{name}(?!\w)",
+        rf"<[^<>\n]{{1,60}}\s\w{{1,20}}=[\"']{name}[\"']",
         rf"[\"']{keys}[\"']\s*:\s*[\"']{name}[\"']",
     )))
 

@@ -22,7 +22,7 @@ from rrr_cli.engines.fingerprints import content_of
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.function_calling.calls import Call, Tools, write_calls
-from rrr_cli.tasks.function_calling.data import answers_file, check
+from rrr_cli.tasks.function_calling.data import answers_files, check
 from rrr_cli.tasks.function_calling.data import problems as data_problems
 from rrr_cli.tasks.function_calling.generate import problems as generated_problems
 from rrr_cli.tasks.function_calling.match import differences, judge_calls, verdict
@@ -57,9 +57,9 @@ class FunctionCalling:
         self.data = data
 
     def settings(self) -> dict[str, str]:
-        """The content of a file of answers beside `data`, which the verdicts depend on."""
-        answers = answers_file(self.data) if self.data else Path()
-        return {"answers": content_of(answers)} if answers.is_file() else {}
+        """The content of the files of answers beside `data`, which the verdicts depend on."""
+        contents = [content_of(Path(name)) for name in answers_files(self.data)] if self.data else []
+        return {"answers": " ".join(contents)} if contents else {}
 
     def problems(self, split: str) -> Iterator[Problem]:
         """Problems of `split`, "train" or "test"; the generator gives 4,000 and 1,000 at each level."""

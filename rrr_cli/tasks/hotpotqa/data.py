@@ -89,9 +89,11 @@ def _read_corpus(data: str, files: Sources, stamps: tuple[tuple[int, int], ...])
 
 def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterator[Problem]:
     """The problems of `split` in the order of the rows. Raises RrrError (exit 3): bad rows, or no row of `split`."""
-    corpus = corpus_of(data).fingerprint
+    corpus, (files, pages) = corpus_of(data).fingerprint, sources(data)
 
     def read(row: dict[str, Any], place: str) -> Candidate:
+        if pages is None:
+            _context_pages(row, place)  # whose paragraphs make no page, is a bad row here too
         question, answer = _text(row, "question", place), _answer(row, place)
         kind = row.get("type") if row.get("type") in ("bridge", "comparison") else "question"
         steps = [(title, f"Search[{title}]") for title in _supporting_titles(row, place)[: MAX_TURNS - 1]]
@@ -99,7 +101,7 @@ def problems(data: str, split: str, words: Mapping[str, str] = WORDS) -> Iterato
         return Candidate(key, split_in(row, place), lambda: make_problem(
             question, answer, steps, split, f"data-{kind}", corpus, words))
 
-    return problems_in(data, split, _questions(sources(data)[0]), read, TEST_SHARE)
+    return problems_in(data, split, _questions(files), read, TEST_SHARE)
 
 
 def _questions(files: tuple[str, ...]) -> Iterator[Row]:

@@ -68,7 +68,8 @@ def read(answer: str) -> Command:
     text = before_observation(answer)
     lines = list(_plain_lines(text))
     if lines and is_command(lines[0].text):
-        return lines[0]
+        marked = (one for one in _marked(text[: lines[0].end]) if is_command(one.text))
+        return next(marked, lines[0])
     command = next(_marked(text), None) or next((line for line in lines if is_command(line.text)), None)
     if command is not None:
         return command

@@ -6,8 +6,8 @@ above, below; bigger, smaller, same) is between, the first to the second. Other 
 
 VPEval's and PaintSkills' own files are read as well: `{"data": [{"id", "text", "objects": [{"coconame", …}]}]}`, where
 the skill is a column or the beginning of the id. There the last object says how it stands to the first: its `relation`
-begins with left, right, above, below (spatial), its `scale` is bigger, smaller or same. Left out and counted is what
-boxes can't show: the skill text, front and behind, a relation of two things of one name.
+begins with left, right, above, below (spatial), its `scale` or `relation` is bigger, smaller or same. Left out and
+counted is what boxes can't show: the skill text, front and behind, a relation of two things of one name.
 
 `split` ("train" or "test"), where there is one, says where a row belongs. Else, and where it is "val", what is asked
 for (not how) decides, one row in five is for test. A row that occurs twice is given once. `tasks/rows.py` says what
@@ -32,6 +32,7 @@ TEST_SHARE = 0.2
 COLUMNS = ("prompt", "skill", "objects", "relation", "split", "text", "id")
 SPLITS = ("train", "test", "val")
 RELATIONS = {"spatial": tuple(SPATIAL), "scale": tuple(SCALE)}
+NAMES = ("coconame", "name", "shape")  # what VPEval and PaintSkills call an object's name
 MOST = 4  # of one object
 
 
@@ -59,13 +60,13 @@ def _own_form(row: dict[str, Any], where: str) -> dict[str, Any]:
     objects = row.get("objects")
     if "text" not in row or not isinstance(objects, list) or not all(isinstance(one, dict) for one in objects):
         return row
-    skill = row.get("skill") or str(row.get("id")).partition("_")[0]
-    names = [one.get("coconame", one.get("name")) for one in objects]
+    skill = str(row.get("skill") or row.get("id")).partition("_")[0]
+    names = [next((one[key] for key in NAMES if one.get(key)), None) for one in objects]
     own = {"prompt": row["text"], "skill": skill, "objects": names, "split": row.get("split")}
     if skill == "text":
         raise LeftOut(f"{where}: boxes don't show its text")
     if skill in RELATIONS and len(objects) == 2:
-        said = objects[1].get("relation" if skill == "spatial" else "scale")
+        said = (objects[1].get("scale") if skill == "scale" else None) or objects[1].get("relation")
         own["relation"] = said.partition("_")[0] if isinstance(said, str) else said
         own["objects"] = names[::-1]  # the last to the first
         if own["relation"] in ("front", "behind") or names[0] == names[1]:
@@ -78,7 +79,8 @@ def _requirements(row: dict[str, Any], where: str) -> list[Requirement]:
     if skill not in ("object", "count", *RELATIONS):
         expected = "object, count, spatial or scale"
         raise RrrError(f"{where}, column skill: found {shown(skill)}, wanted {expected}", BAD_INPUT)
-    nouns = [" ".join(str(name).lower().split()) for name in objects] if isinstance(objects, list) else []
+    names = objects if isinstance(objects, list) and all(isinstance(name, str) for name in objects) else []
+    nouns = [" ".join(name.lower().replace("_", " ").split()) for name in names]
     if not nouns or not all(OBJECT_NAME.fullmatch(noun) for noun in nouns):
         raise RrrError(f"{where}, column objects: found {shown(objects)}, wanted a list of names, in a to z", BAD_INPUT)
     distinct = dict.fromkeys(nouns)

@@ -10,14 +10,20 @@ from __future__ import annotations
 
 import ast
 import builtins
-import math
+import io
+import pickle
 import sys
+import types
 from dataclasses import dataclass, field
+from typing import Any
 
 from rrr_cli import sandbox
-from rrr_cli.sandbox import Job
+from rrr_cli.sandbox import Job, Other
+from rrr_cli.sandbox.values import Tagged
 
 LAZY = ("map", "filter")  # calls whose value is an iterator
+ITERATE = (  # calls that go through their first argument, zip through all
+    "all", "any", "enumerate", "frozenset", "list", "max", "min", "reversed", "set", "sorted", "sum", "tuple", "zip")
 VIEWS = ("items", "keys", "values")  # of a dict, which is data, as they aren't
 
 
@@ -32,22 +38,34 @@ class Inner:
     def holds(self, values: list[object]) -> bool:
         """Whether it is true of the values. Raises ValueError: one isn't plain; RrrError (exit 4): no sandbox."""
         lines = [f"import {name}" for name in self.modules]
-        lines += [f"_{i} = {literal(values[i])}" for i in self.indices]
+        lines += [f"_{i} = __import__('pickle').loads({packed(values[i])!r})" for i in self.indices]
         [outcome] = sandbox.execute([Job("\n".join(lines), "", "", (f"True if ({self.expression}) else False",))])
         return len(outcome.values) == 1 and outcome.values[0] is True
 
 
-def literal(value: object) -> str:
-    """Python's text of plain data. Raises ValueError: it is anything else."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"float('{value}')"
-    if isinstance(value, (bool, int, float, complex, str, bytes, type(None))):
-        return repr(value)
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{literal(k)}: {literal(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, (list, tuple, set, frozenset)) and type(value).__module__ == "builtins":
-        return f"{type(value).__name__}([{', '.join(map(literal, value))}])"
-    raise ValueError("a value that isn't plain data")
+class _Pickler(pickle.Pickler):
+    """Packs the values that `sandbox/values.py` builds; nothing of rrr_cli can be imported where they are unpacked."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, Other):
+            raise ValueError("a value that isn't plain data")
+        if isinstance(value, Tagged):
+            fields = value.content if value.kind == "fields" else [("name", value.content)]
+            return types.SimpleNamespace, (), {" ": (value.kind, value.type_name), **dict(fields)}
+        kinds: dict[type, tuple[Any, Any]] = {
+            type({}.keys()): (dict.keys, dict.fromkeys), type({}.items()): (dict.items, dict),
+            type({}.values()): (dict.values, lambda values: dict(enumerate(values)))}
+        if type(value) not in kinds:
+            return NotImplemented
+        view, made = kinds[type(value)]
+        return view, (made(value),)
+
+
+def packed(value: object) -> bytes:
+    """A value of a model's process for one without the model's code. Raises ValueError: it isn't plain data."""
+    file = io.BytesIO()
+    _Pickler(file).dump(value)
+    return file.getvalue()
 
 
 @dataclass
@@ -81,7 +99,16 @@ class _Rewriter(ast.NodeTransformer):
             return self.ask(node)
         if isinstance(node, (ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp)):
             return self.visit_loop(node)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ITERATE:
+            return self.visit_iteration(node, node.func.id)
         return self.generic_visit(node)
+
+    def visit_iteration(self, node: ast.Call, name: str) -> ast.AST:
+        several = len(node.args) if name == "zip" else int(len(node.args) == 1 or name not in ("max", "min"))
+        node.args = [*map(self.items, node.args[:several]), *map(self.expression, node.args[several:])]
+        for keyword in node.keywords:
+            keyword.value = self.expression(keyword.value)
+        return node
 
     def is_whole(self, node: ast.expr) -> bool:
         """Whether the model's process works it out: a call of the model's own, or of a built-in with its function."""
@@ -93,13 +120,17 @@ class _Rewriter(ast.NodeTransformer):
             return self.is_whole(node.value) and (node.attr not in VIEWS or self.is_models(node.value))
         return self.is_models(node)
 
-    def ask(self, node: ast.expr) -> ast.Name:
-        source = ast.unparse(node)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in LAZY:
-            source = f"list({source})"
+    def items(self, node: ast.expr) -> ast.expr:
+        """What is gone through: of the model's own its items are asked for, as a generator is no data."""
+        return self.ask(node, "list({})") if self.is_whole(node) else self.expression(node)
+
+    def ask(self, node: ast.expr, form: str = "{}") -> ast.Name:
+        source = text = ast.unparse(node)
+        lazy = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in LAZY
+        source = ("list({})" if lazy else form).format(source)
         used = self.bound_in(node)
         if not used:
-            return ast.Name(self.name(source), ast.Load())
+            return ast.Name(self.name(source, text), ast.Load())
         first, before = 0, None
         while used != before:  # a loop that is asked for needs what its list and guards depend on
             first = next((i for i, loop in enumerate(self.loops) if loop.names & used), len(self.loops))
@@ -109,7 +140,7 @@ class _Rewriter(ast.NodeTransformer):
         for loop in reversed(self.loops[first:]):
             guarded = f"({source}) if {' and '.join(loop.guards)} else None" if loop.guards else source
             source = f"[{guarded} {loop.source}]"
-        outside = self.name(source)
+        outside = self.name(source, source)
         for depth, loop in enumerate(self.loops[first:]):
             inside = f"_{depth}{outside}"
             loop.columns.append((inside, outside))
@@ -117,10 +148,13 @@ class _Rewriter(ast.NodeTransformer):
         return ast.Name(outside, ast.Load())
 
     def bound_in(self, node: ast.AST) -> set[str]:
-        return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} & self.bound
+        parts = list(ast.walk(node))
+        own = {n.id for n in parts if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        own |= {n.arg for n in parts if isinstance(n, ast.arg)}
+        return {n.id for n in parts if isinstance(n, ast.Name)} & self.bound - own
 
-    def name(self, source: str) -> str:
-        self.asked.append((source, f"({source})"))
+    def name(self, source: str, text: str) -> str:
+        self.asked.append((text, f"({source})"))
         return f"_{self.first + len(self.asked) - 1}"
 
     def visit_loop(self, node: ast.GeneratorExp | ast.ListComp | ast.SetComp | ast.DictComp) -> ast.AST:
@@ -128,7 +162,7 @@ class _Rewriter(ast.NodeTransformer):
         for one in node.generators:
             names = frozenset(n.id for n in ast.walk(one.target) if isinstance(n, ast.Name))
             loop = _Loop(f"for {ast.unparse(one.target)} in {ast.unparse(one.iter)}", names, self.bound_in(one.iter))
-            one.iter = self.expression(one.iter)
+            one.iter = self.items(one.iter)
             self.loops.append(loop)
             for i, test in enumerate(one.ifs):
                 guard = f"({ast.unparse(test)})"

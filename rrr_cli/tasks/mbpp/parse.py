@@ -34,6 +34,9 @@ AT_MARGIN = re.compile(r"^(?:`{3,}|~{3,})[^\n]*$", re.MULTILINE)
 OPENS_LATE = re.compile(r"^([^\n`]*\S[ \t]*)(```[ \t]*(?:python|py)3?)[ \t]*$", re.MULTILINE | re.IGNORECASE)
 WITHIN = re.compile(r"```[ \t]*(?:python|py)3?\b(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 PYTHON = re.compile(r"[{.\s]*(?:python|py|ipython|pycon)[\d.]*\b[}\s]*(.*)", re.IGNORECASE | re.DOTALL)
+#: Lines of nothing but tags or LaTeX around code, and marks of a turn's end.
+MARKUP = re.compile(
+    r"^[ \t]*(?:</?\w[^<>\n]*>[ \t]*)+$|^[ \t]*\\(?:begin|end)\{[^\n]*$|<[|｜][^<>|｜\n]{1,40}[|｜]>", re.MULTILINE)
 STARTS_CODE = re.compile(r"(?:async\s+def|def|class|import|from)\s+\w|@\w|\w+\s*=\s*lambda\b")
 DEFINES = re.compile(r"\b(?:def|lambda)\b")
 BINDS = re.compile(r"^(?:(?:async[ \t]+)?def[ \t]+|class[ \t]+)(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
@@ -54,26 +57,35 @@ def code_of(text: str, wanted: Collection[str] = ()) -> str | None:
     for blocks in _readings(text[-MAX_TEXT:].replace("\r\n", "\n")):
         code = _joined(blocks[-MAX_BLOCKS:], wanted) if blocks else None
         if code and not _names(code).isdisjoint(wanted):
-            return code
+            return _up_to_fence(code) or code
         first = first or code if code is not None else first
     return first
 
 
 def _readings(text: str) -> Iterator[list[str]]:
     """The readings of the module's head, each as a list of codes."""
-    blocks = _blocks(text)
+    blocks = [one for block in _blocks(text) for one in _within(block)]
     yield [block.code for block in blocks if block.python]
     begin = text.rfind("[BEGIN]")
     yield [_trimmed(text[begin + len("[BEGIN]"):].split("[DONE]")[0])] if begin >= 0 else []
     yield [block.code for block in blocks if not block.python and block.code]
-    bare = _trimmed(text.split("[DONE]")[0])
+    bare = _trimmed(MARKUP.sub("", text.split("[DONE]")[0]))
     is_code = bool(DEFINES.search(bare) and _parsed(bare))
-    parts = [bare] if is_code else map(_without_prose, AT_MARGIN.split(text)[:MAX_BLOCKS])
+    parts = [bare] if is_code else map(_without_prose, AT_MARGIN.split(MARKUP.sub("", text))[:MAX_BLOCKS])
     yield [code for code in parts if code]
     moved, count = OPENS_LATE.subn(r"\1\n\2", text)
     yield [block.code for block in _blocks(moved) if block.python] if count else []
     yield [_trimmed(code) for code in WITHIN.findall(text) if DEFINES.search(code)]
     yield [bare] if DEFINES.search(bare) else []
+
+
+def _up_to_fence(code: str) -> str | None:
+    """Code that doesn't parse, up to a fence that stands within a line or before words, if that parses."""
+    if "```" not in code or _parsed(code):
+        return None
+    ends = [fence.start() for fence in re.finditer("```", code)][:8]
+    cuts = (_trimmed(code[:end]) for end in ends)
+    return next((cut for cut in cuts if _parsed(cut) and DEFINES.search(cut)), None)
 
 
 def _blocks(text: str) -> list[Block]:
@@ -95,6 +107,12 @@ def _blocks(text: str) -> list[Block]:
     return blocks
 
 
+def _within(block: Block) -> list[Block]:
+    """The blocks in a block of a text that isn't code, such as ````markdown; else the block."""
+    is_text = not block.python and "```" in block.code and not _parsed(block.code)
+    return (_blocks(block.code) if is_text else []) or [block]
+
+
 def _end(text: str, start: int, fence: re.Match[str], later: Sequence[re.Match[str]]) -> tuple[int, int]:
     """Where the code that starts at `start` ends, and where the text goes on: at the first fence that closes it, or, if
     that one stands in a docstring, at the first after which the code parses."""
@@ -107,7 +125,8 @@ def _end(text: str, start: int, fence: re.Match[str], later: Sequence[re.Match[s
                 ends.append((other.start(), other.start()))
     code = text[start : ends[0][0]] if ends else ""
     if code.count('"""') % 2 or code.count("'''") % 2:
-        ends = [end for end in ends[:8] if _parsed(_dedented(text[start : end[0]], fence[1]))] or ends
+        tried = [*ends[:8], (len(text), len(text))]
+        ends = [end for end in tried if _parsed(_dedented(text[start : end[0]], fence[1]))] or ends
     return ends[0] if ends else (len(text), len(text))
 
 
