@@ -146,14 +146,14 @@ class Harness:
 
         from rrr_cli.engines.loading import loading
         from rrr_cli.engines.models import load_tokenizer, resolve
-        from rrr_cli.engines.transformers import load_model
+        from rrr_cli.engines.transformers import load_weights
 
         resolved = resolve(model)
         tokenizer = load_tokenizer(resolved)
         if chat and not tokenizer.chat_template:
             raise RrrError(f"--model {model} has no chat template; leave --apply-chat-template out")
         self.model, self.chat = model, chat
-        lm = load_model(resolved, dtype, device)
+        lm = load_weights(resolved, dtype, device)
         with loading(f"--model {model} can't be tested by lm-eval"):
             self.lm = HFLM(pretrained=lm, tokenizer=tokenizer, batch_size=batch_size)
 
