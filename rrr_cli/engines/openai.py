@@ -280,6 +280,8 @@ class OpenaiEngine:
             state = "has the key that was sent" if self._key else "is not set"
             message += f"; the environment variable {self._key_variable} {state}"
         for name in fields:
+            if name == "chat_template_kwargs":
+                message += f"; that is {flag_of('template_args')}, which this server can't use: leave it out"
             if name in ("temperature", "top_p"):
                 message += f"; without {flag_of(name)} it would be another experiment: choose a value that it takes"
         return RrrError(message)
