@@ -144,7 +144,8 @@ class Harness:
     """One model in memory for lm-eval, which decodes greedily or scores choices by their likelihood."""
 
     def __init__(self, model: str, dtype: str, device: str, batch_size: int, chat: Template | None) -> None:
-        """`chat`: how to ask in the model's chat format; None: without one. Raises RrrError: no such model, or no chat template (exit 3)."""
+        """`chat`: how to ask in the model's chat format; None: without one. Raises RrrError (exit 3): no such model, or
+        no chat template."""
         from lm_eval.models.huggingface import HFLM
 
         from rrr_cli.engines.loading import loading

@@ -105,7 +105,8 @@ def load_weights(resolved: ResolvedModel, dtype: str = "auto", device: str = "au
     lm = weights.load(resolved, getattr(torch, dtype))
     if resolved.adapter:
         lm = weights.adapted(lm, resolved)
-        if dtype == "float32" and weights.merges(lm):  # merged is faster, but rounding the sum to 16 bits would lose part of a small adapter
+        # Merged is faster, but rounding the sum to 16 bits would lose part of a small adapter.
+        if dtype == "float32" and weights.merges(lm):
             with loading(f"--model {resolved.name}: its adapter can't be merged"):
                 lm = lm.merge_and_unload()
     with loading(f"--model {resolved.name} doesn't go to {device}"):
@@ -113,10 +114,13 @@ def load_weights(resolved: ResolvedModel, dtype: str = "auto", device: str = "au
 
 
 def eos_ids(lm: Any, tokenizer: Any) -> list[int]:
-    """The tokens that end a turn: the generation config's, and the tokenizer's own. Raises RrrError (exit 3)."""
+    """The tokens that end a turn: the generation config's, and the tokenizer's own.
+
+    Raises RrrError (exit 3): it has something else than tokens.
+    """
     configured = lm.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     if any(not isinstance(i, int) for i in ids if i is not None):
-        raise RrrError(f"the model's generation_config.json has eos_token_id {configured!r}: it must be the number of a "
-                       "token, or a list of them")
+        raise RrrError(f"the model's generation_config.json has eos_token_id {configured!r}: it must be the number of "
+                       "a token, or a list of them")
     return sorted({i for i in (*ids, tokenizer.eos_token_id) if i is not None})
