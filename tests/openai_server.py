@@ -90,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
         if words + most > CONTEXT:
             return self.refuse(f"'max_tokens' or 'max_completion_tokens' is too large: {most}. {window} and your "
                                f"request has {words} input tokens ({most} > {CONTEXT} - {words}).")
-        sampling = Sampling(request["temperature"], request["top_p"], most)
+        sampling = Sampling(request.get("temperature", 1.0), request.get("top_p", 1.0), most)
         ((c,),) = self.script.generate([Prompt(messages, (request.get("seed", 0),))], sampling)
         self.answer(200, {
             "object": "chat.completion", "model": request["model"],

@@ -13,12 +13,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rrr_cli.benchmarks import BENCHMARKS, Benchmark
 from rrr_cli.benchmarks.rows import copy_rows, local_file, write_task
 from rrr_cli.errors import RrrError
 from rrr_cli.records import content_id
+
+if TYPE_CHECKING:
+    from rrr_cli.engines.template import Template
 
 GENERATED = 256  # tokens; lm-eval's limit for a task without one
 
@@ -140,22 +143,24 @@ def quiet() -> Iterator[None]:
 class Harness:
     """One model in memory for lm-eval, which decodes greedily or scores choices by their likelihood."""
 
-    def __init__(self, model: str, dtype: str, device: str, batch_size: int, chat: bool) -> None:
-        """`chat`: ask in the model's chat format. Raises RrrError: no such model, or no chat template (exit 3)."""
+    def __init__(self, model: str, dtype: str, device: str, batch_size: int, chat: Template | None) -> None:
+        """`chat`: how to ask in the model's chat format; None: without one. Raises RrrError (exit 3): no such model, or
+        no chat template."""
         from lm_eval.models.huggingface import HFLM
 
         from rrr_cli.engines.loading import loading
         from rrr_cli.engines.models import load_tokenizer, resolve
-        from rrr_cli.engines.transformers import load_model
+        from rrr_cli.engines.transformers import load_weights
 
         resolved = resolve(model)
         tokenizer = load_tokenizer(resolved)
-        if chat and not tokenizer.chat_template:
+        if chat is not None and not tokenizer.chat_template:
             raise RrrError(f"--model {model} has no chat template; leave --apply-chat-template out")
-        self.model, self.chat = model, chat
-        lm = load_model(resolved, dtype, device)
+        self.model, self.chat = model, chat is not None
+        lm = load_weights(resolved, dtype, device)
         with loading(f"--model {model} can't be tested by lm-eval"):
-            self.lm = HFLM(pretrained=lm, tokenizer=tokenizer, batch_size=batch_size)
+            self.lm = HFLM(pretrained=lm, tokenizer=tokenizer, batch_size=batch_size,
+                           chat_template_args=chat.keywords if chat is not None else None)
 
     def ask(self, loaded: Loaded, seed: int) -> list[dict[str, Any]]:
         """task, item_id, item_index, score, text and prompt_cut (see `records.Forgetting`), a dict an item.

@@ -7,6 +7,7 @@ server says where it doesn't answer is read in `server_faults.py`.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -16,18 +17,16 @@ from rrr_cli.tool_names import for_server, from_server
 
 # Servers fill these from the model's generation_config.json, or from defaults of their own, unless they are sent.
 NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-# finish_reason in lower case; any other one, or none, ends an answer like stop.
-CUT = frozenset((
-    "length", "max_tokens", "model_length", "max_output_tokens", "max_new_tokens", "max_length", "token_limit",
-    "context_length", "context_length_exceeded", "model_context_window_exceeded"))
-FILTERED = frozenset((
-    "content_filter", "content_filtered", "safety", "recitation", "blocklist", "prohibited_content", "spii",
-    "sensitive", "refusal", "guardrail_intervened"))
-BROKEN = frozenset((  # the server's end of the answer, not the model's
-    "abort", "aborted", "error", "cancel", "cancelled", "canceled", "load", "loading", "timeout", "network_error",
-    "server_error", "internal_error", "insufficient_system_resource", "unavailable"))
+# A finish_reason in lower case, wherever one of these words stands in it; any other one, or none, ends an answer.
+MALFORMED = re.compile("malformed")  # a call that Gemini can't read: the model's own failure
+BROKEN = re.compile(  # the server's end of the answer, not the model's
+    "abort|error|cancel|load|time_?out|insufficient_system|unavailable|disconnect|interrupt")
+CUT = re.compile("length|max_(new_|output_)?tokens|token_limit|context_window")
+FILTERED = re.compile(
+    "filter|safety|recitation|blocklist|blocked|prohibited|spii|sensitive|refusal|guardrail|moderation")
 ENDS = frozenset((
-    "stop", "tool_calls", "tool_call", "function_call", "eos", "eos_token", "end", "end_turn", "stop_sequence"))
+    "stop", "tool_calls", "tool_call", "tool_use", "function_call", "eos", "eos_token", "end", "end_turn",
+    "stop_sequence"))
 DEEPEST = 8  # levels of parts within parts
 
 
@@ -38,7 +37,7 @@ class FilteredError(ValueError):
 def body(model: str, prompt: Prompt, seed: int, sampling: Sampling) -> dict[str, Any]:
     """One request of the chat completions API."""
     request: dict[str, Any] = {
-        "model": model, "messages": [{"role": m.role, "content": _sendable(m.content)} for m in prompt.messages],
+        "model": model, "messages": [{"role": m.role, "content": sendable(m.content)} for m in prompt.messages],
         **NEUTRAL, **asdict(sampling), "n": 1,
         "seed": derive_seed("openai", seed) >> 32,  # 31 bits: every server accepts as many
     }
@@ -52,23 +51,26 @@ def completion(answer: Any) -> Completion:
     """
     try:
         choice = answer["choices"][0]
-        message = choice["message"]
+        finish_reason = choice.get("finish_reason")
+        message = choice.get("message")
+        if message is None and _finish(finish_reason, empty=True) == "length":
+            message = {}  # Gemini's, where the thought took all tokens
         text, thought = _split(message.get("content"))
         calls = [tool_call(function) for function in _functions(message)]
     except (LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not with a chat completion of choices and a message ({type(error).__name__})") from None
     text = "\n".join(part for part in (text, _words(message.get("refusal")), *calls) if part)
-    finish = _finish(choice.get("finish_reason"), empty=not text and not calls)
+    finish = _finish(finish_reason, empty=not text and not calls)
     given = next((t for name in ("reasoning_content", "reasoning", "reasoning_details", "thinking")
                   if (t := _words(message.get(name)))), "")
     tokens, prompt_tokens = _counts(answer, text or given or thought)
     whole = "\n".join(part for part in (given, thought) if part)
-    return Completion(_sendable(text), tokens, finish, prompt_tokens, thought=_sendable(whole) or None)
+    return Completion(sendable(text), tokens, finish, prompt_tokens, thought=sendable(whole) or None)
 
 
 def tool_call(function: dict[str, Any]) -> str:
     """`<tool_call>{"name": …, "arguments": …}</tool_call>`: the arguments as the model wrote them, valid or not."""
-    arguments = function.get("arguments") or "{}"
+    arguments = function.get("arguments") or function.get("input") or "{}"
     written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     name = json.dumps(function["name"], ensure_ascii=False)
     return f'<tool_call>{{"name": {name}, "arguments": {written}}}</tool_call>'
@@ -80,9 +82,12 @@ def with_own_names(completion: Completion, tools: str | None) -> Completion:
 
 
 def _functions(message: dict[str, Any]) -> list[dict[str, Any]]:
-    """The functions that are called, in today's field or in the one before it."""
-    calls = message.get("tool_calls") or []
-    functions = [call.get("function") or call for call in (calls if isinstance(calls, list) else [calls])]
+    """The functions that are called: in today's field, in the one before it, or as Anthropic's parts of the content."""
+    calls, content = message.get("tool_calls") or [], message.get("content")
+    calls = calls if isinstance(calls, list) else [calls]
+    functions = [call.get("function") or call.get("custom") or call for call in calls]
+    parts = content if isinstance(content, list) else []
+    functions += [part for part in parts if isinstance(part, dict) and part.get("type") == "tool_use"]
     return functions or [function for function in [message.get("function_call")] if function]
 
 
@@ -113,15 +118,17 @@ def _words(value: Any, depth: int = 0) -> str:
 
 def _finish(reason: Any, empty: bool) -> str:
     """stop or length. Raises FilteredError, or ValueError: the server ended the answer, not the model."""
-    kind = str(reason.get("type") if isinstance(reason, dict) else reason).lower().removeprefix("finish_reason_")
-    if kind in FILTERED:
+    kind = str(reason.get("type") if isinstance(reason, dict) else reason).lower().removeprefix("finish_reason_")[:60]
+    if MALFORMED.search(kind):
+        return "stop"
+    if FILTERED.search(kind):
         raise FilteredError(f"the content filter took the answer away (finish_reason {kind})")
-    if kind in BROKEN:
+    if BROKEN.search(kind):
         raise ValueError(f"not with a whole chat completion (finish_reason {kind})")
-    if kind in CUT:
+    if CUT.search(kind):
         return "length"
     if empty and kind not in ENDS:
-        raise ValueError(f"not with a chat completion: an empty text (finish_reason {kind[:40]})")
+        raise ValueError(f"not with a chat completion: an empty text (finish_reason {kind})")
     return "stop"
 
 
@@ -137,6 +144,6 @@ def _count(usage: Any, name: str) -> int | None:
     return int(n) if isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n < 1e9 else None
 
 
-def _sendable(text: str) -> str:
+def sendable(text: str) -> str:
     """Text without lone surrogates, which UTF-8 can't encode."""
     return text.encode("utf-8", "replace").decode()

@@ -152,9 +152,10 @@ def check_own_tokens(model: Any) -> None:
 
 def pick(logits_R_V: torch.Tensor, uniforms_R: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """Tokens (R,) from logits (R, V): argmax at temperature 0, else the inverse of the cumulative distribution at (R,)
-    uniforms."""
+    uniforms. V, which is no token, where a probability isn't a number."""
     if sampling.temperature == 0:
-        return logits_R_V.argmax(-1)
+        tokens_R = logits_R_V.argmax(-1)
+        return tokens_R.masked_fill(logits_R_V.gather(-1, tokens_R[:, None])[:, 0].isnan(), logits_R_V.shape[1])
     probs = torch.softmax(logits_R_V.float() / sampling.temperature, -1)
     if sampling.top_p < 1:
         ranked, order = probs.sort(dim=-1, descending=True, stable=True)
@@ -213,7 +214,7 @@ class _Decoder:
             ).logits[:, -1]
             token_R = pick(logits_R_V, uniforms_R_T[:, t], self.sampling)
             tokens = token_R.tolist()
-            if max(tokens) == logits_R_V.shape[1]:  # NaN in the cumulative sum: the search ran off its end
+            if max(tokens) == logits_R_V.shape[1]:  # NaN
                 raise RrrError("the model's probabilities aren't finite: try --dtype float32, or check its training")
             for row, token in zip(self.rows, tokens, strict=True):
                 if not row.done:

@@ -57,7 +57,10 @@ def weights(folder: Path, adapter: bool = False) -> list[Path]:
     named = json_object(folder / INDEX).get("weight_map")
     if not isinstance(named, dict) or not named:
         raise RrrError(f"{folder / INDEX} names no files (weight_map): fetch it again")
-    paths = [folder / str(name) for name in sorted({str(name) for name in named.values()})]
+    names = sorted({str(name) for name in named.values()})
+    if outside := next((name for name in names if Path(name).name != name), None):
+        raise RrrError(f"{folder / INDEX} names {outside}, which isn't a file of its folder: fetch it again")
+    paths = [folder / name for name in names]
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         raise RrrError(f"{folder} lacks {missing[0]} ({len(missing)} of the {len(paths)} files that {INDEX} names "
@@ -87,17 +90,27 @@ def check_pointer(path: Path) -> None:
 
 def check_whole(path: Path) -> None:
     """Raise RrrError (exit 3) unless a safetensors file is exactly as long as its header says."""
+    length, tensors = header(path)
+    try:
+        whole = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
+        size = path.stat().st_size
+    except (KeyError, IndexError, TypeError):
+        raise RrrError(f"{path} is not a safetensors file, or is damaged; fetch it again") from None
+    if size != whole:
+        raise RrrError(f"{path} is {'cut' if size < whole else 'longer than it should be'}: it has {size} bytes, and "
+                       f"its header says {whole}; fetch it again")
+
+
+def header(path: Path) -> tuple[int, dict[str, Any]]:
+    """(bytes of the header, name -> dtype, shape and place of every tensor) of a safetensors file. Raises RrrError
+    (exit 3): cut, or something else."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or (length > size - 8 and length <= LONGEST_HEADER):
             raise RrrError(f"{path} is cut: it has {size} bytes, less than its header; fetch it again")
         try:
-            header = json.loads(file.read(length) if length <= LONGEST_HEADER else b"")
-            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-            whole = 8 + length + max(ends, default=0)
-        except (ValueError, RecursionError, AttributeError, KeyError, IndexError, TypeError):
+            tensors = dict(json.loads(file.read(length) if length <= LONGEST_HEADER else b""))
+        except (ValueError, RecursionError, TypeError):
             raise RrrError(f"{path} is not a safetensors file, or is damaged; fetch it again") from None
-    if size != whole:
-        raise RrrError(f"{path} is {'cut' if size < whole else 'longer than it should be'}: it has {size} bytes, and "
-                       f"its header says {whole}; fetch it again")
+    return length, {name: tensor for name, tensor in tensors.items() if name != "__metadata__"}

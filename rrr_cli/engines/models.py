@@ -92,7 +92,11 @@ def load_tokenizer(model: ResolvedModel) -> Any:
     from transformers import AutoTokenizer
 
     with loading(f"--model {model.name}: the tokenizer in {model.tokenizer} doesn't load", whole()):
-        return AutoTokenizer.from_pretrained(str(model.tokenizer), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(str(model.tokenizer), trust_remote_code=False)
+        own = model.adapter / "chat_template.jinja" if model.adapter else None
+        if own and own.is_file():  # beside an adapter that has no tokenizer of its own
+            tokenizer.chat_template = own.read_text(encoding="utf-8")
+    return tokenizer
 
 
 def _folder(model: str) -> Path:

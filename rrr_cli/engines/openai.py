@@ -49,11 +49,11 @@ TRIES_IN_DOUBT = 3
 MOST_SILENT = 8  # prompts in a row, each tried so often without any answer meanwhile: the server is down
 MOST_REFUSED = 3  # prompts in a row that a server refuses that hasn't answered one yet
 # What may be left out, if it is sent with this value: it says what a server should do anyway.
-SPARE = {"top_p": 1.0, **NEUTRAL}
+SPARE = {"top_p": 1.0, "temperature": 1.0, **NEUTRAL}
 OWN_VALUE = (
     "and the server may have a value of its own, which limits what is sampled (vllm serve: --generation-config vllm)")
 LEFT_OUT = {"seed": "and the same command may sample other texts", "n": "one answer a request is the default",
-            "top_p": "because it is 1"}
+            "top_p": "because it is 1", "temperature": "because it is 1, where models that take none are fixed"}
 
 
 class _TooLongError(Exception):
@@ -186,9 +186,11 @@ class OpenaiEngine:
             overflow = error.overflow
         try:
             prompt_tokens: int | None = overflow.prompt_tokens
-            if not overflow.exact and overflow.context:  # a completion of one token shows how long the prompt is
+            if not (overflow.exact and overflow.context):  # a completion of one token shows how long the prompt is
                 one = await self._ask(client, request, 1)
                 prompt_tokens = one.prompt_tokens
+                if not overflow.context:
+                    raise _NoAnswerError("its window has room for less than --max-tokens, and it doesn't say how much")
                 if prompt_tokens is None or overflow.context - prompt_tokens == 1:
                     return one
             room = min(overflow.context - (prompt_tokens or 0), request["max_tokens"])
@@ -222,6 +224,8 @@ class OpenaiEngine:
             self._limit_field = "max_completion_tokens"  # OpenAI's newer models
             return True
         spare = [name for name in fields if name in sent and (name in ("seed", "n") or SPARE.get(name) == sent[name])]
+        if spare != ["temperature"]:
+            spare = [name for name in spare if name != "temperature"]  # which some take alone, without top_p
         for name in spare:
             if name not in self.left_out:
                 self.left_out.append(name)
@@ -276,6 +280,8 @@ class OpenaiEngine:
             state = "has the key that was sent" if self._key else "is not set"
             message += f"; the environment variable {self._key_variable} {state}"
         for name in fields:
+            if name == "chat_template_kwargs":
+                message += f"; that is {flag_of('template_args')}, which this server can't use: leave it out"
             if name in ("temperature", "top_p"):
                 message += f"; without {flag_of(name)} it would be another experiment: choose a value that it takes"
         return RrrError(message)

@@ -16,12 +16,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rrr_cli.engines.base import Completion
-from rrr_cli.engines.chat_completions import FilteredError, completion
+from rrr_cli.engines.chat_completions import FilteredError, completion, sendable
 
 if TYPE_CHECKING:
     from httpx import Response
 
-PASSES = (408, 409, 424, 425, 429)  # and all from 500 on, but for
+PASSES = (408, 409, 421, 424, 425, 429, 460, 498, 499)  # gateways' own among them; and all from 500 on, but for
 NEVER_PASSES = (501, 505)
 ENDS = (401, 402, 403, 404, 405, 410)
 OF_THE_PROMPT = ("messages", "tools", "model")
@@ -32,7 +32,11 @@ FOR_GOOD = re.compile(  # account, key, model
     r"(insufficient|not enough|out of) (account )?(balance|funds|credits?)|access_terminated|invalid_api_key|"
     r"(account|organi[sz]ation|api key)\b.{0,30}\b(deactivated|suspended|disabled|restricted|terminated|not valid)|"
     r"(incorrect|invalid) api key|model_not_found|model\b.{0,80}(does ?n.t exist|not exist|not found)|"
-    r"(unknown|no such|not a valid) model", re.I)
+    r"(unknown|no such|not a valid) model|arrear|欠费|余额不足", re.I)
+OUT_OF_ORDER = re.compile(  # for a while, whatever the status
+    r"(model|engine|server|backend)( has| is| was)?( been| currently| still)* "
+    r"(crashed|unloaded|reloaded|loading|restarting|overloaded|not (yet )?ready|busy)|channel error|"
+    r"temporarily (unavailable|overloaded)", re.I)
 FOR_A_WHILE = re.compile(r"retryDelay|(try again|retry|reset\w*) (in|after)|per[ _-]?(second|minute|hour|day)", re.I)
 FILTER = re.compile(
     r"content[ _-]{0,3}(filter|polic|management|moderat|exists risk|violat)|responsible ?ai|moderation|flagged|"
@@ -52,6 +56,7 @@ PROMPT = re.compile(
     r"(\d{1,9})(?: input tokens| tokens from the input| (?:tokens )?in the messages)|(?:given: |too long: |"
     r"n_prompt_tokens: |input token count \(|(?:prompt|input|request) \((?:length )?|"
     r"(?:prompt|request) contains |received |limit: (?=\d+ \+))(\d{1,9})", re.I)
+ADVICE = re.compile(r"(did you mean|expected one of|(supported|allowed|valid) (parameters|fields|arguments)\b).*", re.I)
 A_WORD = re.compile(r"(?<![\w-])(?:['\"`](\w+)['\"`]|(\w{2,}))(?![\w-])")  # a single letter counts in quotes alone
 
 
@@ -96,8 +101,10 @@ def read(response: Response, sent: Collection[str]) -> Completion | Fault:
         error = _error_within(answer)
         if error is None:
             return _completion(answer, response.text)
-        status = _inner_status(error)
+        status, answer = _inner_status(error), {"error": error}
     said = list(_leaves(answer))
+    if written := dict(said).get("failed_generation"):  # Groq's, of a call that it can't read: the model wrote that
+        return Completion(sendable(written), None, "stop", None)
     words = "\n".join(f"{name}: {value}" for name, value in said)[:MOST_READ] or response.text[:MOST_READ]
     fields = refused_fields(said, words, sent)
     kind = _kind(status, words, fields)
@@ -116,10 +123,13 @@ def _completion(answer: Any, text: str) -> Completion | Fault:
 
 
 def _error_within(answer: Any) -> Any:
-    """The error in a body that came with 200; None where there is none."""
-    if not isinstance(answer, dict) or answer.get("choices"):
+    """The error in a body that came with 200, beside half an answer too; None where there is none."""
+    if not isinstance(answer, dict):
         return None
-    return answer.get("error") or (answer if answer.get("object") == "error" else None)
+    choices = answer.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return (answer.get("error") or (first.get("error") if isinstance(first, dict) else None)
+            or (answer if answer.get("object") == "error" else None))
 
 
 def _kind(status: int, words: str, fields: tuple[str, ...]) -> Kind:
@@ -130,6 +140,8 @@ def _kind(status: int, words: str, fields: tuple[str, ...]) -> Kind:
         return Kind.FILTERED
     if status in (400, 413, 422, 500, 502) and TOO_LONG.search(words) and not FOR_A_WHILE.search(words):
         return Kind.TOO_LONG
+    if status in (400, 404, 422) and OUT_OF_ORDER.search(words):
+        return Kind.PASSES
     if passing:  # a server's own code may fail at a field that it doesn't know
         return Kind.FIELD if fields and "unexpected keyword argument" in words else Kind.PASSES
     if status in ENDS or status < 400:
@@ -144,8 +156,14 @@ def refused_fields(said: list[tuple[str, str]], words: str, sent: Collection[str
     if "messages" in named:
         return ()
     if not named & set(sent):
-        named = {quoted or plain for quoted, plain in A_WORD.findall(words)}
+        named = {_snake(quoted or plain) for quoted, plain in A_WORD.findall(ADVICE.sub("", words))}
+        named |= {name for name in sent if "_" in name and re.search(rf"\b{name.replace('_', '[ -]')}\b", words, re.I)}
     return tuple(name for name in sent if name in named and name not in OF_THE_PROMPT)
+
+
+def _snake(word: str) -> str:
+    """topK, as Google and xAI say it, is top_k."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", word).lower()
 
 
 def overflow(words: str) -> Overflow:

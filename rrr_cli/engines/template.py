@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from rrr_cli.engines.loading import said
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message
 from rrr_cli.thoughts import OPEN, PAIRS
@@ -60,11 +61,13 @@ class Template:
             raise RrrError(
                 f"the model's chat template refused a chat of roles {roles}: {error}; use an instruction-tuned model"
             ) from None
-        except (TypeError, AttributeError) as error:
-            if not self.arguments:
-                raise
-            raise RrrError(
-                f"--template-args {self.arguments}: the model's chat template can't use them: {error}", USAGE) from None
+        except Exception as error:  # whatever the template's own expressions raise
+            if self.arguments:
+                raise RrrError(
+                    f"--template-args {self.arguments}: the model's chat template can't use them: {error}", USAGE
+                ) from None
+            raise RrrError(f"the model's chat template fails ({said(error)}); fetch the model again, or use another "
+                           "one") from None
 
 
 DEFAULT = Template()

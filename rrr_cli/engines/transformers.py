@@ -33,14 +33,11 @@ class TransformersEngine:
         Raises RrrError: unknown dtype or no such device (exit 2), no such model (3), extra not installed (4).
         """
         require("train", "torch", "transformers")
-        from rrr_cli.engines.decoding import check_own_tokens
-
         resolved = resolve(model)
         self.model, self.fingerprint = model, resolved.fingerprint
         self.tokenizer = load_tokenizer(resolved)
         self.chat = Renderer(self.tokenizer, Template(template_args, keep_thoughts))
         self.lm = load_model(resolved, dtype, device)
-        check_own_tokens(self.lm)
         self.eos_ids = eos_ids(self.lm, self.tokenizer)
         self.batch_size, self.max_model_len = batch_size, max_model_len
 
@@ -82,6 +79,18 @@ class TransformersEngine:
 
 
 def load_model(resolved: ResolvedModel, dtype: str = "auto", device: str = "auto") -> Any:
+    """The model as `load_weights` gives it, of which `decoding.sample` writes the own tokens. Raises RrrError: as
+    `load_weights`; other tokens, or none (exit 3).
+    """
+    from rrr_cli.engines.decoding import check_own_tokens
+
+    lm = load_weights(resolved, dtype, device)
+    with loading(f"--model {resolved.name} doesn't run", "use --engine vllm for it"):
+        check_own_tokens(lm)
+    return lm
+
+
+def load_weights(resolved: ResolvedModel, dtype: str = "auto", device: str = "auto") -> Any:
     """The causal language model in eval mode, its adapter (if any) applied.
 
     Raises RrrError: unknown dtype or no such device (exit 2), weights that don't load (3), peft missing (4).
@@ -96,7 +105,8 @@ def load_model(resolved: ResolvedModel, dtype: str = "auto", device: str = "auto
     lm = weights.load(resolved, getattr(torch, dtype))
     if resolved.adapter:
         lm = weights.adapted(lm, resolved)
-        if dtype == "float32":  # merged is faster, but rounding the sum to 16 bits would lose part of a small adapter
+        # Merged is faster, but rounding the sum to 16 bits would lose part of a small adapter.
+        if dtype == "float32" and weights.merges(lm):
             with loading(f"--model {resolved.name}: its adapter can't be merged"):
                 lm = lm.merge_and_unload()
     with loading(f"--model {resolved.name} doesn't go to {device}"):
@@ -104,7 +114,13 @@ def load_model(resolved: ResolvedModel, dtype: str = "auto", device: str = "auto
 
 
 def eos_ids(lm: Any, tokenizer: Any) -> list[int]:
-    """The tokens that end a turn: the generation config's, and the tokenizer's own."""
+    """The tokens that end a turn: the generation config's, and the tokenizer's own.
+
+    Raises RrrError (exit 3): it has something else than tokens.
+    """
     configured = lm.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
+    if any(not isinstance(i, int) for i in ids if i is not None):
+        raise RrrError(f"the model's generation_config.json has eos_token_id {configured!r}: it must be the number of "
+                       "a token, or a list of them")
     return sorted({i for i in (*ids, tokenizer.eos_token_id) if i is not None})

@@ -12,12 +12,14 @@ from typing import Any
 
 from rrr_cli.engines.hub import ADAPTER
 from rrr_cli.engines.loading import check_loaded, loading, whole
-from rrr_cli.engines.model_files import json_object
+from rrr_cli.engines.model_files import header, json_object
+from rrr_cli.engines.model_files import weights as weight_files
 from rrr_cli.engines.models import ResolvedModel
 from rrr_cli.errors import BAD_INPUT, RrrError
 from rrr_cli.extras import require
 
 PACKAGES = {"quark": "amd-quark", "quanto": "optimum-quanto"}  # quantisers whose package has another name
+PLAIN = ("F64", "F32", "F16", "BF16")  # dtypes of weights as they are
 SHARED = ("vblora_vector_bank", "prompt_encoder")  # of some adapters: set by PEFT, not part of the file
 
 
@@ -28,6 +30,7 @@ def load(resolved: ResolvedModel, dtype: Any) -> Any:
     """
     lm, info = read(resolved, config_of(resolved), dtype=dtype)
     check_loaded(info, resolved.path)
+    check_numbers(lm, resolved.path)
     return lm
 
 
@@ -47,8 +50,22 @@ def prove(resolved: ResolvedModel, strict: bool = True) -> None:
     if quantised:
         return
     check_loaded(info, resolved.path)
+    check_numbers(lm, resolved.path)
     if resolved.adapter:
         adapted(lm, resolved)
+
+
+def check_numbers(lm: Any, folder: Path) -> None:
+    """Raise RrrError (exit 3) where the files hold 8-bit numbers or integers for weights of a model that isn't
+    quantised: transformers takes them as they are, without the scales that they were divided by."""
+    if getattr(lm.config, "quantization_config", None):
+        return
+    parameters = {name.removeprefix(f"{lm.base_model_prefix}.") for name, _ in lm.named_parameters()}
+    for path in weight_files(folder):
+        for name, tensor in header(path)[1].items():
+            if tensor["dtype"] not in PLAIN and name.removeprefix(f"{lm.base_model_prefix}.") in parameters:
+                raise RrrError(f"{folder}: {name} is of {tensor['dtype']} numbers, and config.json doesn't say how "
+                               "they were quantised (quantization_config); fetch the whole model again")
 
 
 def config_of(resolved: ResolvedModel) -> Any:
@@ -91,6 +108,9 @@ def adapted(lm: Any, resolved: ResolvedModel) -> Any:
     cure = f"is it an adapter of {resolved.path}, and of a version of PEFT that is here?"
     with loading(f"--model {resolved.name}: the adapter in {folder} doesn't load", cure):
         config = PeftConfig.from_pretrained(str(folder))
+        if config.peft_type == "LORA" and "lora_alpha" not in json_object(folder / "adapter_config.json"):
+            raise RrrError(f"{folder / 'adapter_config.json'} has no lora_alpha, without which the adapter's strength "
+                           "isn't known: set it to what it was trained with")
         if config.is_prompt_learning:
             raise RrrError(f"--model {resolved.name}: an adapter of kind {config.peft_type.value} is a soft prompt, "
                            "which no engine here takes; train a LoRA adapter")
@@ -106,6 +126,16 @@ def adapted(lm: Any, resolved: ResolvedModel) -> Any:
         {"missing_keys": missing, "unexpected_keys": result.unexpected_keys}, folder,
         f"name the base that it was trained on in {folder / 'adapter_config.json'}, or save the adapter again")
     return model
+
+
+def merges(model: Any) -> bool:
+    """Whether an adapter can be added to the weights: not to an embedding that is the output layer as well, of which
+    the adapter changes one alone."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    lm = model.get_base_model()
+    ends = (lm.get_input_embeddings(), lm.get_output_embeddings())
+    return not (lm.config.get_text_config().tie_word_embeddings and any(isinstance(e, BaseTunerLayer) for e in ends))
 
 
 def attention(config: Any) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rrr_cli import options as shared
 from rrr_cli.benchmarks import BENCHMARKS
 from rrr_cli.benchmarks.harness import Harness, Loaded, load, quiet
+from rrr_cli.engines.template import Template
 from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.options import RunOptions, option
 from rrr_cli.progress import Work
@@ -25,6 +26,7 @@ from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import mining
 from rrr_cli.stages.models import check_names, parse_models
+from rrr_cli.stages.rendering import as_rendered, dated
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,6 +45,7 @@ class Options(RunOptions):
         tuple(BENCHMARKS), f"Once a benchmark: {', '.join(BENCHMARKS)}.", identity=False)
     data_dir: Path | None = option(None, "Folder of the data as JSON Lines, in place of the hub.", identity=False)
     apply_chat_template: bool = option(False, "Ask in the model's chat format. lm-eval publishes figures without it.")
+    template_args: str | None = shared.template_args()
     max_tokens: int | None = option(
         None, "Most tokens of an answer.  [default: lm-eval's: 2048 MMLU-Pro, 256 GSM8K and MATH]", least=1)
     max_drop: float | None = option(
@@ -63,6 +66,7 @@ def run(options: Options) -> dict[str, Any]:
     models, names = models_and_benchmarks(options)
     if options.dry_run:
         return {"benchmarks": names, "limit": options.limit, "models": models}
+    options = chatting(options, models)
     from importlib.metadata import version
 
     from rrr_cli.engines.models import resolve
@@ -108,13 +112,24 @@ def models_and_benchmarks(options: Options) -> tuple[dict[str, str], list[str]]:
     return models, names
 
 
+def chatting(options: Options, models: dict[str, str]) -> Options:
+    """The options with the chat template's arguments: those given, else those of the mining; the run's date with them
+    where a template prints it. Raises RrrError (exit 2): arguments without --apply-chat-template."""
+    if options.apply_chat_template:
+        return dated(as_rendered(options, mining(options.run)), models.values(), options.run)
+    if options.template_args is not None:
+        raise RrrError("--template-args is for chats: type --apply-chat-template too, or leave it out", USAGE)
+    return options
+
+
 def judged(
     path: str, stamp: dict[str, Any], benchmarks: Sequence[Loaded], options: Options
 ) -> Iterator[list[Forgetting]]:
     """One model's rows, a benchmark at a time; its memory is freed after the last."""
     if not benchmarks:
         return
-    harness = Harness(path, options.dtype, options.device, options.batch_size, options.apply_chat_template)
+    chat = Template(options.template_args) if options.apply_chat_template else None
+    harness = Harness(path, options.dtype, options.device, options.batch_size, chat)
     try:
         for loaded in benchmarks:
             shared_columns = {

@@ -92,12 +92,9 @@ def refused(call: Callable[[], object], says: str, code: int = BAD_INPUT) -> str
 
 
 def test_a_whole_model_of_each_architecture_writes_its_own_tokens(models):
-    from rrr_cli.engines.decoding import check_own_tokens
-
     for folder in models.values():
-        lm = load_model(resolve(str(folder)), "float32", "cpu")
+        load_model(resolve(str(folder)), "float32", "cpu")
         weights.prove(resolve(str(folder)))
-        check_own_tokens(lm)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -141,6 +138,78 @@ def test_an_adapter_without_some_of_its_tensors_never_runs(random_adapter, tmp_p
     refused(lambda: load_engine("transformers", str(ranked)), "lm_head|doesn't load")
 
 
+def test_an_adapter_of_unknown_strength_or_without_its_own_template_never_runs(random_adapter, tmp_path):
+    folder = shutil.copytree(random_adapter, tmp_path / "adapter")
+    (folder / "chat_template.jinja").write_text("its own {{ messages[0].content }}")
+    assert load_tokenizer(resolve(str(folder))).chat_template.startswith("its own")
+    config = folder / "adapter_config.json"
+    about = json.loads(config.read_text())
+    del about["lora_alpha"]
+    config.write_text(json.dumps(about))
+    refused(lambda: load_engine("transformers", str(folder)), "has no lora_alpha")
+
+
+def test_an_adapter_on_an_embedding_that_is_the_output_too_computes_as_peft(random_model, tmp_path):
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(2)
+    base = AutoModelForCausalLM.from_pretrained(random_model, tie_word_embeddings=True)
+    base.save_pretrained(tmp_path / "base")
+    lora = LoraConfig(r=4, target_modules=["embed_tokens"], task_type="CAUSAL_LM", init_lora_weights=False)
+    own = get_peft_model(base, lora).eval()
+    own.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    config = tmp_path / "adapter/adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": "../base"}))
+    lm = load_model(resolve(str(tmp_path / "adapter")), "float32", "cpu")
+    ids = torch.tensor([[5, 9, 33, 7]])
+    with torch.no_grad():
+        assert torch.allclose(lm(input_ids=ids).logits, own(input_ids=ids).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "says"), [("int8", "of I8 numbers"), ("float8_e4m3fn", "of F8_E4M3 numbers")])
+def test_numbers_without_their_scales_never_run(models, tmp_path, dtype, says):
+    import torch
+
+    folder = shutil.copytree(models["llama"], tmp_path / "model")
+    rewritten(lambda t: {k: v.to(getattr(torch, dtype)) if "up_proj" in k else v for k, v in t.items()})(folder)
+    refused(lambda: load_model(resolve(str(folder)), "float32", "cpu"), says)
+    refused(lambda: weights.prove(resolve(str(folder))), says)
+
+
+def test_weights_that_are_not_numbers_never_run(models, tmp_path):
+    folder = shutil.copytree(models["llama"], tmp_path / "model")
+    rewritten(lambda t: {k: v * float("nan") if "layers.1.mlp" in k else v for k, v in t.items()})(folder)
+    refused(lambda: load_model(resolve(str(folder)), "float32", "cpu"), "probabilities aren't finite")
+
+
+def test_an_index_names_files_of_its_own_folder_alone(random_model, tmp_path):
+    folder = shutil.copytree(random_model, tmp_path / "model")
+    shutil.copy(folder / "model.safetensors", tmp_path / "outside.safetensors")
+    (folder / "model.safetensors").rename(folder / "part.safetensors")
+    index = {"weight_map": {"model.norm.weight": "../outside.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    refused(lambda: resolve(str(folder)), "names ../outside.safetensors, which isn't a file of its folder")
+
+
+@pytest.mark.parametrize("template", ["{{ 1 // 0 }}", "{{ messages + 1 }}"])
+def test_a_template_that_fails_is_one_line(template):
+    from test_tools_in_prompts import tokenizer_of
+
+    from rrr_cli.engines.render import render
+    from rrr_cli.records import Message
+
+    refused(lambda: render(tokenizer_of(template), [Message("user", "1")]), "chat template fails")
+    refused(lambda: render(tokenizer_of({"rag": "1", "tools": "2"}), [Message("user", "1")]), "no default")
+
+
+def test_an_end_of_turn_that_is_no_token_is_one_line(random_model, tmp_path):
+    folder = shutil.copytree(random_model, tmp_path / "model")
+    (folder / "generation_config.json").write_text('{"eos_token_id": "</s>"}')
+    refused(lambda: load_engine("transformers", str(folder)), "eos_token_id '</s>'")
+
+
 def test_buffers_that_a_model_computes_may_be_in_its_file(models, tmp_path):
     import torch
 
@@ -151,10 +220,8 @@ def test_buffers_that_a_model_computes_may_be_in_its_file(models, tmp_path):
 
 @pytest.mark.parametrize("kind", UNREADABLE)
 def test_a_model_that_decodes_otherwise_is_refused_in_one_line(kind, tmp_path):
-    from rrr_cli.engines.decoding import check_own_tokens
-
-    lm = load_model(ResolvedModel(kind, make(tmp_path / kind, kind, UNREADABLE[kind]), None), "float32", "cpu")
-    refused(lambda: check_own_tokens(lm), "use --engine vllm")
+    resolved = ResolvedModel(kind, make(tmp_path / kind, kind, UNREADABLE[kind]), None)
+    refused(lambda: load_model(resolved, "float32", "cpu"), "use --engine vllm")
 
 
 def test_a_soft_cap_is_computed_and_attention_falls_back(models, tmp_path):

@@ -23,7 +23,7 @@ from rrr_cli.benchmarks.harness import spread
 from rrr_cli.metrics import mcnemar
 from rrr_cli.records import Forgetting
 from rrr_cli.stages.forgetting import summarise
-from rrr_cli.store.artifacts import part_paths, read
+from rrr_cli.store.artifacts import part_paths, provenance, read
 
 MMLU = [
     {"question_id": i, "question": f"numbers {i}", "options": [str(i), "yes", "no"], "answer": "ABC"[i % 3],
@@ -273,6 +273,20 @@ def test_short_contexts_and_missing_templates_are_refused(
     result = rrr(*flags, "--model", f"base={random_model}")
     assert result.code == 0, result.err
     assert "chat format" in result.err
+
+
+def test_a_chat_template_that_prints_the_date_prints_the_runs(rrr, random_model, data, tmp_path):
+    dated = shutil.copytree(random_model, tmp_path / "dated")
+    (dated / "chat_template.jinja").write_text(
+        "{% if strftime_now('%Y') != '1999' %}{{ raise_exception('today') }}{% endif %}{{ messages[0].content }}")
+    flags = ["forgetting", "--run", tmp_path / "run", "--data-dir", data, "--benchmark", "gsm8k", "--max-tokens", 8,
+             "--limit", 1, "--model", f"base={dated}"]
+    date = ["--template-args", '{"date": "1999-05-01"}']
+    assert rrr(*flags, *date).code == 2  # no chats
+    result = rrr(*flags, "--apply-chat-template", *date)
+    assert result.code == 0, result.err
+    assert rrr(*flags, "--apply-chat-template").code == 0  # the date that was recorded
+    assert [made["config"]["template_args"] for made in provenance(tmp_path / "run", "forgetting")] == [date[1]]
 
 
 def test_missing_models_or_benchmarks_say_what_to_type(rrr, tmp_path):
