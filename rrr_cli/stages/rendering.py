@@ -52,7 +52,8 @@ def dated(options: T, models: Iterable[str], *runs: Path) -> T:
     remote = getattr(engine_class(given.engine), "remote", False) if hasattr(given, "engine") else False
     if not renders(given) or remote or DATE in (arguments := parsed(given.template_args)):
         return given  # type: ignore[no-any-return]
-    if not any(prints_date(resolve(model).tokenizer) for model in dict.fromkeys(models)):
+    resolved = [resolve(model) for model in dict.fromkeys(models)]
+    if not any(prints_date(folder) for m in resolved for folder in (m.tokenizer, m.adapter) if folder):
         return given  # type: ignore[no-any-return]
     date: str = next((day for run in runs for day in _recorded(run)), datetime.now(UTC).date().isoformat())
     text = json.dumps({**arguments, DATE: date}, sort_keys=True, ensure_ascii=False)
