@@ -7,7 +7,6 @@ logic lives here, and nothing heavier than typer is imported before a command ru
 from __future__ import annotations
 
 import dataclasses
-import errno
 import inspect
 import json
 import os
@@ -207,7 +206,7 @@ def draw(
     from rrr_cli.tasks.layout.draw import draw_attempt
 
     draw_attempt(run, id, output, renderer)
-    print(output)
+    print_path(output)
 
 
 def report_runs(
@@ -219,7 +218,10 @@ def report_runs(
     from rrr_cli.report import write
 
     figures = write(runs or [DEFAULT_RUN], output)
-    print(json.dumps(figures) if as_json else output)
+    if as_json:
+        print(json.dumps(figures))
+    else:
+        print_path(output)
 
 
 def schema(
@@ -347,7 +349,12 @@ def report(stage: Stage, result: dict[str, Any], options: Any, as_json: bool) ->
     if as_json:
         print(json.dumps(result))
     else:
-        print(result.get("policy", result.get("model", options.run)))
+        print_path(result.get("policy", result.get("model", options.run)))
+
+
+def print_path(path: Path | str) -> None:
+    """Print the path of what was written: as it is into a file or a pipe, safe to read on a terminal."""
+    print(one_line(str(path)) if sys.stdout.isatty() else path)
 
 
 def main() -> None:
@@ -360,9 +367,11 @@ def main() -> None:
                 sys.exit(STDOUT_CLOSED)
             raise
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+        from rrr_cli.store.disk import FAILING
+
+        if error.errno not in FAILING:
             raise
-        say(f"{error.filename or 'what is printed'} can't be written: {error.strerror}")
+        say(f"{error.filename or 'what is printed'} can't be read or written: {error.strerror}")
         discard(1)  # what is left in the buffer would fail again
         sys.exit(BAD_INPUT)
 

@@ -17,7 +17,7 @@ from rrr_cli.engines.fingerprints import content_of
 from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.options import DEFAULT_MODEL, DEFAULT_TASK, DEFAULT_TOKENS, SamplingOptions, TaskOptions, option
 from rrr_cli.plugs import names
-from rrr_cli.records import Problem, content_id
+from rrr_cli.records import Attempt, Problem, content_id
 from rrr_cli.rollout import Failure
 from rrr_cli.stages.identity import CONTENT
 from rrr_cli.stages.rendering import as_rendered
@@ -32,6 +32,7 @@ COPIED = "copied"  # the stage of rows that another run's failures brought along
 LATER = ("reflect", "repair-")  # stages that write attempts, but no first tries
 
 Anything = TypeVar("Anything", bound=TaskOptions)
+P = TypeVar("P")
 F = TypeVar("F", bound="FailureOptions")
 
 
@@ -98,7 +99,15 @@ def failures(
             continue
         problems = problems or {p.problem_id: p for p in read(run, "problems")}
         taken[attempt.problem_id] = taken.get(attempt.problem_id, 0) + 1
-        yield Failure.of(problems[attempt.problem_id], attempt)
+        yield Failure.of(problem_of(attempt, problems, run), attempt)
+
+
+def problem_of(attempt: Attempt, problems: Mapping[str, P], run: Path) -> P:
+    """What `problems` has of the problem of an attempt. Raises RrrError (exit 3) where the run has lost it."""
+    if attempt.problem_id not in problems:
+        raise RrrError(f"{run} has attempt {attempt.attempt_id}, but not its problem {attempt.problem_id}: put the "
+                       "missing part of problems back, or type the command that mined the run again")
+    return problems[attempt.problem_id]
 
 
 def copy_failures(source: Path, run: Path, failures: Sequence[Failure]) -> None:
