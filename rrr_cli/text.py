@@ -33,4 +33,9 @@ def read_text(path: Path) -> str:
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise OSError(errno.EFBIG, f"longer than {LARGEST // 2**20} MiB, which no text file for rrr is", str(path))
+    return decoded(content)
+
+
+def decoded(content: bytes) -> str:
+    """The text of a file's bytes, as in `read_text`. Raises UnicodeDecodeError."""
     return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")

@@ -25,7 +25,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 #: What a disk, a network file system, or the account's rights and limits raise: no mistake of ours.
 FAILING = (
     *FULL, errno.EROFS, errno.EIO, errno.EFBIG, errno.ESTALE, errno.EACCES, errno.EPERM, errno.EBUSY, errno.EMFILE,
-    errno.ENFILE, errno.ENAMETOOLONG, errno.ELOOP, errno.EREMOTEIO, errno.ETIMEDOUT, errno.ENOTCONN)
+    errno.ENFILE, errno.ENAMETOOLONG, errno.ELOOP, errno.EREMOTEIO, errno.ENOTCONN)
 #: What a file system answers that doesn't have a call: NFS, Lustre, FUSE, SMB, each its own.
 LACKING = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 UNFLUSHED = (*LACKING, errno.EBADF, errno.EACCES, errno.EPERM)

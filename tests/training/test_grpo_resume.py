@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -212,3 +213,10 @@ def test_a_power_cut_leaves_no_damaged_checkpoint_under_a_final_name(
     assert target.is_dir()
     assert unflushed == []
     assert flushed == [tmp_path.stat().st_ino]  # the new name
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE, errno.EMFILE, errno.EBUSY, errno.EIO])
+def test_whatever_a_disk_refuses_a_checkpoint_with_is_one_line(tmp_path: Path, number: int) -> None:
+    with pytest.raises(RrrError, match=rf"checkpoints can't be written: {os.strerror(number)}$"), \
+            checkpoints.saving(tmp_path / "checkpoints"):
+        raise OSError(number, os.strerror(number))
