@@ -269,12 +269,8 @@ def test_a_report_is_written_into_a_pipe_and_through_a_link(rrr, work):
     assert Path("link.html").is_symlink()
     page = Path("target.html").read_bytes()
     os.mkfifo("pipe")
-    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
-    assert rrr("report", "run", "--json", "-o", "/dev/null").code == 0
-    assert Path("/dev/null").is_char_device()
     with subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE) as cat:
         assert rrr("report", "run", "-o", "pipe").code == 0
-        os.close(reader)
         assert cat.communicate()[0] == page
     assert Path("pipe").is_fifo()
 
