@@ -14,7 +14,7 @@ from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import content_id
 
 KEY_VARIABLE = "OPENAI_API_KEY"
-WEB_ADDRESS = re.compile(r"(https?://)([^\s/?#'\"<>]*)([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?", re.I)
+WEB_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+://|https?:/)([^\s/?#'\"<>]*)([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?", re.I)
 # A part of a path that begins so is a key, whatever it looks like.
 KEY_STARTS = re.compile(
     r"(sk|pk|rk|key|api|apikey|token|secret|auth|bearer|hf|gsk|xai|nvapi|pat|ghp|pass)[-_.:=].{3}", re.I)
@@ -44,7 +44,7 @@ def address(base_url: str | None) -> str:
 def without_secrets(text: str) -> str:
     """`text` with its web addresses as they may be shown: no user, password or query, and a hash in place of each part
     of a path that looks like a key. Two addresses that differ in their keys stay different."""
-    return WEB_ADDRESS.sub(_shown, text) if "://" in text else text
+    return WEB_ADDRESS.sub(_shown, text) if ":/" in text else text
 
 
 def secrets_of(url: str) -> list[str]:
@@ -73,7 +73,8 @@ def api_key(variable: str) -> str | None:
         raise RrrError("--api-key-env is the name of an environment variable, not the key itself", USAGE)
     key = os.environ.get(variable, "").strip()
     if not key and variable != KEY_VARIABLE:
-        raise RrrError(f"--api-key-env {variable}: the environment variable {variable} is not set", USAGE)
+        name = variable if variable.isupper() else "that it names"  # it may be the key itself
+        raise RrrError(f"--api-key-env: the environment variable {name} is not set", USAGE)
     if not re.fullmatch("[!-~]*", key):
         raise RrrError(
             f"the environment variable {variable} contains white space or other characters that a key can't have", USAGE

@@ -7,7 +7,6 @@ logic lives here, and nothing heavier than typer is imported before a command ru
 from __future__ import annotations
 
 import dataclasses
-import errno
 import inspect
 import json
 import os
@@ -15,15 +14,17 @@ import select
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_type_hints
 
 import typer
 
 from rrr_cli import __version__
+from rrr_cli.addresses import without_secrets
 from rrr_cli.errors import BAD_INPUT, STDOUT_CLOSED, USAGE, RrrError
 from rrr_cli.stages import STAGES, Stage, load, renamed
-from rrr_cli.text import one_line, read_text
+from rrr_cli.text import decoded, one_line, read_text
 
 DEFAULT_RUN = Path("runs/default")  # as in options.py, which `rrr --help` doesn't import
 
@@ -176,9 +177,11 @@ def sql(
     if (query is None) == (file is None):
         raise RrrError('one statement: rrr sql "select …", rrr sql - or rrr sql --file FILE', USAGE)
     try:
-        text = read_text(file) if file else sys.stdin.read() if query == "-" else str(query)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RrrError(f"--file {file} can't be read: {error}", BAD_INPUT) from error
+        text = read_text(file) if file else decoded(sys.stdin.buffer.read()) if query == "-" else str(query)
+        text.encode()
+    except (OSError, UnicodeError) as error:
+        where = f"--file {file}" if file else "the statement"
+        raise RrrError(f"{where} can't be read: {error}", BAD_INPUT) from error
     database.query(run or [DEFAULT_RUN], text, format, sys.stdout, timeout, raw)
 
 
@@ -207,7 +210,7 @@ def draw(
     from rrr_cli.tasks.layout.draw import draw_attempt
 
     draw_attempt(run, id, output, renderer)
-    print(output)
+    print_path(output)
 
 
 def report_runs(
@@ -219,7 +222,10 @@ def report_runs(
     from rrr_cli.report import write
 
     figures = write(runs or [DEFAULT_RUN], output)
-    print(json.dumps(figures) if as_json else output)
+    if as_json:
+        print(json.dumps(figures))
+    else:
+        print_path(output)
 
 
 def schema(
@@ -347,11 +353,17 @@ def report(stage: Stage, result: dict[str, Any], options: Any, as_json: bool) ->
     if as_json:
         print(json.dumps(result))
     else:
-        print(result.get("policy", result.get("model", options.run)))
+        print_path(result.get("policy", result.get("model", options.run)))
+
+
+def print_path(path: Path | str) -> None:
+    """Print the path of what was written: as it is into a file or a pipe, safe to read on a terminal."""
+    print(one_line(str(path)) if sys.stdout.isatty() else path)
 
 
 def main() -> None:
     """Run the command line; end quietly where nobody reads what it prints, and in one line on a full disk."""
+    open_closed_streams()
     try:
         try:
             run_command()
@@ -360,11 +372,28 @@ def main() -> None:
                 sys.exit(STDOUT_CLOSED)
             raise
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+        from rrr_cli.store.disk import FAILING
+
+        if error.errno not in FAILING:
             raise
-        say(f"{error.filename or 'what is printed'} can't be written: {error.strerror}")
-        discard(1)  # what is left in the buffer would fail again
+        what = f"{error.filename} can't be read or written" if error.filename else "what is printed can't be written"
+        with suppress(OSError):  # stderr may be what is full
+            say(f"{what}: {error.strerror}")
+        for descriptor in (1, 2):
+            discard(descriptor)  # what is left in the buffer would fail again
         sys.exit(BAD_INPUT)
+
+
+def open_closed_streams() -> None:
+    """Give the null device to each standard stream that was closed, as by `>&-`: else the next file that is opened has
+    its number, and is printed into."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 def run_command() -> None:
@@ -386,8 +415,8 @@ def run_command() -> None:
 
 
 def say(line: str) -> None:
-    """Print one line to stderr, whatever its words hold."""
-    print(f"rrr: {one_line(line)}", file=sys.stderr)
+    """Print one line to stderr, whatever its words hold; without the secrets of addresses."""
+    print(f"rrr: {one_line(without_secrets(line))}", file=sys.stderr)
 
 
 def usage_error(error: Any) -> int:

@@ -7,6 +7,7 @@ Reads and writes nothing. Refuses values outside an option's range.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from rrr_cli.places import check_local, check_name, check_run, tidy
 DEFAULT_MODEL = "tiny"
 DEFAULT_TASK = "countdown"
 PLACES = ("model", "reflector", "repairs_by", "data", "task", "engine", "objective")  # may be paths
+#: What may be a key that was typed by mistake, unless it looks so.
+SECRET = {"base_url": re.compile(" https?://[a-z]"), "api_key_env": re.compile(" [A-Z0-9_]+$")}
 DEFAULT_TOKENS = 512  # of an answer, and of a reflection
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -209,5 +212,7 @@ def refuse_given(options: Any, names: Iterable[str], reason: str) -> None:
     defaults = {entry.name: entry.default for entry in fields(options)}
     for name in names:
         if getattr(options, name) != defaults[name]:
-            value = without_secrets(str(getattr(options, name)))
-            raise RrrError(f"{flag_of(name)} {value}: {reason}; leave it out", USAGE)
+            value = f" {without_secrets(str(getattr(options, name)))}"
+            if name in SECRET and not SECRET[name].match(value):
+                value = ""
+            raise RrrError(f"{flag_of(name)}{value}: {reason}; leave it out", USAGE)

@@ -18,7 +18,10 @@ OWN = ".rrr"  # the folder of a run for what isn't data
 
 
 def check_local(path: Path, flag: str) -> None:
-    """Raise RrrError (exit 2) for the address of an object store or a server."""
+    """Raise RrrError (exit 2) for the address of an object store or a server, and for a home folder left as ~."""
+    if str(path).startswith("~"):
+        raise RrrError(f"{flag} {path}: your shell left the ~ as it is, as after an = sign: write the folder out, such "
+                       f"as {flag} $HOME/runs/a", USAGE)
     if REMOTE.match(str(path)):
         address = str(path).replace(":/", "://", 1)
         raise RrrError(f"{flag} {address} is an address, and rrr reads and writes folders of this machine only: name "
@@ -26,10 +29,12 @@ def check_local(path: Path, flag: str) -> None:
 
 
 def check_run(path: Path, flag: str = "--run") -> None:
-    """Raise RrrError (exit 2) for a folder that no new run may be written into: an address; an empty path, `.`, `..` or
-    `/`, unless a run is there already."""
+    """Raise RrrError (exit 2) for a folder that no new run may be written into: an address; a name that can't be
+    printed; an empty path, `.`, `..` or `/`, unless a run is there already."""
     check_local(path, flag)
-    if path.name in ("", "..") and not any(path.glob(f"*/{PARTS}")):
+    if not str(path).isprintable():
+        raise RrrError(f"{flag} {str(path)!r}: it has characters that can't be printed; name another folder", USAGE)
+    if path.name.strip() in ("", "..") and not any(path.glob(f"*/{PARTS}")):
         raise RrrError(f"{flag} {path}: a run has a folder of its own; name one, such as runs/default", USAGE)
 
 
@@ -46,7 +51,7 @@ def tidy(text: str) -> str:
     """One spelling for a path however it is typed: from the current folder where it lies inside, else absolute. It may
     end in `:Class` after a Python file. Whatever isn't there, or isn't a path, stays."""
     path, colon, name = text.rpartition(":") if ".py:" in text else (text, "", "")
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     if os.sep not in path or not place.exists():
         return text
     whole, here = place.resolve() if ".." in place.parts else place.absolute(), Path.cwd()

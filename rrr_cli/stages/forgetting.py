@@ -79,13 +79,13 @@ def run(options: Options) -> dict[str, Any]:
     depends_on = identity(options, None, {}, lm_eval=lm_eval)
     table = Writer(options.run, "forgetting", "forgetting", depends_on, overwrite=options.overwrite, seed=options.seed)
     with table as writer, tempfile.TemporaryDirectory(prefix="rrr-benchmarks-") as work, quiet():
+        done = writer.done("forgetting_id")  # first: from here on a part may be missing
         loaded = {
             name: load(name, options.data_dir, Path(work), options.limit, options.seed, options.max_tokens)
             for name in names
         }
         check_names(options.run, "forgetting", weights)
         check_data(options.run, loaded)
-        done = writer.done("forgetting_id")
         items = sum(len(benchmark.items) for benchmark in loaded.values())
         with Work("forgetting", items * len(models), quiet=True) as progress:  # lm-eval draws its own bars
             for name, path in models.items():

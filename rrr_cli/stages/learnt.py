@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rrr_cli.errors import NOTHING, RrrError
 from rrr_cli.records import Attempt, Problem
-from rrr_cli.stages.mined import at_problem
+from rrr_cli.stages.mined import problem_of
 
 
 @dataclass
@@ -45,7 +45,7 @@ def tried(
             raise RrrError(f"{run} has attempts at the {attempt.split} split, and training on it would spoil the "
                            "test: mine the train split in a run of its own, and name it with --input")
         if attempt.phase == "first":
-            one = at_problem(problems, attempt.problem_id, run)
+            one = problem_of(attempt, problems, run)
             own = own_samples is None or attempt.sample_index < own_samples
             (one.first if own else one.later).append(attempt)
         elif attempt.problem_id in problems and (repairs_by is None or attempt.model == repairs_by):

@@ -17,7 +17,7 @@ from rrr_cli.engines.fingerprints import content_of
 from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.options import DEFAULT_MODEL, DEFAULT_TASK, DEFAULT_TOKENS, SamplingOptions, TaskOptions, option
 from rrr_cli.plugs import names
-from rrr_cli.records import Problem, content_id
+from rrr_cli.records import Attempt, Problem, content_id
 from rrr_cli.rollout import Failure
 from rrr_cli.stages.identity import CONTENT
 from rrr_cli.stages.rendering import as_rendered
@@ -32,8 +32,8 @@ COPIED = "copied"  # the stage of rows that another run's failures brought along
 LATER = ("reflect", "repair-")  # stages that write attempts, but no first tries
 
 Anything = TypeVar("Anything", bound=TaskOptions)
+P = TypeVar("P")
 F = TypeVar("F", bound="FailureOptions")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,15 @@ def failures(
             continue
         problems = problems or {p.problem_id: p for p in read(run, "problems")}
         taken[attempt.problem_id] = taken.get(attempt.problem_id, 0) + 1
-        yield Failure.of(at_problem(problems, attempt.problem_id, run), attempt)
+        yield Failure.of(problem_of(attempt, problems, run), attempt)
 
 
-def at_problem(known: Mapping[str, T], problem_id: str, run: Path) -> T:
-    """What is known of an attempt's problem. Raises RrrError (exit 3): the part with the problem was removed."""
-    if problem_id not in known:
-        raise RrrError(f"{run / 'problems'} lacks the problem {problem_id}, which has attempts: put the missing part "
-                       "back, or type the command that wrote it again")
-    return known[problem_id]
+def problem_of(attempt: Attempt, problems: Mapping[str, P], run: Path) -> P:
+    """What `problems` has of the problem of an attempt. Raises RrrError (exit 3) where the run has lost it."""
+    if attempt.problem_id not in problems:
+        raise RrrError(f"{run} has attempt {attempt.attempt_id}, but not its problem {attempt.problem_id}: put the "
+                       "missing part of problems back, or type the command that mined the run again")
+    return problems[attempt.problem_id]
 
 
 def copy_failures(source: Path, run: Path, failures: Sequence[Failure]) -> None:

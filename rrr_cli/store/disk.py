@@ -22,6 +22,10 @@ from rrr_cli.places import check_local
 
 TEMP_MARK = ".tmp-"
 FULL = (errno.ENOSPC, errno.EDQUOT)
+#: What a disk, a network file system, or the account's rights and limits raise: no mistake of ours.
+FAILING = (
+    *FULL, errno.EROFS, errno.EIO, errno.EFBIG, errno.ESTALE, errno.EACCES, errno.EPERM, errno.EBUSY, errno.EMFILE,
+    errno.ENFILE, errno.ENAMETOOLONG, errno.ELOOP, errno.EREMOTEIO, errno.ENOTCONN)
 #: What a file system answers that doesn't have a call: NFS, Lustre, FUSE, SMB, each its own.
 LACKING = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 UNFLUSHED = (*LACKING, errno.EBADF, errno.EACCES, errno.EPERM)
@@ -102,6 +106,16 @@ def write_atomically(path: Path, data: bytes) -> None:
         fsync(path.parent)
 
 
+def write_output(path: Path, data: bytes) -> None:
+    """`write_atomically` for a path that a user types: a link is followed, and a device or a pipe, such as /dev/stdout,
+    is written to and stays what it is. Raises RrrError (exit 3)."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with writing(path), path.open("wb") as file:
+            file.write(data)
+        return
+    write_atomically(Path(os.path.realpath(path)), data)
+
+
 def publish(unfinished: Path, target: Path) -> bool:
     """Give a whole file its name; False where another writer was there first. The file under `unfinished` is then gone.
 
@@ -157,11 +171,15 @@ def lock(path: Path, folder: Path) -> int:
     Works without a lock, and says so once, where the file system has none. Raises RrrError (exit 3): another process
     has it; OSError.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    foreign = RrrError(f"{path} is not a file of its own: delete it and type the same command again")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise foreign if error.errno in (errno.EISDIR, errno.ENXIO) else error from None
     try:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1:  # writing into it would change another file
-            raise RrrError(f"{path} is not a file of its own: delete it and type the same command again")
+            raise foreign
         _flock(descriptor, folder)
         with suppress(OSError):  # a full disk: whose lock it is, is for people
             os.ftruncate(descriptor, 0)

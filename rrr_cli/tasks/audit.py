@@ -16,6 +16,7 @@ from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.plugs import reason
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.base import Task, played, verify_all
+from rrr_cli.tasks.protocol import check_verdicts, checked
 
 PROBES = ("reference", "empty", "echo", "other_reference")
 EMPTY = ("[]", '""', "null", "{}")  # references that ask for nothing, as JSON
@@ -62,7 +63,7 @@ def check(result: dict[str, Any]) -> None:
 def _problems(task: Task, limit: int | None) -> Iterator[Problem]:
     for split in ("train", "test"):
         with _named(task, "problems"):
-            yield from islice(task.problems(split), limit)
+            yield from checked(islice(task.problems(split), limit), task, split)
 
 
 def _with_others(problems: Iterable[Problem]) -> Iterator[tuple[Problem, Problem | None]]:
@@ -89,6 +90,7 @@ def _judged(task: Task, part: Sequence[tuple[Problem, Problem | None]]) -> Itera
             pairs.append((problem, played(task, problem, turns)))
     with _named(task, "verify"):
         verdicts = verify_all(task, pairs)
+        check_verdicts(task, verdicts)
     return ((probe, problem, v.success) for (probe, problem, _), v in zip(probes, verdicts, strict=True))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -110,18 +110,21 @@ def problems_of(task: Task, split: str, limit: int | None = None) -> list[Proble
 
     Raises RrrError (exit 2): something that isn't a problem of this task and split, or an id that comes twice.
     """
-    problems: list[Problem] = []
-    ids: set[str] = set()
     with blame("task", task, "problems()"):
-        for problem in islice(iter(task.problems(split)), limit):
-            fault = _fault_of(problem, task, split)
-            if fault is None and problem.problem_id in ids:
-                fault = f"two problems with the id {problem.problem_id}: make it a hash of all that makes them differ"
-            if fault is not None:
-                raise RrrError(f"the task {type(task).__name__}: problems() yields {fault}", USAGE)
-            ids.add(problem.problem_id)
-            problems.append(problem)
-    return problems
+        return list(checked(islice(iter(task.problems(split)), limit), task, split))
+
+
+def checked(problems: Iterable[Any], task: Task, split: str) -> Iterator[Problem]:
+    """The problems, each one checked when it comes. Raises RrrError (exit 2) as `problems_of`."""
+    ids: set[str] = set()
+    for problem in problems:
+        fault = _fault_of(problem, task, split)
+        if fault is None and problem.problem_id in ids:
+            fault = f"two problems with the id {problem.problem_id}: make it a hash of all that makes them differ"
+        if fault is not None:
+            raise RrrError(f"the task {type(task).__name__}: problems() yields {fault}", USAGE)
+        ids.add(problem.problem_id)
+        yield problem
 
 
 def _fault_of(problem: Any, task: Task, split: str) -> str | None:

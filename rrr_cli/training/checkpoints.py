@@ -21,7 +21,7 @@ from typing import Any
 from rrr_cli.engines.fingerprints import PROVENANCE, sealed, sha256_of
 from rrr_cli.engines.fingerprints import provenance as provenance
 from rrr_cli.errors import RrrError
-from rrr_cli.store.disk import FULL, free_bytes, fsync, inside, refusal
+from rrr_cli.store.disk import FAILING, free_bytes, fsync, inside, refusal
 
 COMPLETE = "COMPLETE"
 PARTIAL = ".partial"  # where transformers writes; no reader looks into it
@@ -31,7 +31,6 @@ MODEL_FILES = (
     "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json",
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*",
 )
-FAILING = (*FULL, errno.EROFS, errno.EIO, errno.EFBIG)  # what a disk raises, and no mistake of ours
 NO_ROOM = 2**20  # bytes
 
 
@@ -133,7 +132,7 @@ def export(checkpoint: Path, target: Path, base_model: str, trained: dict[str, A
 def _fill(temporary: Path, checkpoint: Path, base_model: str, trained: dict[str, Any]) -> None:
     for pattern in MODEL_FILES:
         for path in checkpoint.glob(pattern):
-            shutil.copy2(path, temporary / path.name)
+            shutil.copyfile(path, temporary / path.name)  # some disks refuse the rights and times of a file
     adapter = temporary / "adapter_config.json"
     if adapter.exists():
         config = json.loads(adapter.read_text()) | {"base_model_name_or_path": base_model}

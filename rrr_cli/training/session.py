@@ -118,7 +118,7 @@ class Session:
         if options.overwrite:
             shutil.rmtree(self.folder, ignore_errors=True)
             checkpoints.remove(self.target)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / checkpoints.PARTIAL).mkdir(parents=True, exist_ok=True)
         ledger = Ledger(rollouts, steps, run)
         if self.target.exists():
             previous = checkpoints.provenance(self.target)

@@ -84,8 +84,8 @@ class Training:
                     shutil.rmtree(self.folder, ignore_errors=True)  # a kill may have left it
                     return self.summary()
                 checkpoints.remove(self.target)  # a kill of --overwrite took the rows first
-            self.folder.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self.folder / checkpoints.PARTIAL, ignore_errors=True)
+            (self.folder / checkpoints.PARTIAL).mkdir(parents=True, exist_ok=True)
             last = self._train()
             if not losses.done("model"):
                 losses.append([Loss(**row) for row in json.loads((last / LOSSES).read_text())["losses"]])

@@ -262,3 +262,70 @@ def test_a_disk_that_fails_under_a_training_is_one_line(tmp_path):
     for mistake in (RuntimeError("size mismatch"), ValueError("x"), FileNotFoundError(2, "No such file")):
         with pytest.raises(type(mistake)), saving(tmp_path):
             raise mistake
+
+
+@pytest.mark.parametrize("run", ["~", "~/runs/a", "~someone/a"])
+@pytest.mark.parametrize("command", [["mine-failures", "--run"], ["reflect", "--input"], ["sql", "select 1", "--run"]])
+def test_a_home_that_the_shell_left_is_named(rrr, work, command, run):
+    ran = rrr(*command, run)
+    assert (ran.code, "your shell left the ~ as it is" in ran.err, ran.err.count("\n")) == (2, True, 1)
+    assert [p.name for p in work.iterdir()] == ["s.json"]
+
+
+@pytest.mark.parametrize("run", [" ", "\t", "a\x1b[31m", "a\nb", "\u202eb"])
+def test_a_runs_name_can_be_printed(rrr, work, run):
+    ran = rrr("mine-failures", *scripted(), "--limit", 1, f"--run={run}")
+    assert (ran.code, ran.err.isascii(), ran.err.count("\n")) == (2, True, 1)
+    assert [p.name for p in work.iterdir()] == ["s.json"]
+
+
+@pytest.mark.parametrize("command", [
+    ["mine-failures", "--run", "x" * 300], ["sql", "select 1", "--run", "x" * 300], ["report", "x" * 300],
+    ["reflect", "--input", "x" * 300], ["mine-failures", "--task", f"{'x' * 300}.py:Task"]])
+def test_a_name_too_long_for_a_disk_is_one_line(rrr, work, command):
+    ran = rrr(*command)
+    assert ran.code in (2, 3)
+    assert "File name too long" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_a_report_is_written_into_a_pipe_and_through_a_link(rrr, work):
+    pytest.importorskip("matplotlib")
+    assert rrr("mine-failures", *scripted(), "--limit", 1, "--run", "run").code == 0
+    Path("link.html").symlink_to("target.html")
+    assert rrr("report", "run", "-o", "link.html").code == 0
+    assert Path("link.html").is_symlink()
+    page = Path("target.html").read_bytes()
+    os.mkfifo("pipe")
+    with subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE) as cat:
+        assert rrr("report", "run", "-o", "pipe").code == 0
+        assert cat.communicate()[0] == page
+    assert Path("pipe").is_fifo()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_fault(work, closed):
+    command = f"{sys.executable} -m rrr_cli mine-failures --engine scripted --model s.json --limit 1 --run run {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert count(work / "run", "problems") == 1
+
+
+@pytest.mark.parametrize("command", [
+    ["mine-failures", "--run", "s3://user:SECRET@bucket/a"], ["sql", "select 1", "--run", "https://host/x?sig=SECRET"],
+    ["mine-failures", "--model", "https://user:SECRET@host/x"], ["report", "https://user:SECRET@host/x"],
+    ["mine-failures", "--engine", "scripted", "--model", "s.json", "--base-url", "SECRET"],
+    ["mine-failures", "--engine", "openai", "--base-url", "http://127.0.0.1:9/v1", "--model", "x", "--api-key-env",
+     "hf_SECRET"]])
+def test_no_error_line_repeats_a_secret(rrr, work, command):
+    ran = rrr(*command)
+    assert ran.code in (2, 3)
+    assert ran.err.startswith("rrr: ")
+    assert "SECRET" not in ran.err + ran.out
+
+
+def test_a_text_file_without_an_end_is_refused(rrr, work, monkeypatch):
+    monkeypatch.setattr("rrr_cli.text.LARGEST", 1000)
+    for flags in (["--config", "/dev/zero"], ["--engine", "scripted", "--model", "/dev/zero"]):
+        ran = rrr("mine-failures", *flags, "--run", "run")
+        assert (ran.code, "longer than" in ran.err, ran.err.count("\n")) == (3, True, 1)

@@ -295,3 +295,22 @@ def test_mining_again_after_a_part_was_removed_gives_the_same_run(rrr, tmp_path)
     assert rrr(*command).code == 0
     for table, rows in before.items():
         assert sorted(map(repr, read(tmp_path / "run", table))) == rows
+
+
+def test_an_attempt_whose_problem_is_lost_is_one_line(rrr, tmp_path):
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"default": "no"}))
+    common = ["--engine", "scripted", "--model", script, "--run", tmp_path / "run"]
+    assert rrr("mine-failures", *common, "--limit", 2, "--samples", 1).code == 0
+    shutil.rmtree(tmp_path / "run" / "problems")
+    for command in (["reflect", *common], ["self-train", "--run", tmp_path / "run"]):
+        ran = rrr(*command)
+        assert (ran.code, "but not its problem" in ran.err, ran.err.count("\n")) == (3, True, 1)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_lock_that_is_no_file_is_named(tmp_path, make):
+    lock = tmp_path / ".rrr" / "reflections" / "lock"
+    lock.parent.mkdir(parents=True)
+    make(lock)
+    refused("lock is not a file of its own", lambda: write(tmp_path, 0))

@@ -34,6 +34,7 @@ class Letters:
     """Problems with the references of `letters`; an answer passes that begins with the reference."""
 
     name = "letters"
+    error_types = ("wrong",)
 
     def __init__(self, letters: str) -> None:
         self.letters = letters
@@ -45,7 +46,8 @@ class Letters:
 
     def verify_many(self, pairs):
         self.together += 1
-        return [Verdict(t[0].content == json.loads(p.reference), 0.0, None, "", None) for p, t in pairs]
+        passed = [t[0].content == json.loads(p.reference) for p, t in pairs]
+        return [Verdict(success, 0.0, None if success else "wrong", "", None) for success in passed]
 
     def right_turns(self, problem: Problem) -> list[str]:
         return [json.loads(problem.reference)]
@@ -63,3 +65,13 @@ def test_verdicts_are_asked_for_together():
     task = Letters("ab" * 400)
     audit(task)  # type: ignore[arg-type]
     assert task.together == 2
+
+
+@pytest.mark.parametrize(("method", "says"), [
+    ("def verify(self, problem, transcript):\n        return None", "None, not a Verdict"),
+    ("def problems(self, split):\n        return [1]", "1, not a Problem")])
+def test_a_task_that_returns_other_things_is_one_line(rrr, tmp_path, method: str, says: str):
+    path = tmp_path / "mine.py"
+    path.write_text(f"from rrr_cli.tasks.countdown.task import Countdown\n\n\nclass Mine(Countdown):\n    {method}\n")
+    ran = rrr("tasks", "check", f"{path}:Mine", "--limit", 2)
+    assert (ran.code, says in ran.err, ran.err.count("\n")) == (2, True, 1), ran.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -180,3 +181,42 @@ def test_resume_refuses_to_start_anew_and_goes_on_where_there_is_something(
     with pytest.raises(RrrError, match="no whole checkpoint"):
         grpo.run(options(tmp_path, random_model, steps=6, resume=True))
     assert grpo.run(options(straight, random_model, steps=6, resume=True))["steps"] == 6
+
+
+@pytest.mark.parametrize("make", ["seal", "export"])
+def test_a_power_cut_leaves_no_damaged_checkpoint_under_a_final_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: str
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "inner").mkdir(parents=True)
+    for name in ("model.safetensors", "config.json", "inner/rng_state.pth"):
+        (source / name).write_bytes(b"bytes")
+    flushed: list[int] = []  # inodes
+    unflushed: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def follow_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        flushed.append(os.fstat(descriptor).st_ino)
+
+    def follow_rename(self: Path, to: Path) -> Path:
+        unflushed.extend(str(path) for path in (self, *self.rglob("*")) if path.stat().st_ino not in flushed)
+        flushed.clear()
+        return rename(self, to)
+
+    monkeypatch.setattr(os, "fsync", follow_fsync)
+    monkeypatch.setattr(Path, "rename", follow_rename)
+    if make == "seal":
+        checkpoints.seal(source, target, "c")
+    else:
+        checkpoints.export(source, target, "tiny", {"command": "grpo"})
+    assert target.is_dir()
+    assert unflushed == []
+    assert flushed == [tmp_path.stat().st_ino]  # the new name
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE, errno.EMFILE, errno.EBUSY, errno.EIO])
+def test_whatever_a_disk_refuses_a_checkpoint_with_is_one_line(tmp_path: Path, number: int) -> None:
+    with pytest.raises(RrrError, match=rf"checkpoints can't be written: {os.strerror(number)}$"), \
+            checkpoints.saving(tmp_path / "checkpoints"):
+        raise OSError(number, os.strerror(number))

@@ -19,6 +19,11 @@ REWRITTEN = {
     "hidden characters": lambda text: text.replace(" ", " \u200b\u2060"),
     "full-width digits": lambda text: text.translate({ord(d): ord(d) + 0xFEE0 for d in "0123456789"}),
     "other punctuation": lambda text: text.replace(",", " ;").replace(".", " !"),
+    "look-alike letters": lambda text: text.replace("o", "\u043e").replace("a", "\u03b1"),
+    "accents, and a glyph's variants": lambda text: text.replace("e", "e\u0301").replace("n", "n\ufe0f"),
+    "markdown": lambda text: f"* **{text}**",
+    "html": lambda text: text.replace("a", "&#97;"),
+    "a hyphen": lambda text: text.replace("using", "us-ing").replace("Using", "Us\u2010ing"),
     "a word more": lambda text: f"Please: {text}",
     "a word less": lambda text: text.replace("equation", "", 1),
 }
@@ -81,3 +86,20 @@ def test_near_problems_are_counted_on_stderr(capsys: pytest.CaptureFixture[str])
 
     check_no_test_prompt([question(f"{story} and left", "rain", "t")], Stories())
     assert "1 of 10 test problems share 13 words in a row" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("one", "other"), [
+    ("Zo\u00eb\u2019s well-known caf\u00e9 sold 1,200 rolls", "Zoe's well known cafe sold 1200 rolls"),
+    ("3\u00bd m\u00b2 \u00d7 2 \u2212 1", "3 1/2 m^2 x 2 - 1"), ("don\u2019t", "dont"),
+])
+def test_spellings_of_one_problem_are_the_same(one: str, other: str):
+    test = [question(one, "1", "a"), question("Something else entirely", "2", "b")]
+    assert overlap([question(other, "other", "t")], test)[0] == test[:1]
+
+
+@pytest.mark.parametrize(("one", "other"), [
+    ("10\u00b2 + 1", "102 + 1"), ("5 - 3", "5 + 3"), ("[1, 23]", "[12, 3]"), ("2 * 3", "2 / 3"), ("-5", "5"),
+    ("25, 100", "25100")])
+def test_other_sums_are_other_problems(one: str, other: str):
+    test = [question(f"What is {one}?", "1", "a"), question("Something else entirely", "2", "b")]
+    assert overlap([question(f"What is {other}?", "other", "t")], test)[0] == []
