@@ -275,7 +275,7 @@ def test_a_shown_command_parses(line: str):
 def test_options_in_prose_are_options():
     known = {flag for command in commands().values() for entry in command.params
              for flag in [*entry.opts, *entry.secondary_opts]}
-    others = {"--help", "--strict", "--rows", "--folder"}  # of other programs
+    others = {"--help", "--rows", "--folder", "--generation-config"}  # of other programs
     prose = "\n".join(BLOCK.sub("", text) for name, text in TEXTS.items() if name != "CHANGELOG.md")
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", COPIED.sub("", prose))) - known - others == set()
 
@@ -382,15 +382,20 @@ def message_of(call: ast.Call, tree: ast.Module) -> list[ast.expr]:
 
 
 def messages() -> Iterator[tuple[str, str]]:
-    """(name of the exit code, pattern) of every message that the package raises."""
+    """(name of the exit code, pattern) of every message that the package raises, or ("", pattern) prints on stderr."""
     for path in sorted((ROOT / "rrr_cli").rglob("*.py")):
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "RrrError" and node.args:
+            name = getattr(node.func, "id", "") if isinstance(node, ast.Call) and node.args else ""
+            if name in ("RrrError", "print"):
                 parts = message_of(node, tree)
                 words = [re.escape(str(p.value)) if isinstance(p, ast.Constant) else ".*?" for p in parts]
-                if sum(len(word) for word in words if word != ".*?") > 20:  # `NAME: REASON` would fit everything
-                    yield getattr(node.args[1], "id", "") if len(node.args) > 1 else "BAD_INPUT", "".join(words)
+                if name == "print" and (not words or not words[0].startswith("rrr:")):
+                    continue
+                words[0] = words[0].removeprefix("rrr:\\ ") if name == "print" else words[0]
+                if sum(len(word) for word in words if word != ".*?") > 18:  # `NAME: REASON` would fit everything
+                    code = getattr(node.args[1], "id", "") if len(node.args) > 1 else "BAD_INPUT"
+                    yield "" if name == "print" else code, "".join(words)
 
 
 def shown_messages() -> list[str]:

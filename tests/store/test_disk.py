@@ -133,7 +133,7 @@ def test_lost_reflections_are_written_again_and_a_lost_problem_is_one_line(rrr, 
     for command in (["reflect", *common, "--reflections", 2, "--overwrite"], ["train-reflector", *common[-2:]]):
         ran = rrr(*command)
         assert (ran.code, ran.err.count("\n")) == (3, 1)
-        assert "lacks the problem" in ran.err
+        assert "but not its problem" in ran.err
     assert rrr(*mine).code == 0
     assert count(tmp_path / "a", "problems") == 3
 
