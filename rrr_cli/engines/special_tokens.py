@@ -20,21 +20,25 @@ MARKS = re.compile(
 BETWEEN_CHANNELS = ("<|start|>", "<|end|>")  # within a turn of gpt-oss's, whose messages they divide
 
 
-@lru_cache(maxsize=32)  # each prompt and each answer asks, and some vocabularies have thousands of added tokens
 def special_tokens(tokenizer: Any) -> Mapping[str, int]:
     """Text -> id of every special token."""
-    added = getattr(tokenizer, "added_tokens_decoder", {})
-    named = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
-    return {token.content: i for i, token in added.items() if token.special} | dict(named)
+    return _tokens(tokenizer, len(tokenizer))[0]
 
 
-@lru_cache(maxsize=32)
 def kept_in_text(tokenizer: Any) -> Set[int]:
     """The special tokens that are part of what a model says: marks of a call or a thought."""
+    return _tokens(tokenizer, len(tokenizer))[1]
+
+
+@lru_cache(maxsize=32)  # each prompt and each answer asks, and some vocabularies have thousands of added tokens
+def _tokens(tokenizer: Any, size: int) -> tuple[Mapping[str, int], Set[int]]:
+    """Both of the above, of a tokenizer of `size` tokens: more may be added to it later."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    named = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+    specials = {token.content: i for i, token in added.items() if token.special} | dict(named)
     control = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
-    specials = special_tokens(tokenizer)
     between = BETWEEN_CHANNELS if "<|channel|>" in specials else ()
-    return {i for text, i in specials.items() if MARKS.search(text) or text in between} - control
+    return specials, {i for text, i in specials.items() if MARKS.search(text) or text in between} - control
 
 
 class Spelled:

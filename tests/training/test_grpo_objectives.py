@@ -416,7 +416,7 @@ def test_rows_from_before_these_columns_are_read_with_nulls_and_nothing_else_is(
     (tmp_path / "steps").mkdir()
     path = tmp_path / "steps" / "part-00000.parquet"
     row = {name: [value] for name, value in vars(step).items() if name in old.names}
-    path.write_bytes(parts.encode(pa.table(row, schema=old), made))
+    path.write_bytes(parts.encode(pa.table(row, schema=old), made, parts.Place(0))[0])
     assert list(artifacts.read(tmp_path, "steps")) == [
         replace(step, objective=None, clipped_tries=None, generated_tokens=None)
     ]
