@@ -9,18 +9,17 @@ import collections
 import datetime
 import decimal
 import os
+import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
 from rrr_cli.errors import RrrError
 from rrr_cli.sandbox import Job, ladder
-from rrr_cli.sandbox.pool import Pool, Worker
+from rrr_cli.sandbox.pool import Worker
 
 
 @pytest.fixture(scope="module")
@@ -168,16 +167,21 @@ def test_threads_do_not_depend_on_other_processes(worker: Worker):
 
 
 def test_an_interrupt_waits_for_no_program(worker: Worker):
-    rung = ladder.chosen()
-    pool = Pool(replace(rung, config=rung.config | {"seconds": 300}), 2)
+    # in a process of its own: an interrupt would end the one that runs the tests
+    code = ("from dataclasses import replace\nfrom rrr_cli.sandbox import Job, ladder\n"
+            "from rrr_cli.sandbox.pool import Pool\nrung = ladder.chosen()\n"
+            "pool = Pool(replace(rung, config=rung.config | {'seconds': 300}), 2)\n"
+            "jobs = [Job('', 'import time\\ndef f(): time.sleep(300)', '', ('f()',))] * 4\n"
+            "try:\n    print('running', flush=True)\n    pool.run(jobs)\n"
+            "except KeyboardInterrupt:\n    pool.close()\n    print('ended')\n")
     started = time.monotonic()
-    jobs = [Job("", "import time\ndef f(): time.sleep(300)", "", ("f()",))] * 4
-    threading.Thread(target=lambda: (time.sleep(1), os.kill(os.getpid(), 2)), daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        pool.run(jobs)
-    pool.close()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        time.sleep(1)  # most often a program runs then; the promise is the same where none does yet
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == "ended\n"
     assert time.monotonic() - started < 200
-    assert pool.stopped
 
 
 def test_the_unsafe_rung_keeps_programs_apart_too():

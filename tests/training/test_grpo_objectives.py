@@ -422,6 +422,6 @@ def test_rows_from_before_these_columns_are_read_with_nulls_and_nothing_else_is(
     ]
     for wrong in (old.remove(0), old.append(pa.field("more", pa.int64())), old.set(1, pa.field("loss", pa.string()))):
         empty = pa.table({field.name: pa.array([], field.type) for field in wrong}, schema=wrong)
-        path.write_bytes(parts.encode(empty, made))
+        path.write_bytes(parts.encode(empty, made, parts.Place(0))[0])
         with pytest.raises(RrrError, match="doesn't have the columns of steps"):
             list(artifacts.read(tmp_path, "steps"))
