@@ -10,7 +10,6 @@ import dataclasses
 import inspect
 import json
 import os
-import select
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from rrr_cli import __version__
 from rrr_cli.addresses import without_secrets
 from rrr_cli.errors import BAD_INPUT, STDOUT_CLOSED, USAGE, RrrError
 from rrr_cli.stages import STAGES, Stage, load, renamed
+from rrr_cli.streams import discard, ends_with_its_reader, open_closed_streams
 from rrr_cli.text import decoded, one_line, read_text
 
 DEFAULT_RUN = Path("runs/default")  # as in options.py, which `rrr --help` doesn't import
@@ -384,18 +384,6 @@ def main() -> None:
         sys.exit(BAD_INPUT)
 
 
-def open_closed_streams() -> None:
-    """Give the null device to each standard stream that was closed, as by `>&-`: else the next file that is opened has
-    its number, and is printed into."""
-    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
-        if getattr(sys, name) is None:
-            opened = os.open(os.devnull, os.O_RDWR)
-            if opened != number:
-                os.dup2(opened, number)
-                os.close(opened)
-            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
-
-
 def run_command() -> None:
     """Run the command line; turn errors into one line on stderr and an exit code."""
     try:
@@ -425,38 +413,3 @@ def usage_error(error: Any) -> int:
         command = error.ctx.command_path if error.ctx else "rrr"
         say(f"{message.rstrip('.')}; to see what there is: {command} --help")
     return int(error.exit_code)
-
-
-def ends_with_its_reader(stop: BaseException) -> bool:
-    """Whether the command ends because nobody reads stdout or stderr any more, as in `rrr sql … | head`; nothing more
-    is written then. Raises BrokenPipeError of another pipe, which is a bug."""
-    # typer and rich make exit 1 of it; and what is in a buffer would fail at the interpreter's end.
-    cause = stop if isinstance(stop, BrokenPipeError) else stop.__context__
-    broken = isinstance(cause, BrokenPipeError)
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
-        broken = True
-    closed = [descriptor for descriptor in (1, 2) if broken and is_closed(descriptor)]
-    for descriptor in closed:
-        discard(descriptor)
-    if isinstance(cause, BrokenPipeError) and not closed:
-        raise cause
-    return bool(closed)
-
-
-def discard(descriptor: int) -> None:
-    """Let whatever is written to it from now on go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-
-
-def is_closed(descriptor: int) -> bool:
-    """Whether it is a pipe without a reader, or the null device, which rich puts in its place."""
-    poll = select.poll()
-    poll.register(descriptor, 0)
-    try:
-        gone = any(event & select.POLLERR for _, event in poll.poll(0))
-        return gone or os.path.samestat(os.fstat(descriptor), os.stat(os.devnull))
-    except OSError:
-        return True

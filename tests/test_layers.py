@@ -16,7 +16,7 @@ PACKAGE = Path(rrr_cli.__file__).parent
 # Lowest first. A module may import from its own layer or a lower one.
 LAYERS = [
     {"errors", "records", "options", "extras", "addresses", "places", "thoughts", "rrr_cli"},
-    {"prompts", "progress", "text", "metrics", "plugs", "tool_names"},
+    {"prompts", "progress", "text", "metrics", "plugs", "tool_names", "streams"},
     {"store"},
     {"show"},
     {"sandbox"},
