@@ -168,8 +168,10 @@ def test_threads_do_not_depend_on_other_processes(worker: Worker):
 
 def test_an_interrupt_waits_for_no_program(worker: Worker):
     # in a process of its own: an interrupt would end the one that runs the tests
-    code = ("from dataclasses import replace\nfrom rrr_cli.sandbox import Job, ladder\n"
-            "from rrr_cli.sandbox.pool import Pool\nrung = ladder.chosen()\n"
+    code = ("import signal\nfrom dataclasses import replace\nfrom rrr_cli.sandbox import Job, ladder\n"
+            "from rrr_cli.sandbox.pool import Pool\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has it ignored\n"
+            "rung = ladder.chosen()\n"
             "pool = Pool(replace(rung, config=rung.config | {'seconds': 300}), 2)\n"
             "jobs = [Job('', 'import time\\ndef f(): time.sleep(300)', '', ('f()',))] * 4\n"
             "try:\n    print('running', flush=True)\n    pool.run(jobs)\n"
