@@ -41,8 +41,9 @@ class Parts(NamedTuple):
 
 def parts(turn: str) -> Parts:
     """The thought and the answer of one turn of a model."""
-    marked = "<|channel|>" in turn or CLOSE.search(turn) or OPEN.search(turn)
-    outside = outside_json(turn) if marked else turn
+    if not ("<|channel|>" in turn or CLOSE.search(turn) or OPEN.search(turn)):
+        return Parts(None, turn)
+    outside = outside_json(turn)
     if CHANNEL.search(outside) or outside.lstrip().startswith("<|channel|>"):
         return _of_channels(turn, outside)
     ends = [match.end() for match in CLOSE.finditer(outside)]
