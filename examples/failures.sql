@@ -2,7 +2,7 @@
 --   rrr sql --file examples/failures.sql
 -- More to copy:
 --   rrr sql "SELECT k, avg(pass_at_k) AS pass_at_k FROM pass_at GROUP BY k ORDER BY k"
---   rrr sql "SELECT reflection, retry_text FROM repairs WHERE success AND NOT leaks_reference LIMIT 3"
+--   rrr sql "SELECT reflection, retry_text FROM repairs WHERE success AND NOT solves LIMIT 3"
 --   rrr sql "FROM grpo_health ORDER BY step DESC LIMIT 10"
 --   rrr sql --run runs/a --run runs/b "SELECT run, error_type, count(*) FROM failures GROUP BY ALL ORDER BY ALL"
 SELECT

@@ -22,6 +22,7 @@ DEFAULT_TASK = "countdown"
 PLACES = ("model", "reflector", "repairs_by", "data", "task", "engine", "objective")  # may be paths
 #: What may be a key that was typed by mistake, unless it looks so.
 SECRET = {"base_url": re.compile(" https?://[a-z]"), "api_key_env": re.compile(" [A-Z0-9_]+$")}
+DEFAULT_FEEDBACK = "binary"  # in a request to reflect
 DEFAULT_TOKENS = 512  # of an answer, and of a reflection
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -111,6 +112,21 @@ def feedback(what: str) -> Any:
     return option(
         "verifier", f"What {what} is shown about a failed attempt: binary (it failed), verifier (its feedback) "
         "or gold (a right answer too; train split only).", choices=("binary", "verifier", "gold"), panel="Method")
+
+
+def reflect_feedback(default: str) -> Any:
+    """The option of every stage that asks for reflections. Default None: see `stages.mined.limits`."""
+    return option(
+        None, "What a request to reflect says: binary (that the attempt failed, as in the paper) or verifier (also its "
+        f"feedback).  [default: {default}]", choices=("binary", "verifier"), panel="Method")
+
+
+def sample_failures() -> Any:
+    """The option of every stage that starts from mined failures."""
+    return option(
+        "first", "Which failures: first (a problem's first failing try of all that were mined, as the paper) or "
+        "on-policy (only if its very first try failed: harder problems, as the model meets them).",
+        choices=("first", "on-policy"), panel="Method")
 
 
 def own_samples() -> Any:

@@ -5,7 +5,7 @@ Reads and writes nothing. Sources: RRR = Reflect, Retry, Reward (arXiv 2505.2472
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rrr_cli.records import Message
 from rrr_cli.thoughts import first_outside, parts
@@ -24,6 +24,8 @@ TOOLS = (
 )
 # Ours: used with --retry-context reflection, where the failed attempt itself is left out.
 REFLECTION_ONLY = "Here is a reflection on an earlier failed attempt at this problem:\n{reflection}"
+# Ours: the same on another problem, with grpo --reward-on other:K.
+HINT = "Here is a reflection on a failed attempt at another problem of this kind:\n{reflection}"
 # Ours, after Re-ReST (arXiv 2406.01495, section 3.2): reasoning and repaired output in one completion, in that order.
 REPAIR = (
     "{feedback}\n\nReflect on what went wrong: write it between <reflection> and </reflection>. Then solve the problem "
@@ -38,6 +40,7 @@ GOLD = "{feedback}\n\nA right solution is:\n{gold}"  # --feedback gold
 TEMPLATES = {
     "tools": TOOLS,
     "reflection_only": REFLECTION_ONLY,
+    "hint": HINT,
     "thought": THOUGHT,
     "repair": REPAIR,
     "failed": FAILED,
@@ -53,6 +56,17 @@ def reflect_chat(prompt: Sequence[Message], failed: Sequence[Message], request: 
     return (*prompt, *failed, Message("user", request))
 
 
+def reflect_request(words: Mapping[str, str], verifier: str, feedback: str) -> str:
+    """The turn that asks for a reflection. `feedback` "verifier": what the verifier says of the failed attempt comes
+    before the task's words; "binary" (RRR section 4): that it failed is all that is said."""
+    return f"{verifier}\n\n{words['reflect']}" if feedback == "verifier" and verifier else words["reflect"]
+
+
+def hint_chat(prompt: Sequence[Message], reflection: str) -> tuple[Message, ...]:
+    """A problem with a reflection on an attempt at another one."""
+    return _appended(prompt, HINT.format(reflection=reflection))
+
+
 def retry_chat(
     prompt: Sequence[Message], failed: Sequence[Message], reflection: str | None, reflect_request: str,
     retry_request: str, context: str = "full",
@@ -65,10 +79,13 @@ def retry_chat(
     if reflection is None:
         return tuple(prompt) if context == "reflection" else (*prompt, *failed, Message("user", retry_request))
     if context == "reflection":
-        shown = REFLECTION_ONLY.format(reflection=reflection)
-        return (*prompt[:-1], Message(prompt[-1].role, f"{prompt[-1].content}\n\n{shown}"))
+        return _appended(prompt, REFLECTION_ONLY.format(reflection=reflection))
     asked = reflect_chat(prompt, failed, reflect_request)
     return (*asked, Message("assistant", reflection), Message("user", retry_request))
+
+
+def _appended(prompt: Sequence[Message], text: str) -> tuple[Message, ...]:
+    return (*prompt[:-1], Message(prompt[-1].role, f"{prompt[-1].content}\n\n{text}"))
 
 
 def repair_chat(prompt: Sequence[Message], failed: Sequence[Message], feedback: str) -> tuple[Message, ...]:

@@ -10,8 +10,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 2  # since 2, the identity of rows includes the task's words and every option
-READABLE_VERSIONS = (1, 2)  # older runs can be read, not resumed
+SCHEMA_VERSION = 3  # since 3, `solves` stands in place of leaks_reference
+READABLE_VERSIONS = (1, 2, 3)  # older runs can be read, not resumed
 
 
 def content_id(*parts: object) -> str:
@@ -91,8 +91,8 @@ class Reflection:
     finish_reason: str  #: stop or length
     seed: int  #: of this sample
     temperature: float  #: of this sample
-    leaks_reference: bool  #: a right answer stands in it, as the verifier judges
     thought: str | None = None  #: what the reflector thought before it; null where it didn't, and in older rows
+    solves: bool | None = None  #: by the verifier, a right answer stands in it; null in older rows
 
 
 @dataclass(frozen=True)
@@ -114,12 +114,15 @@ class Rollout:
     retry_tokens: int  #: tokens of the retry, end-of-turn included; 0 where there is none
     trained_tokens: int  #: tokens of the trained texts; 0 where the advantage is 0, which trains nothing
     reflection_finish: str | None  #: stop or length; null where there is no reflection
-    leaks_reference: bool | None  #: a right answer stands in the reflection, as the verifier judges; null without one
     answer: str | None  #: objective answer: a new first answer, trained; null with the other objectives
     try_finish: str | None  #: of the retry or the answer, whichever was judged: stop or length; null in older rows
     generated_tokens: int | None  #: all tokens of the sample: reflection and retry, or answer; null in older rows
     transcript: list[Message] | None  #: the retry or the answer where it has several turns; null where it has one
     reflection_thought: str | None = None  #: trained; null where there was none, and in older rows
+    solves: bool | None = None  #: by the verifier, a right answer stands in the reflection; null without one
+    judged: int | None = None  #: tries that the reward depends on: `retry` or `answer`, and with --retries others too
+    judged_passed: int | None = None  #: how many of them passed
+    conversation: list[Message] | None = None  #: objective attempts: all tries and reflections; null with the others
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,6 @@ class Evaluation:
     shared_retry: str | None  #: this model's retry after that
     shared_success: bool | None  #: its verdict
     reflection_tokens: int | None  #: length of `reflection`
-    leaks_reference: bool | None  #: a right answer stands in `reflection`, as the verifier judges
     temperature: float  #: the one temperature of every arm
     seed: int  #: of the whole evaluation
     turns: list[Message] | None  #: the first try where it has several turns; null where `first` is all of it
@@ -202,6 +204,57 @@ class Evaluation:
     reflected: str | None  #: the answer that most samples gave after a reflector repaired each, with --reflect-all
     reflected_success: bool | None  #: its verdict
     oracle_success: bool | None  #: the first try passed, or its repair did, with --oracle; null without
+    solves: bool | None = None  #: by the verifier, a right answer stands in `reflection`; null without one
+    shared_solves: bool | None = None  #: likewise in `shared_reflection`
+    first_tokens: int | None = None  #: that the model wrote in `first`; null where a server doesn't say
+    second_tokens: int | None = None  #: in `second`, without the reflection
+    blind_tokens: int | None = None  #: in `blind`
+    plain_tokens: int | None = None  #: in `plain`
+    shared_reflection_tokens: int | None = None  #: in `shared_reflection`
+    shared_retry_tokens: int | None = None  #: in `shared_retry`
+
+
+@dataclass(frozen=True)
+class LaterTry:
+    """One try of an evaluation beyond those in `evaluations`: the third and later ones of an arm, and those of --cross.
+
+    An arm of a model and problem ends at its first pass. Arms: reflect (each try after a reflection on the one before),
+    plain (without reflections), blind (independent samples), cross (the first model's failed first try, a reflection
+    by `reflector`, and a retry by `model`).
+    """
+
+    try_id: str  #: hash of the problem, the models, the arm and the number
+    problem_id: str  #: the problem
+    task: str  #: task name
+    difficulty: str  #: the problem's level
+    model: str  #: the name given in --model NAME=…: who tried
+    arm: str  #: reflect, plain, blind or cross
+    number: int  #: 1-based, among the tries of the arm; the model's first try is number 1 of each
+    text: str  #: the try
+    success: bool  #: its verdict
+    error_type: str | None  #: why it failed
+    tokens: int | None  #: that the model wrote in it; null where a server doesn't say
+    reflector: str | None  #: the name of the model that reflected; null without a reflection
+    reflection: str | None  #: on the try before; null without one
+    reflection_tokens: int | None  #: its length
+    solves: bool | None  #: by the verifier, a right answer stands in the reflection; null without one
+    turns: list[Message] | None  #: the try where it has several turns; null where `text` is all of it
+    temperature: float  #: of every arm
+    seed: int  #: of the whole evaluation
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One problem that training kept aside, tried by the policy in the middle of its training (grpo --eval-every)."""
+
+    step: int  #: optimiser steps before it; 0 is the untrained model
+    problem_id: str  #: the problem, of the train split and not trained on
+    first_success: bool  #: the verdict on the policy's first try
+    second_success: bool | None  #: on its retry after a reflection; null where the first try passed, or none is trained
+    tokens: int  #: that the policy wrote: first try, reflection and retry
+    reflection: str | None  #: on the failed first try; null without one
+    solves: bool | None  #: by the verifier, a right answer stands in it; null without one
+    generated_tokens: int  #: that training had generated until then, in all
 
 
 @dataclass(frozen=True)
@@ -236,5 +289,7 @@ TABLES: dict[str, type] = {
     "steps": TrainStep,
     "losses": Loss,
     "evaluations": Evaluation,
+    "later_tries": LaterTry,
+    "validations": Validation,
     "forgetting": Forgetting,
 }

@@ -21,10 +21,11 @@ from rrr_cli.engines.base import (
 )
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.plugs import blame
-from rrr_cli.prompts import FAILED, GOLD, reflect_chat, repair_chat, retry_chat, split_repair
+from rrr_cli.prompts import FAILED, GOLD, reflect_chat, reflect_request, repair_chat, retry_chat, split_repair
 from rrr_cli.records import Attempt, Message, Problem, Reflection, content_id, derive_seed
 from rrr_cli.tasks.base import CUT_OFF, NOTHING_READ, Environment, Task, Verdict, own_turn, verify_all
 from rrr_cli.tasks.protocol import check_observation, check_verdicts
+from rrr_cli.tasks.solves import solves
 from rrr_cli.thoughts import answer_of, parts
 
 Judge = Callable[[Task, Sequence[tuple[Problem, Sequence[Message]]]], list[Verdict]]
@@ -36,13 +37,19 @@ class Failure:
 
     problem: Problem
     attempt_id: str
-    transcript: list[Message]  # the turns after the problem's prompt
+    transcript: list[Message]  # the turns after `chat`
     feedback: str = ""  # what the verifier said of it
+    before: tuple[Message, ...] = ()  # between the prompt and this attempt: earlier tries and the reflections on them
 
     @classmethod
     def of(cls, problem: Problem, attempt: Attempt) -> Failure:
         """The failure that a row of the table `attempts` is."""
         return cls(problem, attempt.attempt_id, attempt.transcript, attempt.feedback)
+
+    @property
+    def chat(self) -> tuple[Message, ...]:
+        """What was shown before the attempt."""
+        return (*self.problem.prompt, *self.before)
 
 
 @dataclass
@@ -105,6 +112,8 @@ class Loop:
     seed: int = 0
     retry_context: str = "full"
     reflection_max_tokens: int = 512
+    feedback: str = "binary"  # what a request to reflect says of the failed attempt: see `prompts.reflect_request`
+    actor: Engine | None = None  # what retries, where it isn't `engine`, which reflects
     judge: Judge = verify_all
     # Whether another turn is generated, given that an episode is open here. In a training whose processes generate
     # together it says whether one is open in any of them: each has to ask the engine equally often.
@@ -135,25 +144,32 @@ class Loop:
 
     def reflect_prompt(self, failure: Failure, samples: Sequence[int]) -> Prompt:
         """The prompt of reflections number `samples` on a failed attempt."""
-        chat = reflect_chat(failure.problem.prompt, failure.transcript, self.task.words["reflect"])
+        chat = reflect_chat(failure.chat, failure.transcript, self.request(failure))
         seeds = tuple(self._seed("reflect", failure.attempt_id, i) for i in samples)
         return Prompt(chat, seeds, failure.problem.tools)
+
+    def request(self, failure: Failure) -> str:
+        """The turn that asks for a reflection on a failed attempt."""
+        return reflect_request(self.task.words, failure.feedback, self.feedback)
 
     def reflections(
         self, failure: Failure, samples: Sequence[int], completions_N: Sequence[Completion]
     ) -> list[Reflection]:
         """The rows of what was written to `reflect_prompt`: reflections_N."""
         sampling, rows = self.reflection_sampling, []
+        shown = () if self.feedback == "binary" else (self.feedback,)
         for i, completion in zip(samples, completions_N, strict=True):
             self.unanswered.note(failure.problem, completion)
             seed = self._seed("reflect", failure.attempt_id, i)
             thought, text = parts(completion.turn)
             rows.append(Reflection(
-                reflection_id=content_id("reflection", failure.attempt_id, self.engine.fingerprint, sampling, seed),
+                reflection_id=content_id(
+                    "reflection", failure.attempt_id, self.engine.fingerprint, sampling, seed, *shown),
                 attempt_id=failure.attempt_id, problem_id=failure.problem.problem_id, reflector=self.engine.model,
                 sample_index=i, text=text.strip() if thought is not None else text, tokens=completion.tokens,
                 finish_reason=completion.finish_reason, seed=seed, temperature=sampling.temperature,
-                leaks_reference=self.task.leaks(failure.problem, text), thought=thought,
+                thought=thought,
+                solves=solves(self.task, failure.problem, text),
             ))
         return rows
 
@@ -161,18 +177,34 @@ class Loop:
         self, pairs_B: Sequence[tuple[Failure, Reflection | None]], samples: Sequence[int]
     ) -> list[list[Attempt]]:
         """Retries number `samples` of each failed attempt after its reflection, or (None) without one: attempts_B_N."""
-        return self.play("retry", [self.retries(f, r, samples) for f, r in pairs_B])
+        return self.acting.play("retry", [self.retries(f, r, samples) for f, r in pairs_B])
+
+    @property
+    def acting(self) -> Loop:
+        """The loop whose engine writes retries."""
+        return self if self.actor is None else replace(self, engine=self.actor, actor=None)
 
     def retries(self, failure: Failure, reflection: Reflection | None, samples: Sequence[int]) -> list[Episode]:
         """Retries of a failed attempt, for `play`: episodes_N."""
-        chat = retry_chat(
-            failure.problem.prompt, failure.transcript, reflection.text if reflection else None,
-            self.task.words["reflect"], self.task.words["retry"], self.retry_context,
-        )
+        chat = self._retry_chat(failure, reflection)
         shown, parent = reflection.reflection_id if reflection else None, failure.attempt_id
         return [
             Episode(failure.problem, chat, i, self._seed("retry", parent, shown, i), parent, shown) for i in samples
         ]
+
+    def next_failure(self, failure: Failure, reflection: Reflection | None, retry: Attempt) -> Failure:
+        """The failure that a failed retry is. Its own reflection and retry see all earlier tries and reflections; where
+        a retry sees the reflection alone, none of them."""
+        before = self._retry_chat(failure, reflection)[len(failure.problem.prompt) :]
+        return Failure(
+            failure.problem, retry.attempt_id, retry.transcript, retry.feedback,
+            before if self.retry_context == "full" else ())
+
+    def _retry_chat(self, failure: Failure, reflection: Reflection | None) -> tuple[Message, ...]:
+        return retry_chat(
+            failure.chat, failure.transcript, reflection.text if reflection else None, self.request(failure),
+            self.task.words["retry"], self.retry_context,
+        )
 
     def repair(self, failures_B: Sequence[Failure], feedback: str, samples: Sequence[int]) -> list[list[Attempt]]:
         """Repairs number `samples` of each failed attempt, reasoning and output in one completion (Re-ReST section 3):

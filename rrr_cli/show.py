@@ -73,7 +73,7 @@ def show(run: Path, id: str, console: Console) -> None:
         _attempt(console, "try", attempt)
     for pair in parts["tries"]:
         if reflection := pair["reflection"]:
-            leak = ", holds the reference" if reflection["leaks_reference"] else ""
+            leak = ", holds a right answer" if reflection["solves"] else ""
             _section(
                 console, f"reflection {reflection['reflection_id']} by {reflection['reflector']}, "
                 f"{_length(reflection['tokens'])}{reflection['finish_reason']}{leak}",

@@ -75,7 +75,7 @@ REFLECTIONS = r"""with reflected as (
 select model, count(*) as n, avg(reflection_tokens) as mean_tokens, median(reflection_tokens) as median_tokens,
     quantile_cont(reflection_tokens, 0.9) as p90_tokens,
     avg(1 - len(list_distinct(grams)) / len(grams)) filter (len(grams) > 0) as repetition,
-    count(*) filter (leaks_reference) as leaking, max(reflection_tokens) as longest,
+    count(*) filter (solves) as solving, max(reflection_tokens) as longest,
     count(*) filter (reflection_tokens = most) as at_longest
 from four group by model order by model"""
 
@@ -93,7 +93,7 @@ from attempts group by phase order by phase"""
 
 TRAINED_ON = """\
 select count(*) as n, count(*) filter (reflection_finish = 'length') as truncated,
-    count(*) filter (try_finish = 'length') as tries_truncated, count(*) filter (leaks_reference) as leaking,
+    count(*) filter (try_finish = 'length') as tries_truncated, count(*) filter (solves) as solving,
     count(*) filter (success is null) as unjudged
 from rollouts"""
 

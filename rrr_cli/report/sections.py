@@ -233,7 +233,7 @@ def warnings(ask: Ask, run: Path, story: Story) -> Iterator[str]:
         row = ask(queries.TRAINED_ON)[0]
         for column, text in (("truncated", "truncation: {} reflections of the training hit the token limit."),
                              ("tries_truncated", "truncation: {} tries of the training hit the token limit."),
-                             ("leaking", "leaks: {} reflections of the training contain the reference answer."),
+                             ("solving", "answers: {} reflections of the training hold a right answer."),
                              ("unjudged", "judge: {} tries of the training could not be judged.")):
             if row[column]:
                 yield text.format(of(row[column], row["n"]))
@@ -245,8 +245,8 @@ def evaluation_warnings(ask: Ask, result: Row, config: Row) -> Iterator[str]:
         counts = ", ".join(f"{model['name']} {model['n']}" for model in result["models"])
         yield f"unfinished: the models have unequal numbers of problems ({counts}); type rrr eval again."
     for row in ask(queries.REFLECTIONS):
-        if row["leaking"]:
-            yield f"leaks: {of(row['leaking'], row['n'])} reflections of {row['model']} contain the reference answer."
+        if row["solving"]:
+            yield f"answers: {of(row['solving'], row['n'])} reflections of {row['model']} hold a right answer."
         longest = row["longest"]  # None where a server doesn't count tokens
         if longest is not None and longest >= config.get("reflection_tokens", longest + 1):
             yield (f"truncation: {of(row['at_longest'], row['n'])} reflections of {row['model']} are "

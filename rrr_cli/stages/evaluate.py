@@ -199,7 +199,7 @@ def own_columns(
         "first": transcript_text(first.transcript), "first_success": first.success, "first_error": first.error_type,
         "turns": first.transcript if len(first.transcript) > 1 else None,
         "reflection": reflection and reflection.text, "reflection_tokens": reflection and reflection.tokens,
-        "leaks_reference": reflection and reflection.leaks_reference,
+        "solves": reflection and reflection.solves,
         "second": second and transcript_text(second.transcript),
         "second_success": second and second.success, "second_error": second and second.error_type,
     }

@@ -65,8 +65,7 @@ def prepare(options: Options) -> Session:
     failures = training_set(islice(failed_attempts(source, task.name), options.limit))
     check_enough(failures, recipe.batch // recipe.group, source)
     setting = Setting(
-        task, policy.render, recipe.reflection_tokens, recipe.max_tokens, options.retry_context, options.zero_leaks,
-        policy.chat.drops_thoughts)
+        task, policy.render, options, recipe.reflection_tokens, recipe.max_tokens, policy.chat.drops_thoughts)
     with blame("objective", plug.cls, "its constructor or fit()"):
         objective = plug.cls(setting)
         longest = objective.fit(failures, policy.window)

@@ -144,16 +144,16 @@ def summarise(options: Options, failed: list[Failure]) -> dict[str, Any]:
     for row in read(options.run, "attempts", columns=["parent_id", "phase", "success"]):
         if row["phase"] == "retry" and row["parent_id"] in ids:
             retries, passed = retries + 1, passed + row["success"]
-    reflections = leaking = 0
+    reflections = solving = 0
     tokens: list[int] = []
-    for row in read(options.run, "reflections", columns=["attempt_id", "tokens", "leaks_reference"]):
+    for row in read(options.run, "reflections", columns=["attempt_id", "tokens", "solves"]):
         if row["attempt_id"] in ids:
-            reflections, leaking = reflections + 1, leaking + row["leaks_reference"]
+            reflections, solving = reflections + 1, solving + bool(row["solves"])
             tokens += [] if row["tokens"] is None else [row["tokens"]]  # a server may not count them
     return {
         "failed_attempts": len(ids), "reflections": reflections,
         "mean_reflection_tokens": round(sum(tokens) / len(tokens), 1) if tokens else None,
-        "reflections_holding_the_reference": leaking,
+        "reflections_that_solve": solving,
         "retries": retries, "retries_passed": passed,
     }
 

@@ -21,7 +21,7 @@ SELECT
     coalesce(r.reflector, CASE t.phase WHEN 'repair' THEN t.model END) AS reflector, t.phase, t.sample_index,
     f.problem, f.failed_text, f.feedback, r.text AS reflection, t.transcript[-1].content AS retry_text,
     t.success, t.score, t.error_type, t.feedback AS retry_feedback,
-    r.tokens AS reflection_tokens, t.completion_tokens AS retry_tokens, r.leaks_reference
+    r.tokens AS reflection_tokens, t.completion_tokens AS retry_tokens, r.solves
 FROM failures AS f
 JOIN attempts AS t ON t.run = f.run AND t.parent_id = f.attempt_id
 LEFT JOIN reflections AS r ON r.run = t.run AND r.reflection_id = t.reflection_id;
@@ -74,7 +74,7 @@ CREATE VIEW reflection_lengths AS
 SELECT
     run, reflector, count(*) AS n,
     avg(tokens) AS mean_tokens, median(tokens) AS median_tokens, quantile_cont(tokens, 0.9) AS p90_tokens,
-    avg((finish_reason = 'length')::INT) AS truncated, avg(leaks_reference::INT) AS leaking
+    avg((finish_reason = 'length')::INT) AS truncated, avg(solves::INT) AS solving
 FROM reflections
 GROUP BY ALL;
 
@@ -84,13 +84,13 @@ CREATE VIEW grpo_health AS
 WITH judged AS (
     SELECT
         run, step, count(*) AS retries, count(*) FILTER (WHERE success) AS passed,
-        avg(leaks_reference::INT) AS leaking
+        avg(solves::INT) AS solving
     FROM rollouts
     GROUP BY ALL
 )
 SELECT
     s.run, s.step, j.retries, j.passed, s.reward_mean, s.reward_std, s.dead_groups, s.kl, s.entropy,
-    s.reflection_length, s.retry_length, s.clipped_reflections, j.leaking, s.grad_norm, s.learning_rate, s.seconds,
+    s.reflection_length, s.retry_length, s.clipped_reflections, j.solving, s.grad_norm, s.learning_rate, s.seconds,
     s.objective, s.answer_length, s.clipped_tries, s.generated_tokens,
     (sum(s.generated_tokens) OVER (PARTITION BY s.run ORDER BY s.step))::BIGINT AS tokens_so_far
 FROM steps AS s

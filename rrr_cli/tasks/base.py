@@ -29,9 +29,10 @@ class Verdict:
 class Task(Protocol):
     """One class, built as `cls(level=None | str, data=None | path)`; `load_task` checks it and completes it.
 
-    Optional: `words`, or "reflect" and "retry" in it (else those of `prompts.py`); `leaks` (else whether
-    a right turn stands in the text); `verify_many(pairs)`, all verdicts at once, where judging is slow; `settings()`, a
-    flat dict of what decides a verdict beside the problem (a corpus, a sandbox), kept in each table's configuration.
+    Optional: `words`, or "reflect" and "retry" in it (else those of `prompts.py`); `answers_in` (else the whole text,
+    and any right turn that stands in it); `verify_many(pairs)`, all verdicts at once, where judging is slow;
+    `settings()`, a flat dict of what decides a verdict beside the problem (a corpus, a sandbox), kept in each table's
+    configuration.
     """
 
     name: str

@@ -176,10 +176,11 @@ def rollout(step: int, sample: Sample) -> Rollout:
         reflection_tokens=(reflection.tokens or 0) if reflection else 0,
         retry_tokens=(attempt.completion_tokens or 0) if reflection else 0, trained_tokens=sample.trained_tokens,
         reflection_finish=reflection.finish_reason if reflection else None,
-        leaks_reference=reflection.leaks_reference if reflection else None, answer=None if reflection else text,
+        answer=None if reflection else text,
         try_finish=attempt.finish_reason, generated_tokens=sample.generated_tokens,
         transcript=attempt.transcript if len(attempt.transcript) > 1 else None,
-        reflection_thought=reflection.thought if reflection else None,
+        reflection_thought=reflection.thought if reflection else None, solves=reflection.solves if reflection else None,
+        judged=len(sample.tries), judged_passed=sum(bool(verdict_of(one)) for one in sample.tries),
     )
 
 

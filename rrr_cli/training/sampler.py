@@ -16,6 +16,7 @@ from typing import Any
 
 from rrr_cli.engines.base import Sampling
 from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.options import DEFAULT_FEEDBACK
 from rrr_cli.plugs import blame
 from rrr_cli.records import derive_seed
 from rrr_cli.rollout import Failure, Loop
@@ -77,7 +78,8 @@ class Sampler:
         return Loop(
             self.task, engine, Sampling.of(options, max_tokens=recipe.max_tokens),
             derive_seed(options.seed, "grpo", trainer.state.global_step), options.retry_context,
-            recipe.reflection_tokens, judge, open_anywhere if trainer.use_vllm else bool,
+            recipe.reflection_tokens, options.feedback or DEFAULT_FEEDBACK, judge=judge,
+            any_open=open_anywhere if trainer.use_vllm else bool,
         )
 
 

@@ -26,6 +26,7 @@ class Sample:
     completion: Tokens
     reflection: Reflection | None  # None where the objective has none
     attempt: Attempt  # the try that was judged: a retry or an answer
+    others: tuple[Attempt, ...] = ()  # further tries that were judged for its reward
     # Known only later: the reward, its place in the step, and what the group's other samples earned.
     reward: float | None = None  # None where the judge crashed
     group: int = 0
@@ -37,9 +38,15 @@ class Sample:
         return f"Sample(failed attempt {self.failure.attempt_id}, {self.attempt.error_type or 'passed'})"
 
     @property
+    def tries(self) -> tuple[Attempt, ...]:
+        """All that were judged."""
+        return (self.attempt, *self.others)
+
+    @property
     def generated_tokens(self) -> int:
         """What the sample cost."""
-        return ((self.reflection.tokens or 0) if self.reflection else 0) + (self.attempt.completion_tokens or 0)
+        written = [self.reflection.tokens if self.reflection else 0, *(one.completion_tokens for one in self.tries)]
+        return sum(tokens or 0 for tokens in written)
 
     @property
     def trained_tokens(self) -> int:

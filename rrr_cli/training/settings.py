@@ -95,8 +95,29 @@ class Options(TaskOptions):
         "group", "Advantages are divided by the spread of the group, the batch, or none.",
         choices=("group", "batch", "none"), panel="Method")
     retry_context: str = shared.retry_context()
-    zero_leaks: bool = option(
-        False, "No reward where a right answer stands in the reflection.", panel="Method")
+    feedback: str | None = shared.reflect_feedback("that of reflect, else binary")
+    sample_failures: str = shared.sample_failures()
+    freeze_actor: bool = option(False, "Retries are written by the untrained model.", panel="Reward")
+    retries: int = option(1, "Retries after each reflection; its reward is their mean.", least=1, panel="Reward")
+    no_answers: bool = option(
+        False, "No reward where a right answer stands in the reflection, as the verifier judges.", panel="Reward")
+    reward_on: str = option(
+        "same", "same: a retry of the failed problem. other:K: the mean success on K other problems of the same level, "
+        "with the reflection as a hint.", panel="Reward")
+    length_cost: float = option(0.0, "Reward taken away for each token of the reflection.", least=0, panel="Reward")
+    loss_per: str = option(
+        "sequence", "The loss is a mean over each text's tokens (sequence; GRPO), over all tokens of the step (token), "
+        "or a sum over tokens by the longest possible text (none; Dr. GRPO).", choices=("sequence", "token", "none"),
+        panel="Method")
+    attempts: int = option(2, "Most tries of a sample with --objective attempts.", least=2, panel="Method")
+    gamma: float = option(
+        0.6, "With --objective attempts: what a later try's return counts for the tries before it.", least=0, most=1,
+        panel="Method")
+    internalise: bool = option(
+        False, "With --objective attempts: also learn right retries under the bare problem.", panel="Method")
+    eval_every: int | None = option(
+        None, "Steps between tests of the policy on problems kept aside from the training set.", least=1, panel="Run")
+    eval_limit: int = option(100, "How many mined problems are kept aside for --eval-every.", least=1, panel="Run")
     dtype: str = shared.dtype(*ARITHMETIC)
     device: str = shared.device(*TRAINING_DEVICE)
     micro_batch: int | None = option(

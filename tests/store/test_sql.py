@@ -102,7 +102,7 @@ def test_failures_are_failed_first_tries(run: Path) -> None:
 
 
 def test_repairs_join_failure_reflection_and_retry(run: Path) -> None:
-    rows = ask(run, "SELECT attempt_id, reflection, retry_id, success, leaks_reference FROM repairs ORDER BY retry_id")
+    rows = ask(run, "SELECT attempt_id, reflection, retry_id, success, solves FROM repairs ORDER BY retry_id")
     assert [tuple(row.values()) for row in rows] == [
         ("try-1-1", "thought refl-a", "again-a", False, False),
         ("try-1-1", "thought refl-b", "again-b", True, True),
@@ -124,11 +124,11 @@ def test_pass_at_k_is_the_unbiased_estimate(run: Path) -> None:
 def test_views_of_reflections_and_training(run: Path, trained: Path) -> None:
     assert ask(run, "SELECT * EXCLUDE run FROM reflection_lengths") == [{
         "reflector": "tiny", "n": 2, "mean_tokens": 20.0, "median_tokens": 20.0, "p90_tokens": 28.0, "truncated": 0.0,
-        "leaking": 0.5,
+        "solving": 0.5,
     }]
-    health = ask(trained, "SELECT step, retries, passed, reward_mean, dead_groups, kl, leaking FROM grpo_health")
+    health = ask(trained, "SELECT step, retries, passed, reward_mean, dead_groups, kl, solving FROM grpo_health")
     assert health == [{"step": 1, "retries": 4, "passed": 1, "reward_mean": 0.25, "dead_groups": 0.5, "kl": None,
-                       "leaking": 0.0}]
+                       "solving": 0.0}]
 
 
 def test_one_query_covers_several_runs(run: Path, trained: Path) -> None:

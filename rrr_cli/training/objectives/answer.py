@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from rrr_cli.training.settings import Options
 
 
+OF_REFLECTIONS = (
+    "reflection_tokens", "retry_context", "feedback", "freeze_actor", "retries", "no_answers", "reward_on",
+    "length_cost",
+)
+
+
 class Answer:
     """See the module."""
 
@@ -32,7 +38,7 @@ class Answer:
     def check(options: Options) -> None:
         """Raise RrrError (exit 2) for an option about reflections."""
         refuse_given(
-            options, ["zero_leaks", "reflection_tokens", "retry_context"],
+            options, OF_REFLECTIONS,
             "it is about reflections, and --objective answer has none")
 
     def fit(self, failures: Sequence[Failure], window: int) -> int:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from rrr_cli.errors import RrrError
-from rrr_cli.prompts import reflect_chat, retry_chat
+from rrr_cli.options import DEFAULT_FEEDBACK
+from rrr_cli.prompts import reflect_chat, reflect_request, retry_chat
 from rrr_cli.records import Reflection
 from rrr_cli.rollout import Failure, Loop
 from rrr_cli.tasks.base import Task
@@ -25,15 +26,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """What an objective is built with: the task, the policy's renderer, and the options that texts depend on."""
+    """What an objective is built with: the task, the policy's renderer, the options, and token limits of the recipe."""
 
     task: Task
     render: Render
+    options: Options
     reflection_tokens: int
     max_tokens: int
-    retry_context: str
-    zero_leaks: bool
     drops_thoughts: bool = False  # the chat template leaves out thoughts of earlier turns: see `Renderer`
+
+    @property
+    def feedback(self) -> str:
+        """What a request to reflect says of the failed attempt."""
+        return self.options.feedback or DEFAULT_FEEDBACK
 
 
 class Objective(Protocol):
@@ -81,28 +86,31 @@ def reflect(loop: Loop, groups: Sequence[Group]) -> list[tuple[Failure, TokenCom
     ]
 
 
-def passes(sample: Sample, zero_leaks: bool = False) -> float | None:
-    """1.0 where the try passes, 0.0 where it doesn't, None where its judge crashed; with `zero_leaks` a reflection that
-    holds the reference answer earns 0.0."""
-    passed = verdict_of(sample.attempt)
-    if passed is None:
+def passes(sample: Sample, no_answers: bool = False) -> float | None:
+    """The share of the sample's tries that pass, None where a judge crashed on all; with `no_answers` a reflection in
+    which a right answer stands earns 0.0."""
+    passed = [verdict for one in sample.tries if (verdict := verdict_of(one)) is not None]
+    if not passed:
         return None
-    leaks = zero_leaks and sample.reflection is not None and sample.reflection.leaks_reference
-    return float(passed and not leaks)
+    answers = no_answers and sample.reflection is not None and bool(sample.reflection.solves)
+    return 0.0 if answers else sum(passed) / len(passed)
 
 
 def fit_reflections(setting: Setting, failures: Sequence[Failure], window: int) -> int:
     """`Objective.fit` where a sample is a reflection and then a try: both prompts have room for both texts."""
     words = setting.task.words
 
+    def request(failure: Failure) -> str:
+        return reflect_request(words, failure.feedback, setting.feedback)
+
     def reflection_prompt(failure: Failure) -> int:
-        chat = reflect_chat(failure.problem.prompt, failure.transcript, words["reflect"])
+        chat = reflect_chat(failure.chat, failure.transcript, request(failure))
         return len(setting.render(chat, failure.problem.tools))
 
     # The longest reflection prompt has the longest retry prompt as well: both hold the problem and the failed attempt.
     prompt, worst = max(((reflection_prompt(failure), failure) for failure in failures), key=lambda pair: pair[0])
     chat = retry_chat(
-        worst.problem.prompt, worst.transcript, "", words["reflect"], words["retry"], setting.retry_context)
+        worst.chat, worst.transcript, "", request(worst), words["retry"], setting.options.retry_context)
     prompt = max(prompt, len(setting.render(chat, worst.problem.tools)))
     needed = prompt + setting.reflection_tokens + setting.max_tokens
     if needed > window:

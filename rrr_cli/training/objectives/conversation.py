@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rrr_cli.errors import USAGE, RrrError
-from rrr_cli.prompts import reflect_chat
+from rrr_cli.prompts import reflect_chat, reflect_request
 from rrr_cli.records import Message
 from rrr_cli.rollout import Failure, Loop
 from rrr_cli.tasks.base import Environment
@@ -74,12 +74,13 @@ class Conversation:
 
     def reward(self, sample: Sample) -> float | None:
         """1.0 where the retry passes."""
-        return passes(sample, self.setting.zero_leaks)
+        return passes(sample, self.setting.options.no_answers)
 
     def _request(self, failure: Failure) -> list[int]:
         """The tokens from the end of the reflection to the start of the retry, as the chat template writes them."""
         words, problem = self.setting.task.words, failure.problem
-        chat = reflect_chat(problem.prompt, failure.transcript, words["reflect"])
+        request = reflect_request(words, failure.feedback, self.setting.feedback)
+        chat = reflect_chat(failure.chat, failure.transcript, request)
         return reply_ids(self.setting.render, chat, Message("user", words["retry"]), problem.tools, self._instead)
 
     @property

@@ -45,4 +45,4 @@ class Reflection:
 
     def reward(self, sample: Sample) -> float | None:
         """1.0 where the retry passes."""
-        return passes(sample, self.setting.zero_leaks)
+        return passes(sample, self.setting.options.no_answers)
