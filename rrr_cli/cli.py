@@ -29,7 +29,8 @@ from rrr_cli.text import decoded, one_line, read_text
 DEFAULT_RUN = Path("runs/default")  # as in options.py, which `rrr --help` doesn't import
 
 #: The parts of a stage's help, in order; the first has no heading of its own.
-PANELS = (None, "Task", "Method", "Optimiser", "LoRA", "Sampling", "Votes", "Engine", "vLLM", "Hardware", "Run")
+PANELS = (
+    None, "Task", "Method", "Reward", "Optimiser", "LoRA", "Sampling", "Votes", "Engine", "vLLM", "Hardware", "Run")
 
 SQL_HELP = """Query a run's tables; nothing can be changed.
 

@@ -95,7 +95,7 @@ def evaluations(names: tuple[str, ...], n: int = 60, extra: str = "") -> list[Ev
             for arm in ("second", "blind", "plain") if not passed else ():
                 values |= {arm: text(), f"{arm}_success": draw.random() < 0.2 * skill}
             if not passed:
-                values |= {"reflection": text(), "reflection_tokens": draw.randrange(40), "leaks_reference": False}
+                values |= {"reflection": text(), "reflection_tokens": draw.randrange(40), "solves": False}
                 values["second_error"] = None if values["second_success"] else "wrong_value" + extra
             if failed[problem] is not None:
                 values |= {"shared_attempt": failed[problem], "shared_reflection": text(), "shared_retry": text(),
@@ -292,18 +292,18 @@ def test_examples_show_a_built_in_tasks_problem(rrr, tmp_path):
     assert all(p.prompt[-1].content in page.shown for p in listed)
 
 
-def test_warnings_name_seed_limit_leaks_and_truncation(rrr, tmp_path, monkeypatch):
+def test_warnings_name_seed_limit_answers_and_truncation(rrr, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    rows = [row(Evaluation, **asdict(r) | {"leaks_reference": r.reflection is not None and r.problem_id < "8"})
+    rows = [row(Evaluation, **asdict(r) | {"solves": r.reflection is not None and r.problem_id < "8"})
             for r in evaluations(("base", "trained"))]
     monkeypatch.setattr(sys, "argv", ["rrr", "eval", "--limit=60"])
     limit = max(r.reflection_tokens or 0 for r in rows)
     store(run, "evaluations", "eval", rows[:-3], reflection_tokens=limit)
     warnings = "\n".join(report(rrr, run, "-o", tmp_path / "r.html")[0]["runs"][0]["warnings"])
-    leaks = sum(bool(r.leaks_reference) for r in rows if r.model == "base")
+    solving = sum(bool(r.solves) for r in rows if r.model == "base")
     assert "1 seed: eval with seed 0" in warnings
     assert "limit: eval used the first problems only" in warnings
-    assert f"leaks: {leaks} of " in warnings
+    assert f"answers: {solving} of " in warnings
     assert f"are {limit} tokens long, the limit" in warnings
     assert "unequal numbers of problems (base 60, trained 57)" in warnings
 

@@ -86,7 +86,7 @@ def test_a_schema_is_built_once() -> None:
 
 
 @pytest.mark.parametrize(("row", "message"), [
-    (Reflection("r", "a", "p", "m", 0, "t", 1, "stop", 0, 1.0, False), "holds Problem records, not Reflection"),
+    (Reflection("r", "a", "p", "m", 0, "t", 1, "stop", 0, 1.0), "holds Problem records, not Reflection"),
     ({"problem_id": "p"}, "not dict"),
     (replace(problem(0), reference=None), "problems.reference is never null"),  # type: ignore[arg-type]
     (replace(problem(0), reference=3), "problems.reference is string"),  # type: ignore[arg-type]
@@ -207,13 +207,13 @@ def test_a_bad_part_is_refused_by_file_name(
     pq.write_table(pa.table({"x": [1]}), path)
     refused("is Parquet, but not a part that rrr wrote")
     with Writer(tmp_path, "reflections", "reflect", {}) as writer:
-        other = writer.append([Reflection("r", "a", "p", "m", 0, "t", 1, "stop", 0, 1.0, False)])
+        other = writer.append([Reflection("r", "a", "p", "m", 0, "t", 1, "stop", 0, 1.0)])
     assert other is not None
     path.write_bytes(other.read_bytes())
     refused("doesn't have the columns of problems")
     path.write_bytes(good)
     monkeypatch.setattr(parts, "READABLE_VERSIONS", (0,))
-    refused("has schema version 2 and this rrr reads 0")
+    refused("has schema version 3 and this rrr reads 0")
 
 
 def test_an_older_run_is_read_but_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,8 @@ def attempt(id: str, problem: str, success: bool, **more: Any) -> Attempt:
     )
 
 
-def reflection(id: str, attempt_id: str, tokens: int, leaks: bool = False) -> Reflection:
-    return Reflection(id, attempt_id, "prob-1", "tiny", 0, f"thought {id}", tokens, "stop", 1, 1.0, leaks)
+def reflection(id: str, attempt_id: str, tokens: int, solves: bool = False) -> Reflection:
+    return Reflection(id, attempt_id, "prob-1", "tiny", 0, f"thought {id}", tokens, "stop", 1, 1.0, solves=solves)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.append([attempt(f"try-1-{i}", "prob-1", i in (2, 4), sample_index=i) for i in range(6)])
         writer.append([attempt("try-2-0", "prob-2", True)])
     with Writer(run, "reflections", "reflect", {}) as writer:
-        writer.append([reflection("refl-a", "try-1-1", 10), reflection("refl-b", "try-1-1", 30, leaks=True)])
+        writer.append([reflection("refl-a", "try-1-1", 10), reflection("refl-b", "try-1-1", 30, solves=True)])
     with Writer(run, "attempts", "reflect", {}) as writer:
         writer.append([
             attempt("again-a", "prob-1", False, phase="retry", parent_id="try-1-1", reflection_id="refl-a"),
@@ -75,8 +75,8 @@ def trained(run: Path) -> Path:
                                  "reflection", None, 0.0, 116)])
     with Writer(other, "rollouts", "grpo", {}) as writer:
         writer.append([
-            Rollout(1, 0, i, "prob-1", "try-1-1", "r", "t", i == 0, None, float(i == 0), 0.0, 20, 9, 20, "stop", False,
-                    None, "stop", 29, None)
+            Rollout(1, 0, i, "prob-1", "try-1-1", "r", "t", i == 0, None, float(i == 0), 0.0, 20, 9, 20, "stop",
+                    None, "stop", 29, None, solves=False)
             for i in range(4)
         ])
     return other

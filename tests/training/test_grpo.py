@@ -277,10 +277,10 @@ def test_a_task_that_cannot_judge_here_ends_training_with_its_own_words(tmp_path
     assert caught.value.exit_code == NO_BACKEND
 
 
-def test_a_leaked_answer_earns_nothing_with_zero_leaks(tmp_path: Path, random_model: Path) -> None:
+def test_a_reflection_that_solves_earns_nothing_with_no_answers(tmp_path: Path, random_model: Path) -> None:
     mine(tmp_path)
-    grpo.run(options(tmp_path, random_model, steps=2, batch=64, zero_leaks=True))
-    leaks = [row for row in artifacts.read(tmp_path, "rollouts") if row.leaks_reference and row.success]
+    grpo.run(options(tmp_path, random_model, steps=2, batch=64, no_answers=True))
+    leaks = [row for row in artifacts.read(tmp_path, "rollouts") if row.solves and row.success]
     assert leaks
     assert all(row.reward == 0.0 for row in leaks)
 

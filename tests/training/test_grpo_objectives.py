@@ -71,7 +71,7 @@ def test_each_objective_runs_from_the_command_line_and_counts_what_it_generates(
     for row in rollouts:
         tried = row.answer if objective == ANSWER else row.retry
         assert row.success == (len(tried.split()) % 2 == 0)
-        assert (row.reflection is None) == (row.retry is None) == (row.leaks_reference is None) == (objective == ANSWER)
+        assert (row.reflection is None) == (row.retry is None) == (row.solves is None) == (objective == ANSWER)
         assert (row.answer is None) == (objective != ANSWER)
         assert row.reflection_tokens + row.retry_tokens in (0, row.generated_tokens)
         trained = row.reflection_tokens if objective == REFLECTION else row.generated_tokens
@@ -316,7 +316,7 @@ def test_answers_that_never_pass_stop_it_every_time(tmp_path: Path, random_model
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"objective": "reflex"}, "--objective reflex: no such objective. Known: reflection, answer, reflection"),
-    ({"objective": ANSWER, "zero_leaks": True}, "--zero-leaks True: it is about reflections"),
+    ({"objective": ANSWER, "no_answers": True}, "--no-answers True: it is about reflections"),
     ({"objective": ANSWER, "reflection_tokens": 9}, "--reflection-tokens 9: it is about reflections"),
     ({"objective": BOTH, "retry_context": "reflection"}, "leave out --retry-context reflection"),
     ({"steps": None, "token_budget": 99, "schedule": "cosine"}, "needs to know how many --steps there are"),

@@ -30,7 +30,7 @@ def reflection(index: int) -> Reflection:
     """A row with text that compresses about as text does."""
     words = random.Random(index)
     text = " ".join(words.choice(("the", "sum", "is", "7", "not", "12", "try", "times")) for _ in range(40))
-    return Reflection(content_id(index), content_id("a", index), "p", "tiny", 0, text, 40, "stop", index, 1.0, False)
+    return Reflection(content_id(index), content_id("a", index), "p", "tiny", 0, text, 40, "stop", index, 1.0)
 
 
 def content(run: Path) -> Any:
