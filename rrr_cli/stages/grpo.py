@@ -4,7 +4,8 @@
 in the same order, at as many generated tokens as `--token-budget` allows. `--objective reflection+answer` trains the
 reflection and the retry, but never the request between them nor the mined first answer.
 
-Reads mined failures (tables `problems`, `attempts`); writes `rollouts`, `steps` and `models/policy`. The same command
+Reads mined failures (tables `problems`, `attempts`); writes `rollouts`, `steps` and `models/policy`; with --eval-every
+also `validations` and `models/policy-best`. The same command
 typed again continues from the newest whole checkpoint. In an environment the retry, or the answer, is a whole episode.
 Refuses failures of the test split, too few of them, and texts that don't fit the model's window.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from rrr_cli.options import refuse_given
 from rrr_cli.plugs import blame
 from rrr_cli.prompts import RETRY_AFTER_REFLECTION
 from rrr_cli.stages import Stage
@@ -36,7 +38,10 @@ def run(options: Options) -> dict[str, Any]:
     """
     session = prepare(options)
     if options.dry_run:
-        return {"failures": len(session.failures), "longest_text_tokens": session.longest, **session.config}
+        return {
+            "failures": len(session.failures), "kept_aside": len(session.kept), "longest_text_tokens": session.longest,
+            **session.config,
+        }
     return session.run()
 
 
@@ -44,6 +49,8 @@ def prepare(options: Options) -> Session:
     """Every check that needs no training; nothing is written."""
     from rrr_cli.extras import require_training
 
+    if options.eval_every is None:
+        refuse_given(options, ["eval_limit"], "it is for --eval-every")
     recipe_of(options)  # refuses what doesn't fit before anything is loaded
     plug = find_objective(options.objective)
     with blame("objective", plug.cls, "check()"):
@@ -54,6 +61,7 @@ def prepare(options: Options) -> Session:
     from rrr_cli.training.objectives.base import Setting
     from rrr_cli.training.policy import Policy
     from rrr_cli.training.session import Session
+    from rrr_cli.training.validation import kept_aside
 
     source = options.input or options.run
     options = as_mined(options, source)
@@ -62,7 +70,10 @@ def prepare(options: Options) -> Session:
     task = load_task(str(options.task), options.level, options.data)
     policy = Policy(str(options.model), template_of(options))
     say_what_is_dropped(policy.chat)
-    failures = training_set(islice(failed_attempts(source, task.name), options.limit))
+    kept = kept_aside(source, options.eval_limit) if options.eval_every else []
+    aside = {problem.problem_id for problem in kept}
+    failed = (f for f in failed_attempts(source, task.name) if f.problem.problem_id not in aside)
+    failures = training_set(islice(failed, options.limit))
     check_enough(failures, recipe.batch // recipe.group, source)
     setting = Setting(
         task, policy.render, options, recipe.reflection_tokens, recipe.max_tokens, policy.chat.drops_thoughts)
@@ -73,7 +84,7 @@ def prepare(options: Options) -> Session:
         options, task, {"model": policy.fingerprint}, RETRY_AFTER_REFLECTION, **given_by(recipe),
         **(VLLM_CORRECTION if options.vllm else {}))
     check_same_judge(source, config)
-    return Session(options, recipe, task, policy, failures, objective, longest, config)
+    return Session(options, recipe, task, policy, failures, objective, longest, config, kept)
 
 
 STAGE = Stage(Options, run, "rrr grpo --model tiny --steps 4 --batch 32 --group 8")

@@ -96,6 +96,17 @@ SELECT
 FROM steps AS s
 LEFT JOIN judged AS j ON j.run = s.run AND j.step = s.step;
 
+-- The held-out curve of a training with --eval-every: shares of the problems kept aside that the policy solved after each
+-- tested step, by its first try and within two; the tokens that it wrote for a problem, and those of training until then.
+CREATE VIEW validation_curve AS
+SELECT
+    run, step, count(*) AS n, avg(first_success::INT) AS first_try,
+    avg((first_success OR coalesce(second_success, false))::INT) AS second_try, avg(solves::INT) AS solving,
+    avg(tokens) AS mean_tokens, any_value(generated_tokens) AS generated_tokens
+FROM validations
+GROUP BY run, step
+ORDER BY run, step;
+
 -- Items of a benchmark that one model answered and another didn't: `from forgotten where knew = 'base'`.
 CREATE VIEW forgotten AS
 SELECT

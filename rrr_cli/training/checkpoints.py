@@ -13,7 +13,7 @@ import errno
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -104,10 +104,11 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"step-{step:06d}"
 
 
-def prune(folder: Path, keep: int = KEPT) -> None:
-    """Remove all but the newest `keep` checkpoints."""
+def prune(folder: Path, also: Collection[int] = (), keep: int = KEPT) -> None:
+    """Remove all but the newest `keep` checkpoints and those of the steps in `also`."""
     for path in sorted(folder.glob("step-*"), reverse=True)[keep:]:
-        shutil.rmtree(path)
+        if step_of(path) not in also:
+            shutil.rmtree(path)
 
 
 def export(checkpoint: Path, target: Path, base_model: str, trained: dict[str, Any]) -> None:

@@ -1,9 +1,9 @@
 """What a training run leaves behind, step by step: rows, checkpoints, progress; and when it stops early.
 
 A checkpoint is the commit: it holds the rows of its steps, and only once it is whole are they appended to the tables
-`rollouts` and `steps`. A run killed between the two appends them when it resumes. So after a SIGKILL at any moment,
-resuming loses, doubles or tears no row, and what the steps so far have cost stands in their rows. Refuses to continue
-when the loss is not a number, when every judge crashed, or when nothing was ever rewarded.
+`rollouts`, `steps` and `validations`. A run killed between the two appends them when it resumes. So after a SIGKILL at
+any moment, resuming loses, doubles or tears no row, and what the steps so far have cost stands in their rows. Refuses
+to continue when the loss is not a number, when every judge crashed, or when nothing was ever rewarded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -22,13 +22,14 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from rrr_cli.errors import BUG, NOTHING, RrrError
 from rrr_cli.progress import Work
-from rrr_cli.records import Message, Rollout, TrainStep
+from rrr_cli.records import Message, Rollout, TrainStep, Validation
 from rrr_cli.rollout import transcript_text
 from rrr_cli.store import artifacts
-from rrr_cli.training import checkpoints
+from rrr_cli.training import checkpoints, validation
 from rrr_cli.training.judge import verdict_of
 from rrr_cli.training.samples import Sample
 from rrr_cli.training.trainer import PolicyTrainer
+from rrr_cli.training.validation import Validator
 
 ROWS = "rows.json"  # in a checkpoint: the rows of the steps since the one before
 NO_REWARD_STEPS = 10  # a model whose first steps earn nothing at all has nothing to learn from
@@ -37,20 +38,26 @@ NO_REWARD_STEPS = 10  # a model whose first steps earn nothing at all has nothin
 class Ledger:
     """The tables of one training run. Each step is appended once, however often a checkpoint offers it."""
 
-    def __init__(self, rollouts: artifacts.Writer, steps: artifacts.Writer, run: Path) -> None:
-        self.writers = {"rollouts": rollouts, "steps": steps}
+    def __init__(self, writers: Mapping[str, artifacts.Writer], run: Path) -> None:
+        self.writers = writers
         self.run = run
-        # The last step that each table holds; 0 when it has none.
+        # The last step that each table has; a test of the untrained model is of step 0.
         self.last = {
-            table: max((row["step"] for row in artifacts.read(run, table, columns=["step"])), default=0)
-            for table in self.writers
+            table: max((row["step"] for row in artifacts.read(run, table, columns=["step"])),
+                       default=-1 if table == "validations" else 0)
+            for table in writers
         }
+
+    @property
+    def trained(self) -> int:
+        """The last step of which all rows are there."""
+        return min(self.last["rollouts"], self.last["steps"])
 
     def commit(self, checkpoint: Path) -> None:
         """Append the rows that a whole checkpoint holds, where the tables don't have them yet."""
         rows = json.loads((checkpoint / ROWS).read_text())
-        for table, record in (("rollouts", stored_rollout), ("steps", TrainStep)):
-            self.writers[table].append([record(**row) for row in rows[table] if row["step"] > self.last[table]])
+        for table, writer in self.writers.items():
+            writer.append([STORED[table](**row) for row in rows[table] if row["step"] > self.last[table]])
             self.last[table] = max(self.last[table], rows["steps"][-1]["step"])
 
     def catch_up(self, checkpoint: Path | None) -> None:
@@ -61,7 +68,7 @@ class Ledger:
         first = 1
         if checkpoint is not None:
             first = json.loads((checkpoint / ROWS).read_text())["steps"][0]["step"]
-        step = min(self.last.values())
+        step = self.trained
         if (checkpoint is None and step) or step < first - 1:
             newest = f"the checkpoint {checkpoint.name}" if checkpoint else "no whole checkpoint"
             raise RrrError(f"{self.run}: tables end at step {step}, but there is {newest}: start anew with --overwrite")
@@ -84,21 +91,35 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
     """Follows a PolicyTrainer. `ledger` is None in every process but the first, which alone writes.
 
     `objective` is its name. `spent`: tokens that earlier steps generated; training stops after the step in which they
-    reach `budget`.
+    reach `budget`. `validator` tests the policy, if --eval-every asks for it.
     """
 
     def __init__(
         self, trainer: PolicyTrainer, work: Work, folder: Path, config_id: str, save_every: int,
-        ledger: Ledger | None, objective: str, spent: int, budget: int | None,
+        ledger: Ledger | None, objective: str, spent: int, budget: int | None, validator: Validator | None = None,
+        measure: str = "second_try",
     ) -> None:
         self.trainer, self.work, self.folder, self.config_id = trainer, work, folder, config_id
-        self.objective = objective
+        self.objective, self.validator, self.measure = objective, validator, measure
         self.save_every, self.ledger, self.spent, self.budget = save_every, ledger, spent, budget
         self.rewarded = ledger is not None and ledger.rewarded()
         self.samples: list[Sample] = []  # of the step, from every process
-        self.pending: dict[str, list[dict[str, Any]]] = {"rollouts": [], "steps": []}
+        self.pending: dict[str, list[dict[str, Any]]] = {table: [] for table in STORED}
         self.interrupted = self.hopeless = False
         self.started = 0.0
+        self.tested = False  # whether a test of the policy follows the step
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Test the untrained model."""
+        if state.global_step == 0:
+            self._validate()
+
+    def _validate(self) -> None:
+        if self.validator is not None:
+            self.work.count(0, f"testing on {len(self.validator.problems)} problems kept aside")
+            self.pending["validations"] += self.validator.rows(self.trainer, self.spent)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -120,7 +141,9 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         ended = state.global_step == state.max_steps or (self.budget is not None and self.spent >= self.budget)
         self.hopeless = not self.rewarded and (ended or state.global_step >= NO_REWARD_STEPS)
         control.should_training_stop = ended or self.interrupted or self.hopeless
-        control.should_save = control.should_training_stop or state.global_step % self.save_every == 0
+        self.tested = self.validator is not None and (ended or self.validator.due(state.global_step))
+        control.should_save = (
+            control.should_training_stop or self.tested or state.global_step % self.save_every == 0)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
@@ -146,6 +169,8 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Seal the checkpoint that transformers has just written, rows included; then append the rows."""
+        if self.tested:
+            self._validate()
         self.trainer.accelerator.wait_for_everyone()  # each process has written its random state
         if self.ledger is not None:
             partial = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -153,8 +178,9 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
             checkpoint = checkpoints.path_of(self.folder, state.global_step)
             checkpoints.seal(partial, checkpoint, self.config_id)
             self.ledger.commit(checkpoint)
-            checkpoints.prune(self.folder)
-        self.pending = {"rollouts": [], "steps": []}
+            best = validation.best(validation.curve(self.ledger.run), self.measure)
+            checkpoints.prune(self.folder, {best["step"]} if best else ())
+        self.pending = {table: [] for table in STORED}
         self.trainer.accelerator.wait_for_everyone()
 
 
@@ -162,6 +188,12 @@ def stored_rollout(transcript: list[dict[str, str]] | None, **columns: Any) -> R
     """A rollout as a checkpoint holds it, its turns as JSON."""
     turns = None if transcript is None else [Message(**turn) for turn in transcript]
     return Rollout(transcript=turns, **columns)
+
+
+#: Table -> what makes a record of a row as a checkpoint holds it.
+STORED: dict[str, Callable[..., Any]] = {
+    "rollouts": stored_rollout, "steps": TrainStep, "validations": Validation,
+}
 
 
 def rollout(step: int, sample: Sample) -> Rollout:

@@ -1,6 +1,7 @@
 """One training run from its locks to the finished model: resume, TRL's trainer, the last rename.
 
-Writes `models/policy-checkpoints/`, `models/policy/` and, through the recorder, the tables `rollouts` and `steps`.
+Writes `models/policy-checkpoints/`, `models/policy/` and, through the recorder, the tables `rollouts` and `steps`; with
+--eval-every also `validations`, and `models/policy-best/` from the step that was best on problems kept aside.
 Refuses a run whose checkpoints don't continue its tables, and to replace a `models/policy` of another configuration.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import shutil
 import statistics
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,12 @@ from rrr_cli.engines.decoding import check_own_tokens
 from rrr_cli.engines.loading import loading
 from rrr_cli.errors import INTERRUPTED, NOTHING, RrrError
 from rrr_cli.progress import Work
-from rrr_cli.records import content_id
+from rrr_cli.records import Problem, content_id
 from rrr_cli.rollout import Failure
 from rrr_cli.store import artifacts
 from rrr_cli.store.provenance import comparable
 from rrr_cli.tasks.base import Environment, Task
-from rrr_cli.training import checkpoints
+from rrr_cli.training import checkpoints, validation
 from rrr_cli.training.arguments import grpo_config
 from rrr_cli.training.dataset import check_no_test_prompt, fingerprint, training_order
 from rrr_cli.training.objectives.base import Objective
@@ -38,6 +39,7 @@ from rrr_cli.training.recorder import Ledger, Recorder, tokens_spent
 from rrr_cli.training.sampler import Sampler
 from rrr_cli.training.settings import Options, Recipe
 from rrr_cli.training.trainer import PolicyTrainer
+from rrr_cli.training.validation import Validator
 
 COMMAND = "grpo"
 
@@ -54,10 +56,14 @@ class Session:
     objective: Objective
     longest: int  # tokens of the longest text, but for an episode's later turns
     config: dict[str, Any]
+    kept: list[Problem] = field(default_factory=list)  # aside, to test the policy on
 
     def __post_init__(self) -> None:
         self.folder, self.target = checkpoints.places(self.options.run, "policy")
+        _, self.best = checkpoints.places(self.options.run, "policy-best")
         self.inputs = {"failures": fingerprint(self.failures)}
+        # An objective that trains first tries is tested by them alone.
+        self.measure: str = getattr(self.objective, "measure", "second_try")
         self.config_id = content_id(comparable(self.config), self.inputs)
 
     def run(self) -> dict[str, Any]:
@@ -107,24 +113,26 @@ class Session:
     def _open(self, stack: ExitStack) -> Ledger:
         """Lock the tables, clear what --overwrite replaces, and bring the tables up to the newest checkpoint."""
         run, options = self.options.run, self.options
-        rollouts, steps = (
-            stack.enter_context(
+        writers = {
+            table: stack.enter_context(
                 artifacts.Writer(run, table, "grpo", self.config, self.inputs, options.overwrite, options.seed)
             )
-            for table in ("rollouts", "steps")
-        )
-        checkpoints.check_own(self.target, COMMAND)
+            for table in ("rollouts", "steps", *(["validations"] if self.kept else []))
+        }
+        for model in (self.target, self.best):
+            checkpoints.check_own(model, COMMAND)
         shutil.rmtree(self.folder / checkpoints.PARTIAL, ignore_errors=True)
         if options.overwrite:
             shutil.rmtree(self.folder, ignore_errors=True)
             checkpoints.remove(self.target)
+            checkpoints.remove(self.best)
         (self.folder / checkpoints.PARTIAL).mkdir(parents=True, exist_ok=True)
-        ledger = Ledger(rollouts, steps, run)
+        ledger = Ledger(writers, run)
         if self.target.exists():
             previous = checkpoints.provenance(self.target)
             if previous.get("config_id") != self.config_id:
                 raise RrrError(f"{self.target} is of another configuration: type --overwrite, or name another --run")
-            if min(ledger.last.values()) < previous["steps"]:
+            if ledger.trained < previous["steps"]:
                 raise RrrError(f"{self.target} is there, but not the rows of its training: start anew with --overwrite")
         else:
             ledger.catch_up(checkpoints.newest(self.folder, self.config_id))
@@ -143,7 +151,7 @@ class Session:
         with Work("grpo" if budget is None else "grpo, tokens", total, begun, quiet=ledger is None) as work:
             recorder = Recorder(
                 trainer, work, self.folder, self.config_id, self.recipe.save_every, ledger,
-                self.options.objective, spent, budget,
+                self.options.objective, spent, budget, self._validator(), self.measure,
             )
             trainer.add_callback(recorder)
             trainer.train(resume_from_checkpoint=str(start) if start else None)
@@ -154,6 +162,11 @@ class Session:
         if recorder.hopeless:
             raise self._hopeless(step)
         return step
+
+    def _validator(self) -> Validator | None:
+        if not self.kept:
+            return None
+        return Validator(self.kept, self.task, self.policy, self.options, self.recipe)
 
     def _hopeless(self, steps: int) -> RrrError:
         return RrrError(
@@ -180,12 +193,19 @@ class Session:
         if not self.target.exists():
             if not ledger.rewarded():  # the same command again, after it stopped for this
                 raise self._hopeless(steps)
-            checkpoints.export(
-                checkpoints.path_of(self.folder, steps), self.target, self.policy.name,
-                {"command": COMMAND, "config_id": self.config_id, "steps": steps, "config": self.config,
-                 "inputs": self.inputs},
-            )
+            best = validation.best(validation.curve(self.options.run), self.measure) if self.kept else None
+            if best is not None and best["step"] > 0:  # else the untrained model was best
+                checkpoints.remove(self.best)
+                self._export(best["step"], self.best, validation={"measure": self.measure, **best})
+            self._export(steps, self.target)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _export(self, steps: int, target: Path, **more: Any) -> None:
+        checkpoints.export(
+            checkpoints.path_of(self.folder, steps), target, self.policy.name,
+            {"command": COMMAND, "config_id": self.config_id, "steps": steps, "config": self.config,
+             "inputs": self.inputs, **more},
+        )
 
     def summary(self) -> dict[str, Any]:
         """Where the policy is, and the mean reward of the first and the last five steps."""
@@ -196,8 +216,15 @@ class Session:
             "failures": len(self.failures), "generated_tokens": sum(row["generated_tokens"] for row in steps),
             "reward_first_steps": statistics.fmean(row["reward_mean"] for row in steps[:5]),
             "reward_last_steps": statistics.fmean(row["reward_mean"] for row in steps[-5:]),
-            "seconds": sum(row["seconds"] for row in steps),
+            "seconds": sum(row["seconds"] for row in steps), **self._tested(),
         }
+
+    def _tested(self) -> dict[str, Any]:
+        """What the tests on problems kept aside came to, if there were any."""
+        if not self.kept:
+            return {}
+        found = validation.summary(self.options.run, self.measure, self.recipe.batch)
+        return {"policy_best": str(self.best) if self.best.exists() else None, "validation": found}
 
 
 def quiet() -> None:

@@ -30,6 +30,7 @@ class Answer:
     """See the module."""
 
     tries = "answers"
+    measure = "first_try"  # by which the best step is chosen: no reflection is trained
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting

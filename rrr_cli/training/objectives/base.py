@@ -42,7 +42,11 @@ class Setting:
 
 
 class Objective(Protocol):
-    """One file and one line in `OBJECTIVES`, or `--objective path/to/file.py:Class`."""
+    """One file and one line in `OBJECTIVES`, or `--objective path/to/file.py:Class`.
+
+    Optional: `measure`, "first_try" where first tries are trained, by which --eval-every chooses the best step (else
+    "second_try", the share solved by the first try or the one after a reflection).
+    """
 
     tries: str  # what the tries that it judges are called, in messages: retries, answers
 
