@@ -17,7 +17,7 @@ from rrr_cli.stages.mined import problem_of
 
 @dataclass
 class Tried:
-    """A problem with the agent's own first tries by index, later tries, and second tries after failed own ones: repairs,
+    """A problem with the agent's own first tries by index, later tries, and second tries after failed own ones: repairs
     or retries after a reflection."""
 
     problem: Problem

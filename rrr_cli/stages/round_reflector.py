@@ -1,9 +1,9 @@
 """The stages of round 1 again, with the options that its provenance has: what `rrr self-train --rounds` is made of.
 
-`retrained` trains the reflector of a later round, in the order of Re-ReST (arXiv 2406.01495, section 3.3): the untrained
-reflector repairs the round's failures, where it did so in round 1; its repairs that pass, and the round's pairs of a
-failed and a passing try, train the reflector from its start; and that one repairs the round's failures. Reads a run's
-provenance and the reflector's rrr.json. Refuses a reflector that train-reflector didn't train in the run.
+`retrained` trains the reflector of a later round, in the order of Re-ReST (arXiv 2406.01495, section 3.3). The
+untrained reflector repairs the round's failures, where it did so in round 1; its repairs that pass, and the round's
+pairs of a failed and a passing try, train the reflector from its start; then that one repairs the round's failures.
+Reads a run's provenance and the reflector's rrr.json. Refuses a reflector that train-reflector didn't train in the run.
 """
 
 from __future__ import annotations

@@ -50,4 +50,6 @@ def test_re_rest_ends_with_every_baseline(tmp_path: Path, script: str, model: st
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert [m["name"] for m in result["models"]] == [
-        "base", "self-train", "more-samples", "re-rest-untrained", "re-rest"]
+        "base", "self-train", "more-samples", "more-samples-matched", "retries", "re-rest-untrained", "repairs-alone",
+        "re-rest"]
+    assert "failed attempts repaired, problems held out of the reflector's training" in done.stderr
