@@ -165,7 +165,8 @@ def test_a_round_trains_a_reflector_of_its_own(rrr, run: Path, common: list, ran
         (["--rounds", 2, "--texts", "own"], 2, "takes no repairs"),
     ):
         ran = rrr("self-train", *common, "--retrain-reflector", *more)
-        assert ran.code == code and why in ran.err and ran.err.count("\n") == 1, ran.err
+        assert (ran.code, ran.err.count("\n")) == (code, 1), ran.err
+        assert why in ran.err
     assert not later.exists()
     command = ["self-train", *common, "--rounds", 2, "--retrain-reflector", "--repairs-by", reflector, "--json"]
     summary = result(rrr(*command))
