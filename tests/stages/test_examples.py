@@ -62,7 +62,8 @@ def test_re_rest_on_household_too(rrr, tmp_path: Path):
     stub.parent.mkdir()
     stub.write_text(f"#!/bin/sh\nprintf '%s\\t' \"$@\" >> {calls}\necho >> {calls}\n")
     stub.chmod(0o755)
-    settings = SMALL | {"LIMIT": "20", "TEST": "6", "RUN": str(tmp_path / "run"), "PATH": f"{stub.parent}:{os.environ['PATH']}"}
+    settings = SMALL | {"LIMIT": "20", "TEST": "6", "RUN": str(tmp_path / "run"),
+                        "PATH": f"{stub.parent}:{os.environ['PATH']}"}
     subprocess.run(["bash", str(ROOT / "examples/rerest_household.sh")], env=os.environ | settings, check=True)
     printed = ""
     for line in calls.read_text().splitlines():

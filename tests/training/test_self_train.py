@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -179,3 +180,20 @@ def test_a_round_trains_a_reflector_of_its_own(rrr, run: Path, common: list, ran
     assert {rows[i].model for i in learnt(summary)["repairs"]} == {str(again)}
     assert {a.model for a in rows.values() if a.phase == "repair"} == {str(random_model), str(again)}
     assert result(rrr(*command)) == summary, "nothing is left to do"
+
+
+def test_in_a_later_round_its_agent_retries_after_the_same_models_reflections(
+    rrr, run: Path, common: list, random_model: Path, tmp_path: Path
+):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    common = ["--run", copy, *common[2:], "--texts", "own+retries", "--rounds", 2]
+    ran = rrr("self-train", *common, "--retrain-reflector")
+    assert ran.code == 2
+    assert "takes no repairs" in ran.err
+    agent, last = (Path(one["model"]) for one in result(rrr("self-train", *common, "--json"))["rounds"])
+    rows = attempts(copy / "round-2")
+    assert last == copy / "round-2" / "models" / "agent"
+    assert {(a.phase, a.model) for a in rows.values()} == {("first", str(agent)), ("retry", str(agent))}
+    assert {r.reflector for r in read(copy / "round-2", "reflections")} == {str(random_model)}
+    assert learnt({"model": last})["retries"]
