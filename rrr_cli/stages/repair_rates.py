@@ -1,9 +1,10 @@
-"""How often a trained reflector repairs: on problems held out of its training, on those it learnt from, on the others.
+"""How often a trained reflector repairs: on problems held out of its training, and on those that weren't.
 
-A reflector that learnt a passing attempt at a problem repairs the failures of that problem more often than new ones, so
-one rate over all of them says little. The held-out problems are a share of all by a hash of their ids, whether or not
-the agent ever passed them. Reads the reflector's rrr.json; writes nothing. A reflector whose rrr.json doesn't say what
-it learnt (untrained, or by an older rrr) has no such rates.
+A reflector repairs failures of the problems that it learnt from more often than of others: it knows an answer to them,
+and they can be solved. So one rate over all says little, and neither of these two rates says how it does on new
+problems. The held-out problems are a share of all by a hash of their ids, whether or not the agent ever passed them:
+against all that aren't held out they show what was learnt by heart. Reads the reflector's rrr.json; writes nothing. A
+reflector whose rrr.json doesn't say what it learnt (untrained, or by an older rrr) has no such rates.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from rrr_cli.training.texts import is_held_out
 #: group -> in words
 GROUPS = {
     "held_out": "problems held out of the reflector's training",
-    "learnt": "problems that it learnt from",
-    "other": "the other problems",
+    "not_held_out": "problems not held out",
+    "learnt": "not held out, learnt from",
+    "other": "not held out, without a text to learn from",
 }
 
 
@@ -43,8 +45,9 @@ def repair_rates(reflector: str, repaired: Mapping[tuple[str, str], bool]) -> di
     learnt, share = set(trained["problems_learnt"]), trained["config"]["held_out"]
     outcomes: dict[str, dict[tuple[str, str], bool]] = {group: {} for group in GROUPS}
     for (problem, attempt), passed in repaired.items():
-        group = "learnt" if problem in learnt else "held_out" if is_held_out(problem, share) else "other"
-        outcomes[group][problem, attempt] = passed
+        out = is_held_out(problem, share)
+        for group in ("held_out",) if out else ("not_held_out", "learnt" if problem in learnt else "other"):
+            outcomes[group][problem, attempt] = passed
     return {
         group: asdict(value) | {"n": len(of), "problems": len({problem for problem, _ in of})}
         if (value := rate(list(of.values()))) else None
@@ -59,4 +62,4 @@ def show(result: dict[str, Any], console: Console) -> None:
             console.print(f"{key.replace('_', ' ')}: {json.dumps(value)}", markup=False)
     for group, rate in (result["repair_rates"] or {}).items():
         value = f"{percent(rate)} % of {rate['n']} ({rate['problems']} problems)" if rate else "there are none"
-        console.print(f"failed attempts repaired, {GROUPS[group]}: {value}", markup=False)
+        console.print(f"failed attempts repaired, {GROUPS[group]}: {value}", markup=False, soft_wrap=True)

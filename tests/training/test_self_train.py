@@ -140,11 +140,12 @@ def test_a_trained_reflector_has_a_repair_rate_of_its_own_on_held_out_problems(r
     rates = result(ran)["repair_rates"]
     rows = attempts(run)
     taught = {rows[passed].problem_id for _, passed in json.loads((reflector / "rrr.json").read_text())["pairs"]}
-    groups: dict[str, list[Attempt]] = {"held_out": [], "learnt": [], "other": []}
+    groups: dict[str, list[Attempt]] = {"held_out": [], "not_held_out": [], "learnt": [], "other": []}
     for a in rows.values():
         if a.phase == "repair" and a.model == str(reflector):
             out = is_held_out(a.problem_id, HELD_OUT)
             groups["held_out" if out else "learnt" if a.problem_id in taught else "other"].append(a)
+    groups["not_held_out"] = groups["learnt"] + groups["other"]
     assert min(len(groups["held_out"]), len(groups["learnt"])) > 0
     for group, of in groups.items():
         if of:
@@ -186,14 +187,14 @@ def test_in_a_later_round_its_agent_retries_after_the_same_models_reflections(
     rrr, run: Path, common: list, random_model: Path, tmp_path: Path
 ):
     copy = tmp_path / "run"
-    shutil.copytree(run, copy)
-    common = ["--run", copy, *common[2:], "--texts", "own+retries", "--rounds", 2]
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("round-2"))
+    common = ["--run", copy, *common[2:], "--texts", "own+retries", "--name", "distilled", "--rounds", 2]
     ran = rrr("self-train", *common, "--retrain-reflector")
     assert ran.code == 2
     assert "takes no repairs" in ran.err
     agent, last = (Path(one["model"]) for one in result(rrr("self-train", *common, "--json"))["rounds"])
     rows = attempts(copy / "round-2")
-    assert last == copy / "round-2" / "models" / "agent"
+    assert last == copy / "round-2" / "models" / "distilled"
     assert {(a.phase, a.model) for a in rows.values()} == {("first", str(agent)), ("retry", str(agent))}
     assert {r.reflector for r in read(copy / "round-2", "reflections")} == {str(random_model)}
     assert learnt({"model": last})["retries"]
