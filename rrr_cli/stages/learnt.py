@@ -1,7 +1,7 @@
 """What train-reflector and self-train learn from: the attempts of a run, grouped by problem.
 
-Reads `problems` and `attempts`; writes nothing. Refuses attempts at the test split or another task, and a run without
-attempts.
+Reads `problems`, `attempts` and `reflections`; writes nothing. Refuses attempts at the test split or another task, and
+a run without attempts.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ from rrr_cli.stages.mined import problem_of
 
 @dataclass
 class Tried:
-    """A problem with the agent's own first tries by index, later tries, and repairs of failed own tries."""
+    """A problem with the agent's own first tries by index, later tries, and second tries after failed own ones: repairs
+    or retries after a reflection."""
 
     problem: Problem
     first: list[Attempt] = field(default_factory=list)
     later: list[Attempt] = field(default_factory=list)
-    repairs: list[Attempt] = field(default_factory=list)
+    second: list[Attempt] = field(default_factory=list)
 
 
 def tried(
-    run: Path, task: str, limit: int | None, own_samples: int | None, repairs_by: str | None = None
+    run: Path, task: str, limit: int | None, own_samples: int | None, repairs_by: str | None = None,
+    second: str = "repair",
 ) -> list[Tried]:
-    """The run's problems, ordered by id. `own_samples`: first tries from this index on are `later` and have no repairs;
-    `repairs_by`: only the repairs by this model.
+    """The run's problems, ordered by id. `own_samples`: first tries from this index on are `later` and have no second
+    ones; `second`: the phase of those, repair or retry; `repairs_by`: only those by this model.
 
     Raises RrrError (exit 3): no attempts, another task's, or the test split's.
     """
@@ -38,7 +40,9 @@ def tried(
     if not exists(run, "attempts"):
         raise RrrError(f"{run} has no attempts. Type: rrr mine-failures --run {run} --stop-at-failure 0 --samples 8")
     problems = {p.problem_id: Tried(p) for p in read(run, "problems")}
-    for attempt in read(run, "attempts", where={"phase": ["first", "repair"]}, regardless_of=("reflect",)):
+    reflectors = reflectors_of(run) if second == "retry" else {}
+    others = ("reflect",) if second == "repair" else ("repair-",)
+    for attempt in read(run, "attempts", where={"phase": ["first", second]}, regardless_of=others):
         if attempt.task != task:
             raise RrrError(f"{run} has attempts at {attempt.task}, not {task}. Type: --task {attempt.task}, or --run")
         if attempt.split != "train":
@@ -48,22 +52,34 @@ def tried(
             one = problem_of(attempt, problems, run)
             own = own_samples is None or attempt.sample_index < own_samples
             (one.first if own else one.later).append(attempt)
-        elif attempt.problem_id in problems and (repairs_by is None or attempt.model == repairs_by):
-            problems[attempt.problem_id].repairs.append(attempt)
+        elif attempt.problem_id in problems:
+            by = attempt.model if second == "repair" else reflectors.get(str(attempt.reflection_id))
+            if by is not None and repairs_by in (None, by):
+                problems[attempt.problem_id].second.append(attempt)
     for one in problems.values():
         one.first.sort(key=lambda a: a.sample_index)
         one.later.sort(key=lambda a: a.sample_index)
         own_ids = {a.attempt_id for a in one.first}
-        one.repairs = [a for a in one.repairs if a.parent_id in own_ids]
+        one.second = [a for a in one.second if a.parent_id in own_ids]
     return sorted(problems.values(), key=lambda one: one.problem.problem_id)[:limit]
 
 
-def repairers(run: Path) -> list[str]:
-    """The names of the models whose repairs the run has."""
+def repairers(run: Path, second: str = "repair") -> list[str]:
+    """The names of the models whose repairs the run has, or after whose reflections it has retries."""
     from rrr_cli.store.artifacts import read
 
+    if second == "retry":
+        return sorted(set(reflectors_of(run).values()))
     rows = read(run, "attempts", columns=["phase", "model"])
     return sorted({row["model"] for row in rows if row["phase"] == "repair"})
+
+
+def reflectors_of(run: Path) -> dict[str, str]:
+    """reflection_id -> the model that reflected."""
+    from rrr_cli.store.artifacts import read
+
+    rows = read(run, "reflections", columns=["reflection_id", "reflector"])
+    return {row["reflection_id"]: row["reflector"] for row in rows}
 
 
 def distinct(attempts: Iterable[Attempt]) -> list[Attempt]:

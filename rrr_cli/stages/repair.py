@@ -3,7 +3,8 @@
 The reflector writes its reasoning and the repaired output in one completion. Reads `problems` and failed `attempts`;
 writes `attempts` (phase repair), whose parent is the failed attempt. The repairs that pass are the paper's D_R. Each
 reflector (by its name) is a stage of its own in the store, so that an untrained and a trained one can repair the same
-failures in one run. Refuses a reflector that was trained with other feedback.
+failures in one run. Of a trained one it says how often it repairs on problems held out of its training
+(`repair_rates.py`). Refuses a reflector that was trained with other feedback.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import FailureOptions, check_same_judge, chosen_failures, copy_failures
 from rrr_cli.stages.rendering import dated
+from rrr_cli.stages.repair_rates import repair_rates, show
 from rrr_cli.stages.setup import open_loop, weights_of
 from rrr_cli.stages.unanswered import answered, by_missing, counts, indices, record, stop_if_failed
 
@@ -80,7 +82,7 @@ def run(options: Options) -> dict[str, Any]:
                     work.advance(len(part), f"{sum(a.success for a in repairs)}/{len(repairs)} repairs passed")
             loop.engine.close()
             missing = counts(loop, tried=len({f.problem.problem_id for f in failed}))
-    return summarise(options, reflector, {f.attempt_id for f in failed}) | missing
+    return summarise(options, reflector, failed) | missing
 
 
 def repair(loop: Loop, part: list[Failure], options: Options, begun: Mapping[str, set[int]]) -> list[Attempt]:
@@ -102,21 +104,23 @@ def check_feedback(reflector: str, feedback: str) -> None:
             f"--feedback {trained_with}", USAGE)
 
 
-def summarise(options: Options, reflector: str, failed: set[str]) -> dict[str, Any]:
-    """Counts of this reflector's repairs of the failed attempts with these ids."""
+def summarise(options: Options, reflector: str, failures: list[Failure]) -> dict[str, Any]:
+    """Counts of this reflector's repairs of these failed attempts, and its rates by what it learnt."""
     from rrr_cli.store.artifacts import read
 
+    failed = {f.attempt_id for f in failures}
     repairs = passed = 0
-    repaired: set[str] = set()
-    for row in read(options.run, "attempts", columns=["parent_id", "phase", "model", "success"]):
+    repaired: dict[tuple[str, str], bool] = {}
+    for row in read(options.run, "attempts", columns=["problem_id", "parent_id", "phase", "model", "success"]):
         if row["phase"] == "repair" and row["model"] == reflector and row["parent_id"] in failed:
             repairs, passed = repairs + 1, passed + row["success"]
-            if row["success"]:
-                repaired.add(row["parent_id"])
+            key = row["problem_id"], row["parent_id"]
+            repaired[key] = repaired.get(key, False) or row["success"]
     return {
         "failed_attempts": len(failed), "reflector": reflector, "feedback": options.feedback, "repairs": repairs,
-        "repairs_passed": passed, "failed_attempts_repaired": len(repaired),
+        "repairs_passed": passed, "failed_attempts_repaired": sum(repaired.values()),
+        "repair_rates": repair_rates(reflector, repaired),
     }
 
 
-STAGE = Stage(Options, run, "rrr repair --model tiny --limit 100 --max-tokens 64")
+STAGE = Stage(Options, run, "rrr repair --model tiny --limit 100 --max-tokens 64", show=show)

@@ -115,7 +115,7 @@ def repair_pairs(one: Tried, most: int) -> list[Pair]:
     """Pairs of a failed first try and its successful repair; the same repair of a try only once."""
     failed = {a.attempt_id: Failure.of(one.problem, a) for a in one.first}
     pairs = {(a.parent_id, a.transcript[0].content): (failed[str(a.parent_id)], a)
-             for a in reversed(one.repairs) if a.success}
+             for a in reversed(one.second) if a.success}
     return list(pairs.values())[::-1][:most]
 
 

@@ -41,13 +41,16 @@ SELECT
 FROM failures AS f
 JOIN attempts AS g ON g.run = f.run AND g.parent_id = f.attempt_id AND g.phase = 'repair' AND g.success;
 
--- What self-train can learn: passing first tries (D_M of Re-ReST) and successful repairs (D_R).
+-- What self-train can learn: passing first tries (source own: D_M of Re-ReST), successful repairs (source repair: D_R),
+-- and passing retries after a reflection (source retry). `reflector` repaired or reflected: choose with --repairs-by.
 CREATE VIEW agent_texts AS
 SELECT
-    run, problem_id, attempt_id, CASE phase WHEN 'first' THEN 'own' ELSE 'repair' END AS source, model, difficulty,
-    sample_index, score, transcript[-1].content AS text
+    a.run, a.problem_id, a.attempt_id, CASE a.phase WHEN 'first' THEN 'own' ELSE a.phase END AS source, a.model,
+    coalesce(r.reflector, CASE a.phase WHEN 'repair' THEN a.model END) AS reflector, a.difficulty, a.sample_index,
+    a.score, a.transcript[-1].content AS text
 FROM attempts AS a
-WHERE success AND (phase = 'first' OR phase = 'repair' AND EXISTS (
+LEFT JOIN reflections AS r ON r.run = a.run AND r.reflection_id = a.reflection_id
+WHERE a.success AND (a.phase = 'first' OR (a.phase = 'repair' OR r.reflector IS NOT NULL) AND EXISTS (
     FROM attempts AS f WHERE f.run = a.run AND f.attempt_id = a.parent_id));
 
 -- First tries by problem: n, passes, and the unbiased pass@k (Chen et al. 2021, arXiv 2107.03374, equation 1)

@@ -42,7 +42,8 @@ LOSSES = "losses.json"  # in a checkpoint: the rows of all steps so far
 class Training:
     """Everything that one supervised training is made of. All rows are of one kind: texts for SFT, preferences for DPO.
 
-    `beta` is DPO's. `made_of` goes into the model's rrr.json: which attempts trained it, and what it is for.
+    `beta` is DPO's. `made_of` goes into the model's rrr.json: which attempts trained it, and what it is for. So do the
+    problems of the texts that it learnt, without those that are held out.
     """
 
     def __init__(
@@ -167,7 +168,8 @@ class Training:
         step = best(rows) or checkpoints.step_of(last)
         checkpoints.export(
             checkpoints.path_of(self.folder, step), self.target, self.policy.name,
-            {"config_id": self.config_id, "step": step, "config": self.config, "inputs": self.inputs, **self.made_of},
+            {"config_id": self.config_id, "step": step, "config": self.config, "inputs": self.inputs, **self.made_of,
+             "problems_learnt": sorted({row.problem_id for row in self.rows})},
         )
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -109,7 +109,14 @@ def length(row: Text | Preference) -> int:
 
 def held_out(rows: Sequence[T], share: float) -> tuple[list[T], list[T]]:
     """(for training, for the held-out loss), divided by problem, so that no problem is on both sides."""
-    def out(row: T) -> bool:
-        return int(content_id("held out", row.problem_id), 16) < share * 16**16
+    kept: list[T] = []
+    out: list[T] = []
+    for row in rows:
+        (out if is_held_out(row.problem_id, share) else kept).append(row)
+    return kept, out
 
-    return [row for row in rows if not out(row)], [row for row in rows if out(row)]
+
+def is_held_out(problem_id: str, share: float) -> bool:
+    """Whether a problem is among the `share` of all problems that no text is learnt of, by a hash of its id: with a
+    larger share the same problems and more."""
+    return int(content_id("held out", problem_id), 16) < share * 16**16

@@ -101,6 +101,26 @@ def test_failures_are_failed_first_tries(run: Path) -> None:
     assert rows[0] == {"run": "first", "attempt_id": "try-1-0", "problem": "use 1", "failed_text": HOSTILE_TEXT}
 
 
+def test_agent_texts_are_what_passed_by_source_and_reflector(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with Writer(run, "attempts", "mine-failures", {}) as writer:
+        writer.append([attempt(f"try-{i}", "prob-1", i == 1, sample_index=i) for i in range(2)])
+    with Writer(run, "reflections", "reflect", {}) as writer:
+        writer.append([reflection("refl-a", "try-0", 10)])
+    with Writer(run, "attempts", "reflect", {}) as writer:
+        again = {"phase": "retry", "parent_id": "try-0"}
+        writer.append([
+            attempt("after-a", "prob-1", True, **again, reflection_id="refl-a"),
+            attempt("failing", "prob-1", False, **again, reflection_id="refl-a", sample_index=1),
+            attempt("without", "prob-1", True, **again),
+            attempt("repair", "prob-1", True, phase="repair", parent_id="try-0"),
+            attempt("orphan", "prob-1", True, phase="repair", parent_id="elsewhere"),
+        ])
+    rows = ask(run, "SELECT source, attempt_id, reflector FROM agent_texts ORDER BY source")
+    assert [tuple(row.values()) for row in rows] == [
+        ("own", "try-1", None), ("repair", "repair", "tiny"), ("retry", "after-a", "tiny")]
+
+
 def test_repairs_join_failure_reflection_and_retry(run: Path) -> None:
     rows = ask(run, "SELECT attempt_id, reflection, retry_id, success, solves FROM repairs ORDER BY retry_id")
     assert [tuple(row.values()) for row in rows] == [
