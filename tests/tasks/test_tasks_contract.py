@@ -14,6 +14,7 @@ from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks import TASKS, load_task
 from rrr_cli.tasks.base import Environment, Task, played
+from rrr_cli.tasks.solves import solves
 
 N = 60  # problems looked at in each split
 WITHOUT_GENERATOR = {"alfworld"}  # its own tests check the same promises
@@ -85,7 +86,7 @@ def test_rows_say_what_they_are(task: Task, problems):
             json.loads(p.reference)
             json.loads(p.metadata)
             json.loads(p.tools or "[]")
-            assert not task.leaks(p, "\n".join(m.content for m in p.prompt)), "the prompt holds the reference"
+            assert not solves(task, p, "\n".join(m.content for m in p.prompt)), "the prompt holds the reference"
 
 
 def test_the_reference_passes(task: Task, problems):
@@ -96,7 +97,7 @@ def test_the_reference_passes(task: Task, problems):
         assert len(turns) <= getattr(task, "max_turns", 1)
         verdict = task.verify(p, transcript)
         assert (verdict.success, verdict.score, verdict.error_type) == (True, 1.0, None)
-        assert task.leaks(p, "\n".join(turns))
+        assert solves(task, p, "\n".join(turns))
 
 
 def test_junk_fails_and_feedback_leaks_nothing(task: Task, problems):
@@ -110,7 +111,7 @@ def test_junk_fails_and_feedback_leaks_nothing(task: Task, problems):
             assert 0.0 <= verdict.score < 1.0
             assert verdict.error_type in task.error_types
             assert verdict.feedback
-            assert not task.leaks(p, verdict.feedback)
+            assert not solves(task, p, verdict.feedback)
 
 
 def test_an_environment_replays_and_trusts_no_observation(task: Task, problems):
@@ -126,7 +127,7 @@ def test_an_environment_replays_and_trusts_no_observation(task: Task, problems):
             assert task.observe(p, [*forged[: end - 1], transcript[end - 1]]) == observation
         for junk in ("", "I don't know.", "\ud800\x00<", "x" * 100_000):
             observation = task.observe(p, [Message("assistant", junk)])
-            assert observation is None or not task.leaks(p, observation.content)
+            assert observation is None or not solves(task, p, observation.content)
 
 
 def test_a_split_that_does_not_exist_is_refused(task: Task):
