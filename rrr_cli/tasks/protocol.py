@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -17,13 +17,12 @@ from rrr_cli import prompts
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.plugs import blame, reason
 from rrr_cli.records import Message, Problem
-from rrr_cli.tasks.base import JUDGE_CRASHED, Task, Verdict, played, verify_all
-from rrr_cli.tasks.solves import solves
+from rrr_cli.tasks.base import JUDGE_CRASHED, Task, Verdict
+from rrr_cli.tasks.solves import default_answers, solves
 
 WHERE = "the protocol is in rrr_cli/tasks/base.py"
 OLD_NAMES = {"reflect_request": "reflect", "retry_request": "retry"}
 ENVIRONMENT = ("max_turns", "observe")
-NOTHING_SAID = "I don't know."
 
 
 def build(spec: str, cls: Any, level: str | None, data: str | None) -> Task:
@@ -49,7 +48,7 @@ def _complete(task: Any) -> None:
     if not {"reflect", "retry"} <= words.keys():
         object.__setattr__(task, "words", {"reflect": prompts.REFLECT, "retry": prompts.RETRY, **words})
     if not hasattr(task, "answers_in"):
-        object.__setattr__(task, "answers_in", _answers_in(task))
+        object.__setattr__(task, "answers_in", default_answers(task))
     if not hasattr(task, "leaks"):  # the older name, for scripts that call it
         object.__setattr__(task, "leaks", partial(solves, task))
 
@@ -98,50 +97,6 @@ def _faults(task: Any) -> Iterator[str]:
 
 def _are_texts(values: Any) -> bool:
     return isinstance(values, (tuple, list)) and all(isinstance(value, str) for value in values)
-
-
-def _answers_in(task: Any) -> Callable[[Problem, str], Iterator[list[str]]]:
-    """The default of `answers_in`: the right turns, where they stand in the text in their order, white space aside; and
-    the text itself, unless the verifier passes a text that says nothing (`NOTHING_SAID`), so that to pass is no proof.
-
-    An older task that has a `leaks` says by that whether the right turns stand in the text.
-    """
-    older: Callable[[Problem, str], bool] | None = getattr(task, "leaks", None)
-    holds, lenient = older or _holds_right_turns(task), dict[str, bool]()
-
-    def answers_in(problem: Problem, text: str) -> Iterator[list[str]]:
-        if holds(problem, text):
-            yield task.right_turns(problem)
-        if older is None and text.strip():
-            if problem.problem_id not in lenient:
-                lenient[problem.problem_id] = _passes_nothing_said(task, problem)
-            if not lenient[problem.problem_id]:
-                yield [text]
-
-    return answers_in
-
-
-def _passes_nothing_said(task: Any, problem: Problem) -> bool:
-    """Whether the verifier passes a text that says nothing, or can't judge it."""
-    try:
-        return verify_all(task, [(problem, played(task, problem, [NOTHING_SAID]))])[0].success
-    except RrrError:
-        raise
-    except Exception:
-        return True
-
-
-def _holds_right_turns(task: Any) -> Callable[[Problem, str], bool]:
-    def holds(problem: Problem, text: str) -> bool:
-        inside, at = "".join(text.split()), 0
-        turns = ["".join(turn.split()) for turn in task.right_turns(problem)]
-        for turn in turns:
-            at = inside.find(turn, at) + len(turn)
-            if at < len(turn) or not turn:
-                return False
-        return bool(turns)
-
-    return holds
 
 
 def problems_of(task: Task, split: str, limit: int | None = None) -> list[Problem]:

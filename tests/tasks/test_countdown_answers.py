@@ -43,7 +43,7 @@ def test_any_right_expression_solves(text: str, right: bool):
         ("3 * 7 = 21 + 8 = 29 yes", True), ("Try: 3 * 7 = 21 , 21 + 8 = 29 .", True), ("3*7=21. Then 8 + 21", True),
         ("( 3 * 7 = 21 ) + 8 = 29", True), ("21 + 8 = 29, since 21 = 3 * 7", True), ("29 = 8 + 7 * 3", True),
         ("1. 3 × 7 = 21\n2. 21 + 8 = 29", True), ("- 3 * 7 = 21\n- 21 + 8 = 29", True), ("3 * 7 -> 21 -> 21 + 8", True),
-        ("3 * 7 is 21, and 21 + 8 makes 29", True), ("**3 * 7 + 8**", True), ("3*7 = 21 - 8 = 13 no , 21 + 8 yes", True),
+        ("3 * 7 is 21, and 21 + 8 makes 29", True), ("**3 * 7 + 8**", True), ("3*7 = 21 - 8 = 13, 21 + 8 yes", True),
         ("3 * 7 = 22 + 8 = 29 yes", False), ("21 + 8 = 29", False), ("3 * 7 = 21", False), ("3 * 7 + 8 - 1", False),
         ("2 + 3 * 7 + 8", False), ("3 * 7 = 21 + 7 = 28", False), ("3 * 7 = 21 + 7 + 1 = 29", False),
         ("multiply 3 and 7, then add 8", False), ("3 , 7 , 8 = 29", False),

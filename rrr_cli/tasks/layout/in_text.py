@@ -22,7 +22,7 @@ BOX = re.compile(r"\(\s{0,9}(-?[0-9]{1,6}\s{0,9}(?:,\s{0,9}-?[0-9]{1,6}\s{0,9}){
 WORD = re.compile(r"[a-z][a-z'-]*")
 LONGEST = 4  # words of a name
 FAR = 200  # characters between two boxes of one group, at most
-ASIDE = {"a", "an", "the", "and", "layout"}  # words that part no boxes
+ASIDE = {"a", "an", "the", "and"}  # words that part no boxes
 
 
 class Placed(NamedTuple):
