@@ -88,7 +88,7 @@ ADD = mbpp_problem("Add.", "def add(a, b):\n    return a + b", ["assert add(1, 2
 
 @pytest.mark.parametrize(("text", "right"), [
     ("Write def add(a, b): return a + b", True), ("Better: `def add(a, b): return b + a`.", True),
-    ("I had\n```python\ndef add(a, b):\n    return a\n```\nbut it is\n```\ndef add(a, b):\n    return a + b\n```", True),
+    ("I had\n```python\ndef add(a, b):\n    return a\n```\nbut now\n```\ndef add(a, b):\n    return a + b\n```", True),
     ("Not\n```python\ndef add(a, b):\n    return a\n```\nbut def add(a, b):\n    return a + b", True),
     ("```python\ndef add(a, b):\n    return a + b\n```\nand never\n```python\ndef add(a, b):\n    return a\n```", True),
     ("```python\nfrom operator import add as f\n```\nand\n```python\ndef add(a, b):\n    return f(a, b)\n```", True),
@@ -116,7 +116,7 @@ CATS = layout_problem(
     ("cat (0, 0, 9, 9), cat (0, 50, 9, 9) and dog (80, 0, 9, 9)", True),
     ("The cats are a cat (1,1,9,9) and below it a cat (1,60,9,9); the dog (70, 1, 20, 20) is on the right.", True),
     ("I drew a hat (0, 0, 5, 5), and it should be:\ncat (0, 0, 9, 9)\ncat (0, 50, 9, 9)\ndog (80, 0, 9, 9)", True),
-    ("<layout> cat (9, 9, 9, 9) </layout> <layout> cat (0, 0, 9, 9) cat (0, 50, 9, 9) dog (80, 0, 9, 9) </layout>", True),
+    ("<layout> cat (9, 9, 9, 9)</layout> <layout> cat (0, 0, 9, 9) cat (0, 50, 9, 9) dog (80, 0, 9, 9)</layout>", True),
     ("cat (0, 0, 9, 9), dog (80, 0, 9, 9)", False), ("cat (80, 0, 9, 9), cat (80, 50, 9, 9), dog (0, 0, 9, 9)", False),
     ("Put two cats left of the dog.", False),
 ])
@@ -140,7 +140,8 @@ def test_visual_programs_want_a_call_or_statements(counting):
     inner = reference.removeprefix("count(").removesuffix(")")
     for text in (reference, f"Use {reference}.", f"answer = {reference}", f"x = {inner}\nanswer = count(x)",
                  f"First x = {inner} and then answer = count( x ) .", f"n = {reference}; so answer = n",
-                 f"`{reference}`", f"Not exists({inner}) but {reference}", f"<program>\nx = {inner}\nanswer = count(x)\n</program>"):
+                 f"`{reference}`",
+                 f"Not exists({inner}) but {reference}", f"<program>\nx = {inner}\nanswer = count(x)\n</program>"):
         assert solves(task, problem, text) is True, text
     for text in (inner, f"x = {reference}", f"exists({inner})", f"not(exists({inner}))", f"count x where x = {inner}",
                  reference[:-1], "count the things"):
