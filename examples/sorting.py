@@ -57,6 +57,7 @@ class Sorting:
         """The reference between the tags."""
         return [f"<answer>{json.loads(problem.reference)}</answer>"]
 
-    def leaks(self, problem: Problem, text: str) -> bool:
-        """Whether the sorted list stands in the text."""
-        return json.loads(problem.reference) in text
+    def answers_in(self, problem: Problem, text: str) -> Iterator[list[str]]:
+        """Each list of numbers in a text, such as a reflection, as an answer; `verify` says which are right."""
+        for numbers in re.findall(r"[0-9]+(?:,\s*[0-9]+)+", text):
+            yield [f"<answer>{numbers}</answer>"]

@@ -25,7 +25,7 @@ from rrr_cli.prompts import FAILED, GOLD, reflect_chat, reflect_request, repair_
 from rrr_cli.records import Attempt, Message, Problem, Reflection, content_id, derive_seed
 from rrr_cli.tasks.base import CUT_OFF, NOTHING_READ, Environment, Task, Verdict, own_turn, verify_all
 from rrr_cli.tasks.protocol import check_observation, check_verdicts
-from rrr_cli.tasks.solves import solves
+from rrr_cli.tasks.solves import solve_all
 from rrr_cli.thoughts import answer_of, parts
 
 Judge = Callable[[Task, Sequence[tuple[Problem, Sequence[Message]]]], list[Verdict]]
@@ -135,7 +135,7 @@ class Loop:
         """Reflections number `samples` on each failed attempt: reflections_B_N."""
         prompts = [self.reflect_prompt(f, samples) for f in failures_B]
         completions_B_N = self._write(prompts, self.reflection_sampling)
-        return [self.reflections(f, samples, c) for f, c in zip(failures_B, completions_B_N, strict=True)]
+        return self.reflections_on([(f, samples, c) for f, c in zip(failures_B, completions_B_N, strict=True)])
 
     @property
     def reflection_sampling(self) -> Sampling:
@@ -152,10 +152,25 @@ class Loop:
         """The turn that asks for a reflection on a failed attempt."""
         return reflect_request(self.task.words, failure.feedback, self.feedback)
 
+    def reflections_on(
+        self, written_B: Sequence[tuple[Failure, Sequence[int], Sequence[Completion]]]
+    ) -> list[list[Reflection]]:
+        """The rows of what was written to each `reflect_prompt`: reflections_B_N. Their answers are judged together."""
+        rows_B_N = [self._unjudged(*written) for written in written_B]
+        pairs = [(failure.problem, row.text) for (failure, *_), rows_N in zip(written_B, rows_B_N, strict=True)
+                 for row in rows_N]
+        solving = iter(solve_all(self.task, pairs))
+        return [[replace(row, solves=next(solving)) for row in rows_N] for rows_N in rows_B_N]
+
     def reflections(
         self, failure: Failure, samples: Sequence[int], completions_N: Sequence[Completion]
     ) -> list[Reflection]:
-        """The rows of what was written to `reflect_prompt`: reflections_N."""
+        """The rows of what was written to one `reflect_prompt`: reflections_N."""
+        return self.reflections_on([(failure, samples, completions_N)])[0]
+
+    def _unjudged(
+        self, failure: Failure, samples: Sequence[int], completions_N: Sequence[Completion]
+    ) -> list[Reflection]:
         sampling, rows = self.reflection_sampling, []
         shown = () if self.feedback == "binary" else (self.feedback,)
         for i, completion in zip(samples, completions_N, strict=True):
@@ -169,7 +184,6 @@ class Loop:
                 sample_index=i, text=text.strip() if thought is not None else text, tokens=completion.tokens,
                 finish_reason=completion.finish_reason, seed=seed, temperature=sampling.temperature,
                 thought=thought,
-                solves=solves(self.task, failure.problem, text),
             ))
         return rows
 

@@ -49,8 +49,9 @@ class Guessing:
     def right_turns(self, problem: Problem) -> list[str]:
         return [problem.reference]
 
-    def leaks(self, problem: Problem, text: str) -> bool:
-        return problem.reference in text.split()
+    def answers_in(self, problem: Problem, text: str) -> Iterator[list[str]]:
+        for word in text.split():
+            yield [word]
 
 
 class GuessingAloud(Guessing):

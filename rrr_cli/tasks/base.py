@@ -29,8 +29,9 @@ class Verdict:
 class Task(Protocol):
     """One class, built as `cls(level=None | str, data=None | path)`; `load_task` checks it and completes it.
 
-    Optional: `words`, or "reflect" and "retry" in it (else those of `prompts.py`); `answers_in` (else the whole text,
-    and any right turn that stands in it); `verify_many(pairs)`, all verdicts at once, where judging is slow;
+    Optional: `words`, or "reflect" and "retry" in it (else those of `prompts.py`); `answers_in` (else the right turns,
+    where they stand in the text word for word, and the whole text as one turn, unless `verify` passes "I don't know."
+    as well); `verify_many(pairs)`, all verdicts at once, where judging is slow;
     `settings()`, a flat dict of what decides a verdict beside the problem (a corpus, a sandbox), kept in each table's
     configuration.
     """
@@ -53,8 +54,12 @@ class Task(Protocol):
         `--feedback gold`; a prompt at test time never holds it."""
         ...
 
-    def leaks(self, problem: Problem, text: str) -> bool:
-        """Whether a right answer stands in `text`, as the verifier judges; the default: a right turn, spaces aside."""
+    def answers_in(self, problem: Problem, text: str) -> Iterator[Sequence[str]]:
+        """The answers that stand in a free text such as a reflection, each as the turns that a model would write.
+
+        `verify` says which are right, of the first `solves.MOST`: so one that is plainly wrong is best left out. What
+        only informs, such as where a thing is, isn't an answer. Total, and its work bounded for any text.
+        """
         ...
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -17,6 +18,7 @@ from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.plugs import blame, reason
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.base import JUDGE_CRASHED, Task, Verdict
+from rrr_cli.tasks.solves import default_answers, solves
 
 WHERE = "the protocol is in rrr_cli/tasks/base.py"
 OLD_NAMES = {"reflect_request": "reflect", "retry_request": "retry"}
@@ -24,7 +26,7 @@ ENVIRONMENT = ("max_turns", "observe")
 
 
 def build(spec: str, cls: Any, level: str | None, data: str | None) -> Task:
-    """The task of class `cls`, checked and complete: `words` has "reflect" and "retry", and there is a `leaks`.
+    """The task of class `cls`, checked and complete: `words` has "reflect" and "retry", and there is an `answers_in`.
 
     Raises RrrError: what the constructor raises, or (exit 2) the class isn't a task.
     """
@@ -45,8 +47,10 @@ def _complete(task: Any) -> None:
     words = getattr(task, "words", {})
     if not {"reflect", "retry"} <= words.keys():
         object.__setattr__(task, "words", {"reflect": prompts.REFLECT, "retry": prompts.RETRY, **words})
-    if not hasattr(task, "leaks"):
-        object.__setattr__(task, "leaks", _leaks(task))
+    if not hasattr(task, "answers_in"):
+        object.__setattr__(task, "answers_in", default_answers(task))
+    if not hasattr(task, "leaks"):  # the older name, for scripts that call it
+        object.__setattr__(task, "leaks", partial(solves, task))
 
 
 def _constructed(spec: str, cls: Any, level: str | None, data: str | None) -> Any:
@@ -93,16 +97,6 @@ def _faults(task: Any) -> Iterator[str]:
 
 def _are_texts(values: Any) -> bool:
     return isinstance(values, (tuple, list)) and all(isinstance(value, str) for value in values)
-
-
-def _leaks(task: Any) -> Callable[[Problem, str], bool]:
-    """The default of `leaks`: one of the right turns stands in the text, white space aside."""
-
-    def leaks(problem: Problem, text: str) -> bool:
-        inside = "".join(text.split())
-        return any(turn in inside for turn in ("".join(turn.split()) for turn in task.right_turns(problem)) if turn)
-
-    return leaks
 
 
 def problems_of(task: Task, split: str, limit: int | None = None) -> list[Problem]:

@@ -20,6 +20,7 @@ from rrr_cli.tasks.base import Environment, played
 from rrr_cli.tasks.household import Household
 from rrr_cli.tasks.household.data import read_scene
 from rrr_cli.tasks.household.simulator import NOTHING, House
+from rrr_cli.tasks.solves import solves
 
 SCENE = Path(__file__).parents[3] / "shared/data/alfworld_T20190908_231731_054988.initial_state.pddl.gz"
 
@@ -115,6 +116,17 @@ def test_a_scene_numbers_things_as_alfworld_does():
     assert (room["countertop 1"], room["fridge 1"]) == ([], ["apple 1"])
 
 
+def test_a_text_gives_the_engine_two_plans_to_play(tmp_path: Path):
+    (same, *_) = Household(data=str(scene_file(tmp_path))).problems("train")
+    task = object.__new__(alfworld.Alfworld)  # without the engine, which only judges
+    task.max_turns = 50
+    right = task.right_turns(same)
+    text = f"Go to the cabinet 7. {', '.join(right)}"
+    assert list(task.answers_in(same, text)) == [right, ["> go to cabinet 7", *right]]
+    assert list(task.answers_in(same, ", ".join(right[:-1]))) == []
+    assert [len(turns) for turns in task.answers_in(same, "take mug 1 from desk 1, go to bed 1, use lamp 1, " * 90)] == [50]
+
+
 # The engine ----------------------------------------------------------------------------------------------------------
 
 
@@ -128,6 +140,8 @@ def test_right_turns_win_in_engine_and_simulator_alike(tmp_path: Path, goal: str
     transcript = played(task, problem, right)
     assert [m.content for m in transcript if m.role == "assistant"] == right, "it ends with its last command"
     assert task.verify(problem, transcript).success
+    assert solves(task, problem, f"I should look, then examine it, and {', '.join(right)}.")
+    assert not solves(task, problem, ", ".join(right[1:]))
     assert not task.verify(problem, transcript[:-2]).success
     answered, said = answers(task, problem, *right), answers(ours, same, *right)
     assert [in_any_order(a) for a in answered] == [in_any_order(a) for a in said]

@@ -14,6 +14,7 @@ from rrr_cli.tasks.function_calling import FunctionCalling, make_problem
 from rrr_cli.tasks.function_calling.calls import Call, Tools
 from rrr_cli.tasks.function_calling.parse import read_calls
 from rrr_cli.tasks.function_calling.schemas import tool_schema
+from rrr_cli.tasks.solves import solves
 
 SCHEMA = {"type": "object", "properties": {
     "to": {"type": "string"}, "count": {"type": "integer"}, "urgent": {"type": "boolean"},
@@ -76,7 +77,7 @@ def test_the_calls_of_other_families_are_read(text: str):
     assert verdict_of(text, SECOND, FIRST).success
     assert verdict_of(f"Sure? {PYTHONIC[0]}\n</think>\n{text}", SECOND, FIRST).success
     assert verdict_of(text).error_type == "extra_call"
-    assert FunctionCalling().leaks(problem_of(SECOND, FIRST), f"You should write: {text} That is all.")
+    assert solves(FunctionCalling(), problem_of(SECOND, FIRST), f"You should write: {text} That is all.")
 
 
 UNREAD = (
@@ -191,7 +192,7 @@ def test_any_mixture_of_marks_gets_a_verdict(text: str):
         verdict = verdict_of(text, *calls)
         assert verdict.success is (verdict.error_type is None)
         assert verdict.feedback.isprintable()
-    assert FunctionCalling().leaks(problem_of(FIRST), text) is False
+    assert solves(FunctionCalling(), problem_of(FIRST), text) is False
 
 
 @pytest.mark.parametrize(
@@ -222,4 +223,4 @@ def test_values_in_tags_are_typed_by_the_schema(kind: Any, written: str, value: 
     ],
 )
 def test_a_call_in_another_order_or_spacing_is_a_leak(text: str, leaks: bool):
-    assert FunctionCalling().leaks(problem_of(Call("send_mail", {"to": "Ann", "count": 1})), text) is leaks
+    assert solves(FunctionCalling(), problem_of(Call("send_mail", {"to": "Ann", "count": 1})), text) is leaks

@@ -28,6 +28,7 @@ from rrr_cli.tasks.function_calling.parse import read_calls
 from rrr_cli.tasks.function_calling.schemas import tool_schema, type_schema
 from rrr_cli.tasks.function_calling.strict_json import MAX_BYTES, MAX_DEPTH, Refused, parse, same
 from rrr_cli.tasks.rows import bad_rows
+from rrr_cli.tasks.solves import solves
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "data"
 
@@ -277,7 +278,7 @@ def test_without_a_right_call_only_words_pass():
     assert task.verify(problem, [Message("assistant", task.right_turns(problem)[0])]).success
     assert verdict_of(ONE).error_type == "extra_call"
     assert verdict_of("").error_type == verdict_of(f"Perhaps {ONE}").error_type == "format"
-    assert not task.leaks(problem, task.right_turns(problem)[0])
+    assert not solves(task, problem, task.right_turns(problem)[0])
 
 
 def test_the_rule_is_named_in_the_row():
@@ -295,7 +296,7 @@ def test_the_rule_is_named_in_the_row():
     ],
 )
 def test_a_leak_is_every_expected_call_as_json(text: str, leaks: bool):
-    assert FunctionCalling().leaks(problem_of(PARIS, ROME), text) is leaks
+    assert solves(FunctionCalling(), problem_of(PARIS, ROME), text) is leaks
 
 
 # The generator
@@ -399,7 +400,7 @@ def test_an_answer_perturbed_in_one_place_fails(problem: Problem, seed: int):
     random.shuffle(calls)
     verdict = task.verify(problem, [Message("assistant", write_calls([Call(**c) for c in calls]))])
     assert not verdict.success
-    assert not task.leaks(problem, verdict.feedback)
+    assert not solves(task, problem, verdict.feedback)
 
 
 def test_a_level_and_data_exclude_each_other():

@@ -30,6 +30,7 @@ from rrr_cli.tasks.hotpotqa.generate import LIMITS
 from rrr_cli.tasks.hotpotqa.judge import f1, judge, normalise
 from rrr_cli.tasks.hotpotqa.parse import action_of
 from rrr_cli.tasks.hotpotqa.world import world
+from rrr_cli.tasks.solves import solves
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "data"
 
@@ -322,7 +323,7 @@ def test_any_text_gets_an_observation_and_a_verdict(turns: list[str]):
     assert verdict.error_type is None or verdict.error_type in task.error_types
     (verdict.answer or "").encode()
     for turn in turns:
-        task.leaks(problem, turn)
+        solves(task, problem, turn)
 
 
 @pytest.mark.parametrize("text", [
@@ -364,15 +365,15 @@ def test_observations_of_the_transcript_are_not_believed(data):
 )
 def test_a_leak_names_the_reference_as_answer(data, text: str, leaks: bool):
     task = HotpotQA(data=data)
-    assert task.leaks(next(task.problems("train")), text) == leaks
+    assert solves(task, next(task.problems("train")), text) == leaks
 
 
 def test_a_question_may_name_its_own_answer():
     corpus = Corpus([Page("A", ("b",))])
     problem = make_problem("Which is older, Oslo or Rome?", "Rome", [], "train", "test", corpus.fingerprint)
-    assert not HotpotQA().leaks(problem, problem.prompt[0].content)
+    assert not solves(HotpotQA(), problem, problem.prompt[0].content)
     nothing = replace(problem, reference='"The The"')  # an answer of which normalising leaves nothing
-    assert not HotpotQA().leaks(nothing, problem.prompt[0].content)
+    assert not solves(HotpotQA(), nothing, problem.prompt[0].content)
 
 
 def test_a_problem_of_other_pages_is_refused(data, asked):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
@@ -14,6 +15,7 @@ from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks import TASKS, load_task
 from rrr_cli.tasks.base import Environment, Task, played
+from rrr_cli.tasks.solves import MOST, solve_all, solves
 
 N = 60  # problems looked at in each split
 WITHOUT_GENERATOR = {"alfworld"}  # its own tests check the same promises
@@ -85,7 +87,6 @@ def test_rows_say_what_they_are(task: Task, problems):
             json.loads(p.reference)
             json.loads(p.metadata)
             json.loads(p.tools or "[]")
-            assert not task.leaks(p, "\n".join(m.content for m in p.prompt)), "the prompt holds the reference"
 
 
 def test_the_reference_passes(task: Task, problems):
@@ -96,7 +97,44 @@ def test_the_reference_passes(task: Task, problems):
         assert len(turns) <= getattr(task, "max_turns", 1)
         verdict = task.verify(p, transcript)
         assert (verdict.success, verdict.score, verdict.error_type) == (True, 1.0, None)
-        assert task.leaks(p, "\n".join(turns))
+
+
+def test_right_turns_solve_whatever_stands_around_them(task: Task, problems):
+    rows = problems["train"][:20] + problems["test"][:20]
+    right, others = (["\n".join(task.right_turns(p)) for p in some] for some in (rows, rows[1:] + rows[:1]))
+    texts = {
+        "alone": right,
+        "in words": [f"I see what was wrong, and it is this:\n{text}\nThat should do it." for text in right],
+        "after a wrong one": [f"I tried\n{no}\nbut better is\n{yes}" for yes, no in zip(right, others, strict=True)],
+        "before a wrong one": [f"Take\n{yes}\nand never again\n{no}" for yes, no in zip(right, others, strict=True)],
+    }
+    for case, one_each in texts.items():
+        assert solve_all(task, list(zip(rows, one_each, strict=True))) == [True] * len(rows), case
+
+
+def test_what_only_informs_solves_nothing(task: Task, problems):
+    rows = problems["train"][:20] + problems["test"][:20]
+    for case, one_each in {
+        "the prompt": ["\n".join(m.content for m in p.prompt) for p in rows],
+        "half of an answer": ["\n".join(task.right_turns(p))[: len("\n".join(task.right_turns(p))) // 2] for p in rows],
+        "another answer": ["\n".join(task.right_turns(p)) for p in rows[1:] + rows[:1]],
+        "words": ["I was wrong, and should read the task again before I answer."] * len(rows),
+    }.items():
+        assert solve_all(task, list(zip(rows, one_each, strict=True))) == [False] * len(rows), case
+
+
+@pytest.mark.parametrize("unit", [
+    "(", "{", "<", "```\n", "```python\ndef f(", "1 ", "1+1=2 ", "find(", "answer = count(", "<program>", "<layout>",
+    "hat (1, 2, 3, 4) ", "answer is ", "go to fridge 1 ", '{"name": "', "x", " ", "\ud800", "def f(x): return x\n",
+])
+def test_the_work_on_any_text_is_bounded(task: Task, problems, unit: str):
+    [p, *_] = problems["train"]
+    text = unit * (100_000 // len(unit))
+    start = time.process_time()
+    answers = list(islice(task.answers_in(p, text), MOST))
+    assert sum(len(turn) for turns in answers for turn in turns) <= 4 * len(text) + 1000
+    assert time.process_time() - start < 3
+    assert solves(task, p, text) is False
 
 
 def test_junk_fails_and_feedback_leaks_nothing(task: Task, problems):
@@ -110,7 +148,7 @@ def test_junk_fails_and_feedback_leaks_nothing(task: Task, problems):
             assert 0.0 <= verdict.score < 1.0
             assert verdict.error_type in task.error_types
             assert verdict.feedback
-            assert not task.leaks(p, verdict.feedback)
+            assert not solves(task, p, verdict.feedback)
 
 
 def test_an_environment_replays_and_trusts_no_observation(task: Task, problems):
@@ -126,7 +164,7 @@ def test_an_environment_replays_and_trusts_no_observation(task: Task, problems):
             assert task.observe(p, [*forged[: end - 1], transcript[end - 1]]) == observation
         for junk in ("", "I don't know.", "\ud800\x00<", "x" * 100_000):
             observation = task.observe(p, [Message("assistant", junk)])
-            assert observation is None or not task.leaks(p, observation.content)
+            assert observation is None or not solves(task, p, observation.content)
 
 
 def test_a_split_that_does_not_exist_is_refused(task: Task):

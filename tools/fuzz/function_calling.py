@@ -21,6 +21,7 @@ from typing import Any
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.function_calling import FunctionCalling
 from rrr_cli.tasks.function_calling.strict_json import Refused, parse, same
+from rrr_cli.tasks.solves import solves
 
 HOSTILE = (
     "NaN", "Infinity", "-Infinity", "1e999", "-1e999", '"\\ud800"', "\ud800", "[" * 40 + "]" * 40, "9" * 5000, "{",
@@ -156,7 +157,7 @@ def main() -> int:
         wrong = check_comparison(random)
         if verdict.success != (verdict.error_type is None) or verdict.error_type not in (None, *task.error_types):
             wrong = f"a verdict that can't be: {verdict}"
-        if task.leaks(problem, verdict.feedback) or not verdict.feedback.isprintable():
+        if solves(task, problem, verdict.feedback) or not verdict.feedback.isprintable():
             wrong = f"feedback that it shouldn't give: {verdict.feedback!a}"
         wanted = plainly_right(text, calls)
         compared += wanted is not None

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import resources
@@ -37,6 +37,8 @@ from rrr_cli.tasks.household.data import (
     scene_files,
     split_of_scene,
 )
+from rrr_cli.tasks.household.parse import canonical
+from rrr_cli.tasks.household.plans import commands_in
 from rrr_cli.tasks.household.problem import MAX_TURNS, make_problem
 from rrr_cli.tasks.household.simulator import NAME
 from rrr_cli.tasks.household.task import Household
@@ -103,6 +105,16 @@ class Alfworld(Household):
 
     def _house(self, problem: Problem) -> Play:
         return Play(self, problem)
+
+    def _plans(self, problem: Problem, commands: Sequence[str]) -> Iterator[list[str]]:
+        """The expert's commands, where they stand among these in their order; and all of these, as far as the turns go.
+        The engine is too slow to try more."""
+        later = iter(commands)
+        expert = [canonical(command) for command in json.loads(problem.reference)]
+        changing = [command for command in expert if commands_in(command)]
+        if all(command in later for command in changing):
+            yield changing
+        yield list(commands[: self.max_turns])
 
     def engine(self, problem: Problem, commands: list[str]) -> Engine:
         """A game in which `commands` were played, and perhaps more: a kept one, or one that plays what is missing.

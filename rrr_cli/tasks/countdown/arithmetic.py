@@ -99,11 +99,11 @@ def _is_sign(token: str, before: str, signed: bool) -> bool:
     return not signed and (token == "-" or (token == "+" and before in ("", "(")))
 
 
-def evaluate(postfix: Sequence[int | str]) -> Fraction:
+def evaluate(postfix: Sequence[int | Fraction | str]) -> Fraction:
     """The exact value of what `parse` returned. Raises ZeroDivisionError."""
     stack: list[Fraction] = []
     for item in postfix:
-        if isinstance(item, int):
+        if not isinstance(item, str):
             stack.append(Fraction(item))
             continue
         right = stack.pop()

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.base import Verdict
+from rrr_cli.tasks.countdown.answers import expressions
 from rrr_cli.tasks.countdown.data import check
 from rrr_cli.tasks.countdown.data import problems as data_problems
 from rrr_cli.tasks.countdown.generate import problems as generated_problems
 from rrr_cli.tasks.countdown.judge import judge
-from rrr_cli.tasks.countdown.leaks import holds_answer
 from rrr_cli.tasks.countdown.problem import NAME, WORDS
 from rrr_cli.tasks.rows import chosen_level
 from rrr_cli.tasks.splits import check_split, last_reply
@@ -55,7 +55,9 @@ class Countdown:
         """The reference between the tags."""
         return [f"<answer> {json.loads(problem.reference)} </answer>"]
 
-    def leaks(self, problem: Problem, text: str) -> bool:
-        """Whether an expression stands in `text` that the verifier would pass, the reference or another."""
+    def answers_in(self, problem: Problem, text: str) -> Iterator[list[str]]:
+        """The right expressions in `text`, the reference or others, whole or as steps (`answers.py`). Wrong ones are
+        left out: a text may hold thousands."""
         metadata = json.loads(problem.metadata)
-        return holds_answer(text, metadata["nums"], metadata["target"])
+        for expression in expressions(text, metadata["nums"], metadata["target"]):
+            yield [f"<answer> {expression} </answer>"]

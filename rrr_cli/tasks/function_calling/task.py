@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from rrr_cli.engines.fingerprints import content_of
@@ -84,10 +85,16 @@ class FunctionCalling:
         calls = [Call(**call) for call in json.loads(problem.reference)]
         return [write_calls(calls) or "None of the tools can do that."]
 
-    def leaks(self, problem: Problem, text: str) -> bool:
-        """Whether each expected call stands in `text`, in any form that is read and whatever stands around it."""
+    def answers_in(self, problem: Problem, text: str) -> Iterator[list[str]]:
+        """The expected calls as they stand in `text`, in any form that is read and whatever stands around them: the
+        first right one of each, and the last. Where no call is right, nothing is an answer, since any words pass."""
         match, expected, parameters = gold(problem)
         calls = list(calls_within(text, Tools.of(parameters))) if expected else []
-        return bool(expected) and all(
-            any(not differences(call, one, parameters.get(one.name), match) for call in calls) for one in expected
-        )
+        for order in (calls, calls[::-1]) if len(calls) >= len(expected) > 0 else ():
+            taken: list[int] = []
+            for one in expected:
+                right = (i for i, call in enumerate(order) if i not in taken
+                         and not differences(call, one, parameters.get(one.name), match))
+                taken += islice(right, 1)
+            if len(taken) == len(expected):
+                yield [write_calls([order[i] for i in taken])]

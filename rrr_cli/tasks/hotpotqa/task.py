@@ -8,8 +8,9 @@ A turn is free thought and one action, the first (`parse.py`); what stands after
 nothing leaves the page that is open; Lookup of the same words again gives the next sentence. The verifier judges the
 first Finish (`judge.py`).
 
-`leaks` looks for what gives the answer away as the answer: "answer" or "finish", at most four words such as "should
-be", and then the reference. Its mere words don't count: pages hold them, and a question names what it compares.
+In a free text such as a reflection an answer is what the text says to be it: after "answer" or "finish" and at most
+four words such as "should be", or before "is the answer". The mere words of the reference don't count: pages hold them,
+and a question names what it compares.
 
 A problem's id and metadata hold the corpus's fingerprint. `observe` refuses a problem of another corpus (exit 3).
 """
@@ -36,6 +37,8 @@ from rrr_cli.tasks.rows import chosen_level
 from rrr_cli.tasks.splits import check_split
 
 SPACES = str.maketrans(dict.fromkeys("[:=", " "))
+MAX_READ = 60_000  # characters of a text in which an answer is looked for, from its start
+AFTER_ANSWER = {"right", "correct", "final"}
 BEFORE_ANSWER = {"should", "must", "would", "will", "could", "have", "has", "is", "was", "be", "been", "with"}
 
 
@@ -108,17 +111,11 @@ class HotpotQA:
                  for title, action in json.loads(problem.metadata)["steps"]]
         return [*turns, f"Thought: The answer is {answer}.\nAction: Finish[{answer}]"]
 
-    def leaks(self, problem: Problem, text: str) -> bool:
-        """Whether `text` says that the reference is the answer, as above."""
-        gold, words = _bare_words(json.loads(problem.reference)), _bare_words(text)
-        for i, word in enumerate(words):
-            if word in ("answer", "finish"):
-                start = i + 1
-                while start < min(i + 5, len(words)) and words[start] in BEFORE_ANSWER:
-                    start += 1
-                if gold and words[start : start + len(gold)] == gold:
-                    return True
-        return False
+    def answers_in(self, problem: Problem, text: str) -> Iterator[list[str]]:
+        """The reference, where `text` says that it is the answer, as above."""
+        gold, words = _bare_words(json.loads(problem.reference)), _bare_words(text[:MAX_READ])
+        if gold and any(words[i : i + len(gold)] == gold for i in _answer_places(words, len(gold))):
+            yield [f"Action: Finish[{' '.join(gold)}]"]
 
 
 def _turns(transcript: Sequence[Message]) -> list[str]:
@@ -165,3 +162,18 @@ def _looked_up(page: Page, keyword: str, before: int, words: Mapping[str, str]) 
 
 def _bare_words(text: str) -> list[str]:
     return normalise(text.translate(SPACES)).split()
+
+
+def _answer_places(words: Sequence[str], length: int) -> Iterator[int]:
+    """Where an answer of `length` words may begin."""
+    for i, word in enumerate(words):
+        if word in ("answer", "finish"):
+            start = i + 1
+            while start < min(i + 5, len(words)) and words[start] in BEFORE_ANSWER:
+                start += 1
+            yield start
+            end = i - 1
+            while end > 0 and words[end] in AFTER_ANSWER:
+                end -= 1
+            if words[end] in ("is", "was") and end >= length:
+                yield end - length

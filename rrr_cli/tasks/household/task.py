@@ -11,7 +11,6 @@ A turn is one command, the first (`parse.py`); what stands after it is dropped. 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -21,7 +20,8 @@ from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.household.data import check
 from rrr_cli.tasks.household.data import problems as data_problems
 from rrr_cli.tasks.household.generate import problems as generated_problems
-from rrr_cli.tasks.household.parse import ARTICLES, PUT, canonical, command_of, read
+from rrr_cli.tasks.household.parse import canonical, command_of, read
+from rrr_cli.tasks.household.plans import can_complete, commands_in, completing
 from rrr_cli.tasks.household.problem import MAX_TURNS, NAME, WORDS
 from rrr_cli.tasks.household.simulator import NOTHING, House
 from rrr_cli.tasks.rows import chosen_level
@@ -112,15 +112,16 @@ class Household:
         """The expert's commands; it knows where everything is, so it doesn't search."""
         return [f"> {command}" for command in json.loads(problem.reference)]
 
-    def leaks(self, problem: Problem, text: str) -> bool:
-        """Whether the expert's commands all stand in `text` in their order, whatever stands between them."""
-        words, start = _spaced(text), 0
-        for command in json.loads(problem.reference):
-            position = words.find(_spaced(command), start)
-            if position < 0:
-                return False
-            start = position + len(_spaced(command)) - 1
-        return True
+    def answers_in(self, problem: Problem, text: str) -> Iterator[list[str]]:
+        """The commands in `text`, in their order, that complete the task when played from the start (`plans.py`)."""
+        commands = commands_in(text)
+        if can_complete(commands):
+            for plan in self._plans(problem, commands):
+                yield [f"> {command}" for command in plan]
+
+    def _plans(self, problem: Problem, commands: Sequence[str]) -> Iterator[list[str]]:
+        """Ways to complete the problem's game with these commands in their order, others left out."""
+        return completing(json.loads(problem.metadata), commands, self.max_turns)
 
 
 def respond(house: AnyHouse, command: str | None) -> str:
@@ -130,9 +131,3 @@ def respond(house: AnyHouse, command: str | None) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _spaced(text: str) -> str:
-    """The words of `text`, commands in the form that the room takes."""
-    words = (word for word in re.findall(r"[a-z]+|[0-9]+", text.lower()) if word not in ARTICLES)
-    return PUT.sub(r"move \1 to \2", f" {' '.join(words)} ")

@@ -17,7 +17,6 @@ requirements passes; the reference is one. What stands around the last closed <l
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from rrr_cli.records import Message, Problem
@@ -25,7 +24,8 @@ from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.layout.data import check
 from rrr_cli.tasks.layout.data import problems as data_problems
 from rrr_cli.tasks.layout.generate import problems as generated_problems
-from rrr_cli.tasks.layout.judge import judge
+from rrr_cli.tasks.layout.in_text import layouts_in
+from rrr_cli.tasks.layout.judge import judge, spellings
 from rrr_cli.tasks.layout.problem import NAME, WORDS, requirements_of
 from rrr_cli.tasks.rows import chosen_level
 from rrr_cli.tasks.splits import check_split, last_reply
@@ -65,13 +65,9 @@ class Layout:
         """The reference between the tags."""
         return [f"<layout>\n{json.loads(problem.reference)}\n</layout>"]
 
-    def leaks(self, problem: Problem, text: str) -> bool:
-        """Whether every box of the reference stands in `text`, white space aside."""
-        lines = json.loads(problem.reference).splitlines()
-        spaced = _spaced(text)
-        return all(_spaced(line) in spaced for line in lines)
-
-
-def _spaced(text: str) -> str:
-    words = re.findall(r"[a-z]+|[0-9]+|[^a-z0-9,\s]", text.lower())
-    return f" {' '.join(words)} "
+    def answers_in(self, problem: Problem, text: str) -> Iterator[list[str]]:
+        """The layouts that the boxes in `text` make up."""
+        requirements = requirements_of(problem)
+        nouns = {name for one in requirements for noun in (one.noun, one.other) if noun for name in spellings(noun)}
+        for boxes in layouts_in(text, nouns):
+            yield [f"<layout>\n{boxes}\n</layout>"]

@@ -32,9 +32,8 @@ def judged(pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
     return [one.verdict(outcomes.get(i)) for i, one in enumerate(tries)]
 
 
-def right_turn(problem: Problem) -> str:
-    """The reference in a fence that is longer than any in it."""
-    code = json.loads(problem.reference)
+def fenced(code: str) -> str:
+    """Code in a fence that is longer than any in it."""
     fence = "```"
     while fence in code:
         fence += "`"
@@ -52,7 +51,7 @@ def reference_fault(problem: Problem) -> str:
         sandbox.kind()
     except RrrError:
         return ""
-    [verdict] = judged([(problem, right_turn(problem))])
+    [verdict] = judged([(problem, fenced(json.loads(problem.reference)))])
     # a busy machine doesn't change which problems there are: `rrr tasks check` tells of a slow reference
     return "" if verdict.success or verdict.error_type in ("timeout", "resources") else verdict.feedback
 

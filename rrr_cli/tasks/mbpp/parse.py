@@ -62,6 +62,30 @@ def code_of(text: str, wanted: Collection[str] = ()) -> str | None:
     return first
 
 
+def codes_in(text: str, wanted: Collection[str], most: int) -> list[str]:
+    """At most `most` codes in a free text that define one of the wanted names: what `code_of` reads; then each block
+    that does, with what it needs of the others, and functions that begin within a line, the last first."""
+    text = text[-MAX_TEXT:].replace("\r\n", "\n")
+    if not DEFINES.search(text):
+        return []
+    codes = dict.fromkeys(one for one in (code_of(text, wanted),) if one and not _names(one).isdisjoint(wanted))
+    tries = 2 * most
+    for blocks in (*_readings(text), _within_lines(text, wanted)):
+        blocks = blocks[-MAX_BLOCKS:]
+        mains = [i for i in reversed(range(len(blocks))) if not _names(blocks[i]).isdisjoint(wanted)][:tries]
+        tries -= len(mains)
+        codes |= dict.fromkeys(_joined([*blocks[:i], *blocks[i + 1:], blocks[i]], wanted) for i in mains)
+    return list(codes)[:most]
+
+
+def _within_lines(text: str, wanted: Collection[str]) -> list[str]:
+    """The wanted functions that begin within a line, each up to a backtick or to the end of what is indented."""
+    begins = re.compile(rf"(?<=[^\n])\b(def[ \t]+(?:{'|'.join(map(re.escape, wanted)) or '(?!)'})[ \t]*\([^`\n]*"
+                        r"(?:\n[ \t]+[^`\n]*)*)")
+    codes = [match[1].rstrip(" \t\n.") for match in begins.finditer(text)][-MAX_BLOCKS:]
+    return [code for code in codes if _parsed(code)]
+
+
 def _readings(text: str) -> Iterator[list[str]]:
     """The readings of the module's head, each as a list of codes."""
     blocks = [one for block in _blocks(text) for one in _within(block)]

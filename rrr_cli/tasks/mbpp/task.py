@@ -21,11 +21,14 @@ from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.mbpp.data import check
 from rrr_cli.tasks.mbpp.data import problems as data_problems
 from rrr_cli.tasks.mbpp.generate import problems as generated_problems
-from rrr_cli.tasks.mbpp.judge import judged, right_turn
+from rrr_cli.tasks.mbpp.judge import fenced, judged
+from rrr_cli.tasks.mbpp.parse import codes_in, wanted_names
 from rrr_cli.tasks.mbpp.problem import NAME, WORDS
 from rrr_cli.tasks.rows import chosen_level
 from rrr_cli.tasks.splits import check_split, last_reply
 from rrr_cli.thoughts import answer_of
+
+MAX_ANSWERS = 4  # of a text; each is run
 
 
 class Mbpp:
@@ -68,8 +71,12 @@ class Mbpp:
 
     def right_turns(self, problem: Problem) -> list[str]:
         """The reference in a fence."""
-        return [right_turn(problem)]
+        return [fenced(json.loads(problem.reference))]
 
-    def leaks(self, problem: Problem, text: str) -> bool:
-        """Whether `text` holds the reference's code, white space aside."""
-        return "".join(json.loads(problem.reference).split()) in "".join(text.split())
+    def answers_in(self, problem: Problem, text: str) -> Iterator[list[str]]:
+        """The code that the verifier would read in `text`, and each block of it that defines what the tests ask for,
+        the last first: a few, since each is run."""
+        metadata = json.loads(problem.metadata)
+        wanted = wanted_names(tuple(metadata["tests"] + metadata["hidden"]), metadata["imports"], metadata["setup"])
+        for code in codes_in(text, wanted, MAX_ANSWERS):
+            yield [fenced(code)]

@@ -85,7 +85,7 @@ Program = tuple[tuple[str, Expression], ...]
 
 # Read ----------------------------------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(r"""\s*(?:"([^"\n]*)"|'([^'\n]*)'|([A-Za-z_]\w*)|([0-9]{1,9})|([=(),;]))""", re.ASCII)
+TOKEN = re.compile(r"""\s*(?:"([^"\n]*)"|'([^'\n]*)'|([A-Za-z_]\w*)|([0-9]{1,9})|([=(),;]))""", re.ASCII)
 
 
 def parse(text: str) -> Program:
@@ -118,18 +118,13 @@ def write(expression: Expression) -> str:
     return expression.text
 
 
-def tokens_of(text: str) -> list[str]:
-    """Words and signs, for comparing texts whatever their white space and quotes."""
-    return re.findall(r"\w+|[^\w\s\"'`]", text.lower())
-
-
 def _tokens(text: str) -> list[tuple[str, str]]:
     if len(text) > MAX_CHARACTERS:
         raise Wrong("malformed", f"it is longer than {MAX_CHARACTERS} characters")
     tokens: list[tuple[str, str]] = []
     position, end = 0, len(text.rstrip())
     while position < end:
-        match = _TOKEN.match(text, position)
+        match = TOKEN.match(text, position)
         if match is None:
             raise Wrong("malformed", f"{text[position:].split(None, 1)[0][:20]!r} can't be read")
         double, single, word, number, sign = match.groups()

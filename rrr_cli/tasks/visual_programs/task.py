@@ -24,8 +24,8 @@ from rrr_cli.tasks.visual_programs.data import check
 from rrr_cli.tasks.visual_programs.data import problems as data_problems
 from rrr_cli.tasks.visual_programs.generate import problems as generated_problems
 from rrr_cli.tasks.visual_programs.judge import judge
-from rrr_cli.tasks.visual_programs.language import tokens_of
 from rrr_cli.tasks.visual_programs.problem import NAME, WORDS
+from rrr_cli.tasks.visual_programs.programs import programs_in
 from rrr_cli.tasks.visual_programs.scene_graphs import from_json
 
 
@@ -63,10 +63,7 @@ class VisualPrograms:
         """The reference between the tags."""
         return [f"<program> answer = {json.loads(problem.reference)} </program>"]
 
-    def leaks(self, problem: Problem, text: str) -> bool:
-        """Whether the reference's words and signs stand in `text` one after the other, quotes aside."""
-        return _spaced(json.loads(problem.reference)) in _spaced(text)
-
-
-def _spaced(text: str) -> str:
-    return f" {' '.join(tokens_of(text))} "
+    def answers_in(self, problem: Problem, text: str) -> Iterator[list[str]]:
+        """The programs in `text`: those between marks, and those that its statements and calls make up."""
+        for program in programs_in(text):
+            yield [f"<program>\n{program}\n</program>"]

@@ -82,11 +82,12 @@ def reflect(loop: Loop, groups: Sequence[Group]) -> list[tuple[Failure, TokenCom
     """A reflection for each sample, in one call of the engine: as tokens, and as a row."""
     prompts = [loop.reflect_prompt(group.failure, group.samples) for group in groups]
     completions_B_N = loop.engine.generate(prompts, loop.reflection_sampling)
+    rows_B_N = loop.reflections_on(
+        [(group.failure, group.samples, c) for group, c in zip(groups, completions_B_N, strict=True)])
     return [
         (group.failure, token_completion(completion), row)
-        for group, completions_N in zip(groups, completions_B_N, strict=True)
-        for completion, row in zip(
-            completions_N, loop.reflections(group.failure, group.samples, completions_N), strict=True)
+        for group, completions_N, rows_N in zip(groups, completions_B_N, rows_B_N, strict=True)
+        for completion, row in zip(completions_N, rows_N, strict=True)
     ]
 
 
