@@ -15,7 +15,6 @@ from trl import GRPOConfig
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.training.settings import DEFAULT_LOSS, VLLM_CORRECTION, Options, Recipe
 
-
 # --loss-per as TRL 1.16 has it. Each is a mean over the whole step, whatever the micro-batches and processes: "dapo"
 # divides by the step's trained tokens, where "bnpo" would divide by those of a micro-batch; "dr_grpo" (arXiv
 # 2503.20783) divides by the samples and by `max_completion_length`, a constant.
