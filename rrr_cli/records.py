@@ -120,7 +120,7 @@ class Rollout:
     transcript: list[Message] | None  #: the retry or the answer where it has several turns; null where it has one
     reflection_thought: str | None = None  #: trained; null where there was none, and in older rows
     solves: bool | None = None  #: by the verifier, a right answer stands in the reflection; null without one
-    judged: int | None = None  #: tries that the reward depends on: `retry` or `answer`, and those of --retries and other:K
+    judged: int | None = None  #: tries that the reward depends on: one, or as many as --retries or other:K say
     judged_passed: int | None = None  #: how many of them passed
     conversation: list[Message] | None = None  #: objective attempts: all tries and reflections; null with the others
 

@@ -44,7 +44,8 @@ class Reflection:
         """Room for a reflection and a retry, or for a reflection and a try at another problem that shows it."""
         k = others_of(self.setting.options.reward_on)
         self.others = Others(failures, k) if k else None
-        return fit_reflections(self.setting, failures, window, self.others and self.others.longest(self.setting))
+        return fit_reflections(
+            self.setting, failures, window, self.others.longest(self.setting) if self.others else None)
 
     def complete(self, groups: Sequence[Group], loop: Loop, stops: Sequence[int]) -> list[Sample]:
         """Reflections, then what judges each: its retries, or tries at other problems."""
