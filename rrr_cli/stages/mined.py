@@ -135,7 +135,7 @@ def base_pass_rate(run: Path, failures: Sequence[Failure]) -> float | None:
                 failed[problem_id] = index
     later = [[passed for i, passed in tries[name].items() if i > index] for name, index in failed.items()]
     rates = [sum(passed) / len(passed) for passed in later if passed]
-    return sum(rates) / len(rates) if rates else None
+    return round(sum(rates) / len(rates), 4) if rates else None
 
 
 def problem_of(attempt: Attempt, problems: Mapping[str, P], run: Path) -> P:

@@ -126,7 +126,7 @@ class Options(TaskOptions):
         "of equal verdicts by length; none keeps it small.", least=0, panel="Reward")
     loss_per: str | None = option(
         None, "The loss is a mean over each text's tokens (sequence; GRPO), over all tokens of the step (token; DAPO), "
-        "or a sum over tokens by the larger token limit (none; Dr. GRPO).  [default: the objective's, sequence]",
+        "or a sum over tokens by the larger token limit (none; Dr. GRPO).  [default: distil none, else sequence]",
         choices=("sequence", "token", "none"), panel="Method")
     attempts: int = option(2, "Most tries of a sample with --objective attempts.", least=2, panel="Method")
     gamma: float = option(

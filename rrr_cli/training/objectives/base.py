@@ -44,7 +44,8 @@ class Setting:
 class Objective(Protocol):
     """One file and one line in `OBJECTIVES`, or `--objective path/to/file.py:Class`.
 
-    A class may have an attribute `loss_per`, what --loss-per is where it isn't given; without one it is sequence.
+    One part may be left out:
+    - `loss_per: str`: the default of --loss-per, in place of sequence.
     """
 
     tries: str  # what the tries that it judges are called, in messages: retries, answers
