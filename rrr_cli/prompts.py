@@ -48,6 +48,7 @@ TEMPLATES = {
 }
 TRY = ("tools", "thought")
 RETRY_AFTER_REFLECTION = (*TRY, "reflection_only")
+TRY_WITH_HINT = (*TRY, "hint")
 REPAIRING = (*TRY, "repair", "failed", "gold")
 
 

@@ -105,22 +105,22 @@ class Rollout:
     problem_id: str  #: the problem
     attempt_id: str  #: the failed attempt that the group reflects on; with objective answer, never shown
     reflection: str | None  #: trained, and so is the thought before it; null with objective answer
-    retry: str | None  #: the try after it, all turns; trained with objective reflection+answer alone, null with answer
+    retry: str | None  #: the first try after it, all turns (other:K: of another problem); trained by reflection+answer
     success: bool | None  #: the verifier's verdict on the retry, or on the answer; null when the judge crashed
     error_type: str | None  #: why it failed; null when it passed
     reward: float | None  #: the reward in GRPO; null when the judge crashed (left out of the mean)
     advantage: float  #: (reward - group mean) / (group std + 1e-4), or as --scale-rewards says
     reflection_tokens: int  #: tokens of the reflection, end-of-turn included; 0 where there is none
-    retry_tokens: int  #: tokens of the retry, end-of-turn included; 0 where there is none
+    retry_tokens: int  #: tokens of `retry`, end-of-turn included; 0 where there is none
     trained_tokens: int  #: tokens of the trained texts; 0 where the advantage is 0, which trains nothing
     reflection_finish: str | None  #: stop or length; null where there is no reflection
     answer: str | None  #: objective answer: a new first answer, trained; null with the other objectives
     try_finish: str | None  #: of the retry or the answer, whichever was judged: stop or length; null in older rows
-    generated_tokens: int | None  #: all tokens of the sample: reflection and retry, or answer; null in older rows
+    generated_tokens: int | None  #: all tokens of the sample: reflection and tries, or answer; null in older rows
     transcript: list[Message] | None  #: the retry or the answer where it has several turns; null where it has one
     reflection_thought: str | None = None  #: trained; null where there was none, and in older rows
     solves: bool | None = None  #: by the verifier, a right answer stands in the reflection; null without one
-    judged: int | None = None  #: tries that the reward depends on: `retry` or `answer`, and with --retries others too
+    judged: int | None = None  #: tries that the reward depends on: one, or as many as --retries or other:K say
     judged_passed: int | None = None  #: how many of them passed
     conversation: list[Message] | None = None  #: objective attempts: all tries and reflections; null with the others
 

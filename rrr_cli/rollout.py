@@ -21,7 +21,16 @@ from rrr_cli.engines.base import (
 )
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.plugs import blame
-from rrr_cli.prompts import FAILED, GOLD, reflect_chat, reflect_request, repair_chat, retry_chat, split_repair
+from rrr_cli.prompts import (
+    FAILED,
+    GOLD,
+    hint_chat,
+    reflect_chat,
+    reflect_request,
+    repair_chat,
+    retry_chat,
+    split_repair,
+)
 from rrr_cli.records import Attempt, Message, Problem, Reflection, content_id, derive_seed
 from rrr_cli.tasks.base import CUT_OFF, NOTHING_READ, Environment, Task, Verdict, own_turn, verify_all
 from rrr_cli.tasks.protocol import check_observation, check_verdicts
@@ -204,6 +213,13 @@ class Loop:
         shown, parent = reflection.reflection_id if reflection else None, failure.attempt_id
         return [
             Episode(failure.problem, chat, i, self._seed("retry", parent, shown, i), parent, shown) for i in samples
+        ]
+
+    def hinted(self, problem: Problem, reflection: Reflection, samples: Sequence[int]) -> list[Episode]:
+        """First tries at a problem that show a reflection on an attempt at another one, for `play`: episodes_N."""
+        chat, shown = hint_chat(problem.prompt, reflection.text), reflection.reflection_id
+        return [
+            Episode(problem, chat, i, self._seed("hint", problem.problem_id, shown, i), None, shown) for i in samples
         ]
 
     def next_failure(self, failure: Failure, reflection: Reflection | None, retry: Attempt) -> Failure:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from rrr_cli import options as shared
 from rrr_cli.errors import NOTHING, USAGE, RrrError
-from rrr_cli.options import DEFAULT_MODEL, DEFAULT_TOKENS, SamplingOptions, option
+from rrr_cli.options import DEFAULT_MODEL, SamplingOptions, option
 from rrr_cli.progress import Work
 from rrr_cli.prompts import REPAIRING, RETRY_AFTER_REFLECTION
 from rrr_cli.records import Attempt, Evaluation, Message, Problem, Reflection, content_id
-from rrr_cli.rollout import Failure, Loop, transcript_text
+from rrr_cli.rollout import Failure, Loop, transcript_text, without_thoughts
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
-from rrr_cli.stages.mined import LIMITS, limits, mining, same_task, task_of
+from rrr_cli.stages.mined import limits, mining, not_recorded, same_task, task_of
 from rrr_cli.stages.models import check_names, parse_models
 from rrr_cli.stages.rendering import as_rendered, dated
 from rrr_cli.stages.repair import check_feedback
@@ -45,6 +45,7 @@ class Options(SamplingOptions):
     max_tokens: int | None = shared.max_tokens("an answer")
     reflection_tokens: int | None = shared.reflection_tokens("those of the run, else 512")
     retry_context: str = shared.retry_context()
+    feedback: str | None = shared.reflect_feedback("the one trained with, else that of reflect, else binary")
     self_consistency: int | None = option(
         None, "Sample each problem this many times, the first try among them, and take the most frequent answer.",
         least=2, panel="Votes")
@@ -128,9 +129,8 @@ def checked(options: Options) -> Options:
     mined = mining(options.run)
     if options.level is None and options.data is None and same_task(options, mined):
         options = replace(options, level=mined.get("level"), data=mined.get("data"))
-    tokens: dict[str, Any] = {name: DEFAULT_TOKENS for name in LIMITS if getattr(options, name) is None}
-    tokens |= limits(options, options.run, own="evaluations")
-    return as_rendered(replace(options, task=task_of(options, mined, options.run), **tokens), mined)
+    recorded = not_recorded(options) | limits(options, options.run, own="evaluations")
+    return as_rendered(replace(options, task=task_of(options, mined, options.run), **recorded), mined)
 
 
 def judged(
@@ -138,7 +138,8 @@ def judged(
 ) -> Iterator[tuple[list[dict[str, Any]], tuple[Loop, Loop]]]:
     """The columns of one model's rows, a part at a time, and the loops that try and repair; their memory is freed after
     the last. A problem of which any text got no answer has no row."""
-    loop = repairing = open_loop(options, task, model, options.retry_context, options.reflection_tokens)
+    loop = repairing = open_loop(
+        options, task, model, options.retry_context, options.reflection_tokens, options.feedback)
     if options.reflector is not None:
         repairing = open_loop(options, task, options.reflector)
     for start in range(0, len(problems), options.part):
@@ -166,7 +167,7 @@ def evaluate(
     own = [p for p in problems if not firsts[p.problem_id].success]
     common = [p for p in problems if shared is not None and not shared[p.problem_id].first_success]
     failures = [Failure.of(p, firsts[p.problem_id]) for p in own]
-    failures += [shared_failure(p, shared[p.problem_id]) for p in common] if shared is not None else []
+    failures += [shared_failure(loop, p, shared[p.problem_id]) for p in common] if shared is not None else []
     reflections = [rows[0] for rows in loop.reflect(failures, range(1))]
     pairs: list[tuple[Failure, Reflection | None]] = list(zip(failures, reflections, strict=True))
     n, m = len(own), len(common)
@@ -218,10 +219,13 @@ def shared_columns(failed_text: str, repaired: tuple[Reflection, Attempt] | None
     }
 
 
-def shared_failure(problem: Problem, row: Evaluation) -> Failure:
+def shared_failure(loop: Loop, problem: Problem, row: Evaluation) -> Failure:
     """The failed first try in a row of the first model, on which every model reflects."""
-    return Failure(
-        problem, content_id("shared", row.problem_id, row.first), row.turns or [Message("assistant", row.first)])
+    turns = row.turns or [Message("assistant", row.first)]
+    said = ""
+    if loop.feedback == "verifier":  # the row doesn't hold it
+        said = loop.judge(loop.task, [(problem, without_thoughts(turns))])[0].feedback
+    return Failure(problem, content_id("shared", row.problem_id, row.first), turns, said)
 
 
 def parse_gate(spec: str | None) -> tuple[str, float] | None:

@@ -12,19 +12,20 @@ Refuses failures of the test split, too few of them, and texts that don't fit th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from rrr_cli.options import refuse_given
+from rrr_cli.options import DEFAULT_FEEDBACK, refuse_given
 from rrr_cli.plugs import blame
-from rrr_cli.prompts import RETRY_AFTER_REFLECTION
+from rrr_cli.prompts import RETRY_AFTER_REFLECTION, TRY_WITH_HINT
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
-from rrr_cli.stages.mined import as_mined, check_same_judge
+from rrr_cli.stages.mined import as_mined, base_pass_rate, check_same_judge
 from rrr_cli.stages.mined import failures as failed_attempts
 from rrr_cli.stages.rendering import dated, say_what_is_dropped, template_of
 from rrr_cli.training.objectives import find_objective
-from rrr_cli.training.settings import VLLM_CORRECTION, Options, given_by, recipe_of
+from rrr_cli.training.settings import DEFAULT_LOSS, VLLM_CORRECTION, Options, given_by, others_of, recipe_of
 
 if TYPE_CHECKING:
     from rrr_cli.training.session import Session
@@ -42,7 +43,10 @@ def run(options: Options) -> dict[str, Any]:
             "failures": len(session.failures), "kept_aside": len(session.kept), "longest_text_tokens": session.longest,
             **session.config,
         }
-    return session.run()
+    summary = session.run()
+    if summary:
+        summary["base_pass_rate"] = base_pass_rate(options.input or options.run, session.failures)
+    return summary
 
 
 def prepare(options: Options) -> Session:
@@ -66,14 +70,17 @@ def prepare(options: Options) -> Session:
     source = options.input or options.run
     options = as_mined(options, source)
     options = dated(options, [str(options.model)], source, options.run)
+    options = replace(
+        options, loss_per=options.loss_per or getattr(plug.cls, "loss_per", DEFAULT_LOSS),
+        feedback=options.feedback or DEFAULT_FEEDBACK)
     recipe = recipe_of(options)
     task = load_task(str(options.task), options.level, options.data)
     policy = Policy(str(options.model), template_of(options))
     say_what_is_dropped(policy.chat)
     kept = kept_aside(source, options.eval_limit) if options.eval_every else []
     aside = {problem.problem_id for problem in kept}
-    failed = (f for f in failed_attempts(source, task.name) if f.problem.problem_id not in aside)
-    failures = training_set(islice(failed, options.limit))
+    mined = failed_attempts(source, task.name, sample_failures=options.sample_failures)
+    failures = training_set(islice((f for f in mined if f.problem.problem_id not in aside), options.limit))
     check_enough(failures, recipe.batch // recipe.group, source)
     setting = Setting(
         task, policy.render, options, recipe.reflection_tokens, recipe.max_tokens, policy.chat.drops_thoughts)
@@ -81,7 +88,8 @@ def prepare(options: Options) -> Session:
         objective = plug.cls(setting)
         longest = objective.fit(failures, policy.window)
     config = identity(
-        options, task, {"model": policy.fingerprint}, RETRY_AFTER_REFLECTION, **given_by(recipe),
+        options, task, {"model": policy.fingerprint},
+        TRY_WITH_HINT if others_of(options.reward_on) else RETRY_AFTER_REFLECTION, **given_by(recipe),
         **(VLLM_CORRECTION if options.vllm else {}))
     check_same_judge(source, config)
     return Session(options, recipe, task, policy, failures, objective, longest, config, kept)

@@ -15,7 +15,15 @@ from rrr_cli import options as shared
 from rrr_cli.engines import engine_class
 from rrr_cli.engines.fingerprints import content_of
 from rrr_cli.errors import NOTHING, USAGE, RrrError
-from rrr_cli.options import DEFAULT_MODEL, DEFAULT_TASK, DEFAULT_TOKENS, SamplingOptions, TaskOptions, option
+from rrr_cli.options import (
+    DEFAULT_FEEDBACK,
+    DEFAULT_MODEL,
+    DEFAULT_TASK,
+    DEFAULT_TOKENS,
+    SamplingOptions,
+    TaskOptions,
+    option,
+)
 from rrr_cli.plugs import names
 from rrr_cli.records import Attempt, Problem, content_id
 from rrr_cli.rollout import Failure
@@ -26,7 +34,8 @@ from rrr_cli.tasks.base import Task
 
 TASKS_OWN = ("source of the task", "words of the task", CONTENT)
 ASKED_LATER = ("words of the task: reflect", "words of the task: retry")
-LIMITS = ("max_tokens", "reflection_tokens")  # one value each for a run, so that what is trained is what is tested
+# One value each for a run, so that what is trained is what is tested; what each is where no run has recorded it.
+LIMITS = {"max_tokens": DEFAULT_TOKENS, "reflection_tokens": DEFAULT_TOKENS, "feedback": DEFAULT_FEEDBACK}
 COPIED = "copied"  # the stage of rows that another run's failures brought along
 
 LATER = ("reflect", "repair-")  # stages that write attempts, but no first tries
@@ -43,6 +52,7 @@ class FailureOptions(SamplingOptions):
     input: Path | None = shared.input_run("failed attempts")
     max_tokens: int | None = shared.max_tokens("an answer")
     per_problem: int = option(1, "Failed attempts of a problem to start from.", least=1)
+    sample_failures: str = shared.sample_failures()
     own_samples: int | None = shared.own_samples()
     part: int = shared.part("Failed attempts")
 
@@ -66,10 +76,9 @@ def chosen_failures(options: F) -> Chosen[F]:
     """The failures that the options select. Raises RrrError: none (exit 5), or as `as_mined`, `failures`."""
     source = options.input or options.run
     options = as_mined(options, source, "reflections")
-    unknown: dict[str, Any] = {name: DEFAULT_TOKENS for name in LIMITS if getattr(options, name, 0) is None}
-    options = replace(options, **unknown)
+    options = replace(options, **not_recorded(options))
     task = load_task(str(options.task), options.level, options.data)
-    rows = failures(source, task.name, options.per_problem, options.own_samples)
+    rows = failures(source, task.name, options.per_problem, options.own_samples, options.sample_failures)
     failed = list(islice(rows, options.limit))
     if not failed:
         raise RrrError(f"{source} has no failed attempt to start from. Mine more problems", NOTHING)
@@ -77,10 +86,10 @@ def chosen_failures(options: F) -> Chosen[F]:
 
 
 def failures(
-    run: Path, task: str, per_problem: int = 1, own_samples: int | None = None
+    run: Path, task: str, per_problem: int = 1, own_samples: int | None = None, sample_failures: str = "first"
 ) -> Iterator[Failure]:
     """The first `per_problem` failed first tries of each problem, in the order they were mined; with `own_samples`,
-    only those with a smaller sample index.
+    only those with a smaller sample index. `sample_failures` "on-policy": only those among the first `per_problem`.
 
     Raises RrrError (exit 3): no attempts in the run, or attempts at another task.
     """
@@ -90,16 +99,43 @@ def failures(
         raise RrrError(f"{run} has no attempts. Type: rrr mine-failures --run {run}")
     taken: dict[str, int] = {}
     problems: dict[str, Problem] = {}
+    tries = [own_samples, per_problem if sample_failures == "on-policy" else None]
+    below = min((n for n in tries if n is not None), default=None)
     for attempt in read(run, "attempts", where={"phase": "first", "success": False}, regardless_of=LATER):
         if attempt.task != task:
             raise RrrError(f"{run} has attempts at {attempt.task}, not {task}. Type: --task {attempt.task}, or --run")
         if taken.get(attempt.problem_id, 0) >= per_problem:
             continue
-        if own_samples is not None and attempt.sample_index >= own_samples:
+        if below is not None and attempt.sample_index >= below:
             continue
         problems = problems or {p.problem_id: p for p in read(run, "problems")}
         taken[attempt.problem_id] = taken.get(attempt.problem_id, 0) + 1
         yield Failure.of(problem_of(attempt, problems, run), attempt)
+
+
+def base_pass_rate(run: Path, failures: Sequence[Failure]) -> float | None:
+    """How often the model that was mined passes the problems of `failures`: the mean over them of the share of passes
+    among the tries after the failed one, which chose the problem and so says nothing of it.
+
+    None where mining stopped at failures, which biases that share, or where there are no later tries.
+    """
+    from rrr_cli.store.artifacts import read
+
+    if mining(run).get("stop_at_failure") != 0:
+        return None
+    chosen = {f.problem.problem_id: f.attempt_id for f in reversed(failures)}
+    tries: dict[str, dict[int, bool]] = {}
+    failed: dict[str, int] = {}
+    columns = ["attempt_id", "problem_id", "phase", "sample_index", "success"]
+    for row in read(run, "attempts", columns=columns, regardless_of=LATER):
+        problem_id, index = row["problem_id"], row["sample_index"]
+        if row["phase"] == "first" and problem_id in chosen:
+            tries.setdefault(problem_id, {})[index] = row["success"]
+            if row["attempt_id"] == chosen[problem_id]:
+                failed[problem_id] = index
+    later = [[passed for i, passed in tries[name].items() if i > index] for name, index in failed.items()]
+    rates = [sum(passed) / len(passed) for passed in later if passed]
+    return round(sum(rates) / len(rates), 4) if rates else None
 
 
 def problem_of(attempt: Attempt, problems: Mapping[str, P], run: Path) -> P:
@@ -159,10 +195,11 @@ def mining(run: Path) -> dict[str, Any]:
 
 def limits(options: Any, *runs: Path, own: str = "rollouts") -> dict[str, Any]:
     """Those of `LIMITS` that a stage has and the user didn't give, as the runs recorded them: answers as in mining,
-    reflections as in the stage's `own` table, so that it resumes, else as in training, else as in reflect."""
+    reflections and what asks for them as in the stage's `own` table, so that it resumes, else as in training, else as
+    in reflect."""
     from rrr_cli.store.artifacts import parts
 
-    values: dict[str, int] = {}
+    values: dict[str, Any] = {}
     for run in runs:
         if answer := mining(run).get("max_tokens"):
             values.setdefault("max_tokens", answer)
@@ -171,7 +208,13 @@ def limits(options: Any, *runs: Path, own: str = "rollouts") -> dict[str, Any]:
             config = first.provenance["config"] if first else {}
             if config.get("objective") != "answer" and config.get("reflection_tokens"):
                 values.setdefault("reflection_tokens", config["reflection_tokens"])
+                values.setdefault("feedback", config.get("feedback") or DEFAULT_FEEDBACK)  # older runs had no other
     return {name: value for name, value in values.items() if getattr(options, name, 0) is None}
+
+
+def not_recorded(options: Any) -> dict[str, Any]:
+    """The defaults of those of `LIMITS` that a stage has and neither the user nor `limits` gave."""
+    return {name: value for name, value in LIMITS.items() if getattr(options, name, 0) is None}
 
 
 def is_remote(engine: str | None) -> bool:

@@ -21,7 +21,14 @@ from rrr_cli.records import Attempt, Reflection
 from rrr_cli.rollout import Failure, Loop
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
-from rrr_cli.stages.mined import FailureOptions, check_same_judge, chosen_failures, copy_failures
+from rrr_cli.stages.mined import (
+    Chosen,
+    FailureOptions,
+    base_pass_rate,
+    check_same_judge,
+    chosen_failures,
+    copy_failures,
+)
 from rrr_cli.stages.rendering import dated
 from rrr_cli.stages.setup import open_loop, weights_of
 from rrr_cli.stages.unanswered import answered, by_missing, counts, indices, record, stop_if_failed
@@ -38,6 +45,7 @@ class Options(FailureOptions):
     retries: int = option(1, "Retries after each reflection.", least=1)
     reflection_tokens: int | None = shared.reflection_tokens("those of the run, else 512")
     retry_context: str = shared.retry_context()
+    feedback: str | None = shared.reflect_feedback("that of the run, else binary")
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -71,7 +79,7 @@ def run(options: Options) -> dict[str, Any]:
             or len(reflected.get(f.attempt_id, ())) < options.reflections  # their part was removed
         ]
         if not remaining:
-            return summarise(options, failed)
+            return summarise(options, chosen)
         retrying, reflecting = open_loops(options, chosen.task, model, reflector)
         stored = written_before(options.run, remaining) if reflected else {}
         with Work("reflecting", len(failed), len(failed) - len(remaining)) as work:
@@ -91,13 +99,16 @@ def run(options: Options) -> dict[str, Any]:
         for loop in {id(loop): loop for loop in (retrying, reflecting)}.values():
             loop.engine.close()
     missing = counts(retrying, reflecting, tried=len({f.problem.problem_id for f in failed}))
-    return summarise(options, failed) | missing
+    return summarise(options, chosen) | missing
 
 
 def open_loops(options: Options, task: Task, model: str, reflector: str) -> tuple[Loop, Loop]:
     """(the loop that retries, the loop that reflects): the same one if one model does both."""
     names = dict.fromkeys((model, reflector))
-    loops = {n: open_loop(options, task, n, options.retry_context, options.reflection_tokens) for n in names}
+    loops = {
+        n: open_loop(options, task, n, options.retry_context, options.reflection_tokens, options.feedback)
+        for n in names
+    }
     return loops[model], loops[reflector]
 
 
@@ -135,11 +146,11 @@ def retry(
     return written
 
 
-def summarise(options: Options, failed: list[Failure]) -> dict[str, Any]:
-    """Counts over the given failed attempts."""
+def summarise(options: Options, chosen: Chosen[Options]) -> dict[str, Any]:
+    """Counts over the chosen failed attempts."""
     from rrr_cli.store.artifacts import read
 
-    ids = {f.attempt_id for f in failed}
+    ids = {f.attempt_id for f in chosen.failures}
     retries = passed = 0
     for row in read(options.run, "attempts", columns=["parent_id", "phase", "success"]):
         if row["phase"] == "retry" and row["parent_id"] in ids:
@@ -151,7 +162,8 @@ def summarise(options: Options, failed: list[Failure]) -> dict[str, Any]:
             reflections, solving = reflections + 1, solving + bool(row["solves"])
             tokens += [] if row["tokens"] is None else [row["tokens"]]  # a server may not count them
     return {
-        "failed_attempts": len(ids), "reflections": reflections,
+        "failed_attempts": len(ids), "problems": len({f.problem.problem_id for f in chosen.failures}),
+        "base_pass_rate": base_pass_rate(chosen.source, chosen.failures), "reflections": reflections,
         "mean_reflection_tokens": round(sum(tokens) / len(tokens), 1) if tokens else None,
         "reflections_that_solve": solving,
         "retries": retries, "retries_passed": passed,

@@ -9,7 +9,7 @@ from typing import Any
 
 from rrr_cli.engines import engine_class, load_engine, takes
 from rrr_cli.engines.base import Sampling
-from rrr_cli.options import DEFAULT_TOKENS, EngineOptions, SamplingOptions, refuse_given
+from rrr_cli.options import DEFAULT_FEEDBACK, DEFAULT_TOKENS, EngineOptions, SamplingOptions, refuse_given
 from rrr_cli.plugs import blame
 from rrr_cli.rollout import Loop
 from rrr_cli.stages.rendering import say_what_is_dropped
@@ -38,9 +38,11 @@ def engine_arguments(options: EngineOptions) -> dict[str, Any]:
 
 def open_loop(
     options: SamplingOptions, task: Task, model: str, retry_context: str = "full",
-    reflection_tokens: int | None = None,
+    reflection_tokens: int | None = None, feedback: str | None = None,
 ) -> Loop:
     """Load `model`, and build the loop of attempt, reflect, retry and repair with it. Raises as `load_engine`."""
     engine = load_engine(options.engine, model, **engine_arguments(options))
     say_what_is_dropped(getattr(engine, "chat", None))
-    return Loop(task, engine, Sampling.of(options), options.seed, retry_context, reflection_tokens or DEFAULT_TOKENS)
+    return Loop(
+        task, engine, Sampling.of(options), options.seed, retry_context, reflection_tokens or DEFAULT_TOKENS,
+        feedback or DEFAULT_FEEDBACK)

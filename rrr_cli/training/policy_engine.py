@@ -8,6 +8,7 @@ call it equally often and with equally many prompts. Reads and writes nothing; a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 from typing import Any
 
@@ -24,12 +25,14 @@ Generate = Callable[[Sequence[list[int]], Sequence[tuple[int, ...]], Sampling], 
 
 
 class PolicyEngine:
-    """The policy at one step of its training: `step` is the fingerprint of its weights."""
+    """The policy at one step of its training, which is the fingerprint of its weights; None: before its training."""
 
     name = "policy"
 
-    def __init__(self, policy: Policy, generate: Generate, step: int, window: int, stops: Sequence[int]) -> None:
-        self.model, self.fingerprint = policy.name, f"step-{step}"
+    def __init__(
+        self, policy: Policy, generate: Generate, step: int | None, window: int, stops: Sequence[int]
+    ) -> None:
+        self.model, self.fingerprint = policy.name, policy.fingerprint if step is None else f"step-{step}"
         self.policy, self.window, self.stops = policy, window, stops
         self.seconds: list[float] = []  # that each call took
         self._generate = generate
@@ -69,13 +72,17 @@ class PolicyEngine:
 
 def in_memory(trainer: Any) -> Generate:
     """Generation with the trainer's own model."""
+    return decoded(lambda: nullcontext(trainer.accelerator.unwrap_model(trainer.model_wrapped)), trainer.eos_token_ids)
+
+
+def decoded(model: Callable[[], AbstractContextManager[Any]], stops: Sequence[int]) -> Generate:
+    """Generation with our own decoding of what `model()` gives for as long as a call takes."""
     def generate(
         prompts_U: Sequence[list[int]], seeds_U: Sequence[tuple[int, ...]], sampling: Sampling
     ) -> list[list[Written]]:
-        completions_U_N = decoding.sample(
-            trainer.accelerator.unwrap_model(trainer.model_wrapped), prompts_U, seeds_U, sampling,
-            trainer.eos_token_ids, batch_size=max(1, sum(map(len, seeds_U))),
-        )
+        with model() as lm:
+            completions_U_N = decoding.sample(
+                lm, prompts_U, seeds_U, sampling, stops, batch_size=max(1, sum(map(len, seeds_U))))
         return [[(ids, None) for ids in completions_N] for completions_N in completions_U_N]
 
     return generate

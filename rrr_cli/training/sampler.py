@@ -27,6 +27,7 @@ from rrr_cli.training.policy import Policy
 from rrr_cli.training.policy_engine import PolicyEngine, in_memory, open_anywhere, with_vllm
 from rrr_cli.training.samples import Group, Sample
 from rrr_cli.training.settings import Options, Recipe
+from rrr_cli.training.untrained import Untrained
 
 
 class Sampler:
@@ -38,6 +39,7 @@ class Sampler:
     ) -> None:
         self.objective, self.failures, self.task, self.policy = objective, failures, task, policy
         self.options, self.recipe, self.window = options, recipe, window
+        self.untrained = Untrained(policy) if options.freeze_actor else None
 
     def __call__(self, prompts: list[int], trainer: Any) -> dict[str, Any]:
         """The samples of this process's rows; `prompts` are indices of failures, a group's one after the other.
@@ -78,7 +80,8 @@ class Sampler:
         return Loop(
             self.task, engine, Sampling.of(options, max_tokens=recipe.max_tokens),
             derive_seed(options.seed, "grpo", trainer.state.global_step), options.retry_context,
-            recipe.reflection_tokens, options.feedback or DEFAULT_FEEDBACK, judge=judge,
+            recipe.reflection_tokens, options.feedback or DEFAULT_FEEDBACK,
+            actor=self.untrained.engine(trainer, self.window) if self.untrained else None, judge=judge,
             any_open=open_anywhere if trainer.use_vllm else bool,
         )
 

@@ -6,6 +6,7 @@ batches that aren't whole groups.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from rrr_cli.options import TaskOptions, check_options, option, refuse_given
 
 ARITHMETIC = ("Arithmetic: float32 or bfloat16; weights stay float32.", ("auto", "float32", "bfloat16"))
 TRAINING_DEVICE = ("auto or cpu; CUDA_VISIBLE_DEVICES chooses among GPUs.", ("auto", "cpu"))
+
+DEFAULT_LOSS = "sequence"  # --loss-per, where neither the user nor the objective says otherwise
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,18 @@ PRESETS = {
         max_tokens=1024, save_every=25,
     ),
 }
+
+
+def check_reward_on(value: str, flag: str) -> None:
+    """Raise RrrError (exit 2) unless `value` is same or other:K."""
+    if value != "same" and not re.fullmatch("other:[1-9][0-9]*", value):
+        raise RrrError(f"{flag} {value}: it must be same, or other:K with a whole number K from 1 on", USAGE)
+
+
+def others_of(reward_on: str) -> int:
+    """K of other:K; 0 of same."""
+    return int(reward_on.partition(":")[2] or 0)
+
 
 @dataclass(frozen=True)
 class Options(TaskOptions):
@@ -97,18 +112,22 @@ class Options(TaskOptions):
     retry_context: str = shared.retry_context()
     feedback: str | None = shared.reflect_feedback("that of reflect, else binary")
     sample_failures: str = shared.sample_failures()
-    freeze_actor: bool = option(False, "Retries are written by the untrained model.", panel="Reward")
+    freeze_actor: bool = option(
+        False, "Retries are written by the model as it was before training: the reflections alone can improve.",
+        panel="Reward")
     retries: int = option(1, "Retries after each reflection; its reward is their mean.", least=1, panel="Reward")
     no_answers: bool = option(
         False, "No reward where a right answer stands in the reflection, as the verifier judges.", panel="Reward")
     reward_on: str = option(
         "same", "same: a retry of the failed problem. other:K: the mean success on K other problems of the same level, "
-        "with the reflection as a hint.", panel="Reward")
-    length_cost: float = option(0.0, "Reward taken away for each token of the reflection.", least=0, panel="Reward")
-    loss_per: str = option(
-        "sequence", "The loss is a mean over each text's tokens (sequence; GRPO), over all tokens of the step (token), "
-        "or a sum over tokens by the longest possible text (none; Dr. GRPO).", choices=("sequence", "token", "none"),
-        panel="Method")
+        "with the reflection as a hint; an answer in it earns nothing there.", check=check_reward_on, panel="Reward")
+    length_cost: float = option(
+        0.0, "Reward taken away for each token of the reflection. With --scale-rewards group, any cost ranks a group "
+        "of equal verdicts by length; none keeps it small.", least=0, panel="Reward")
+    loss_per: str | None = option(
+        None, "The loss is a mean over each text's tokens (sequence; GRPO), over all tokens of the step (token; DAPO), "
+        "or a sum over tokens by the larger token limit (none; Dr. GRPO).  [default: distil none, else sequence]",
+        choices=("sequence", "token", "none"), panel="Method")
     attempts: int = option(2, "Most tries of a sample with --objective attempts.", least=2, panel="Method")
     gamma: float = option(
         0.6, "With --objective attempts: what a later try's return counts for the tries before it.", least=0, most=1,
@@ -176,11 +195,13 @@ class Supervised(TaskOptions):
 
 
 def check_vllm(options: Options) -> None:
-    """Raise RrrError (exit 2) for an option of vLLM that means nothing in this mode."""
+    """Raise RrrError (exit 2) for an option that means nothing in this mode of vLLM."""
     if options.vllm != "colocate":
         refuse_given(options, ["vllm_memory"], "it is for --vllm colocate")
     if options.vllm != "server":
         refuse_given(options, ["vllm_url"], "it is for --vllm server")
+    if options.vllm is not None:
+        refuse_given(options, ["freeze_actor"], f"with --vllm {options.vllm} only the trained weights can generate")
 
 
 def recipe_of(options: Options) -> Recipe:

@@ -6,6 +6,7 @@ import inspect
 import json
 import statistics
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -116,9 +117,11 @@ def test_the_loss_is_trls_and_the_closed_form(tmp_path: Path, random_model: Path
 
 
 def closed_form(
-    policy: torch.nn.Module, reference: torch.nn.Module, batch: dict[str, torch.Tensor], beta: float
+    policy: torch.nn.Module, reference: torch.nn.Module, batch: dict[str, torch.Tensor], beta: float,
+    mean: Callable[[list[torch.Tensor]], torch.Tensor] = lambda rows: torch.stack([row.mean() for row in rows]).mean(),
 ) -> torch.Tensor:
-    """GRPO's objective written row by row, without padding: mean over rows of the mean over the trained tokens."""
+    """GRPO's objective written row by row, without padding: mean over rows of the mean over the trained tokens, or
+    `mean` of each row's tokens."""
     losses = []
     for row in range(len(batch["advantages"])):
         prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
@@ -133,8 +136,8 @@ def closed_form(
         ratio = (logps[0] - logps[0].detach()).exp()
         difference = logps[1].detach() - logps[0]
         kl = difference.exp() - difference - 1
-        losses.append((-ratio * batch["advantages"][row] + beta * kl)[trained].mean())
-    return torch.stack(losses).mean()
+        losses.append((-ratio * batch["advantages"][row] + beta * kl)[trained])
+    return mean(losses)
 
 
 def test_no_logit_outside_the_reflection_gets_a_gradient(tmp_path: Path) -> None:

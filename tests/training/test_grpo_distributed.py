@@ -26,6 +26,7 @@ SCRIPT = Path(__file__).parent.parent / "grpo_runs.py"
 @pytest.mark.parametrize("special", [
     {}, {"objective": "reflection+answer", "steps": None, "token_budget": 400},
     {"objective": "answer", "task": f"{GUESSING}Easily"},
+    {"freeze_actor": True, "beta": 0.0, "reward_on": "other:2", "loss_per": "token", "micro_batch": 4},
 ])
 def test_two_processes_train_as_one_does(tmp_path: Path, random_model: Path, special: dict[str, object]) -> None:
     one, two = tmp_path / "one", tmp_path / "two"

@@ -44,8 +44,10 @@ class Setting:
 class Objective(Protocol):
     """One file and one line in `OBJECTIVES`, or `--objective path/to/file.py:Class`.
 
-    Optional: `measure`, "first_try" where first tries are trained, by which --eval-every chooses the best step (else
-    "second_try", the share solved by the first try or the one after a reflection).
+    These parts may be left out:
+    - `loss_per: str`: the default of --loss-per, in place of sequence.
+    - `measure: str`: "first_try" where first tries are trained, by which --eval-every chooses the best step, in place
+      of "second_try", the share solved by the first try or the one after a reflection.
     """
 
     tries: str  # what the tries that it judges are called, in messages: retries, answers
@@ -101,8 +103,20 @@ def passes(sample: Sample, no_answers: bool = False) -> float | None:
     return 0.0 if answers else sum(passed) / len(passed)
 
 
-def fit_reflections(setting: Setting, failures: Sequence[Failure], window: int) -> int:
-    """`Objective.fit` where a sample is a reflection and then a try: both prompts have room for both texts."""
+def earned(sample: Sample, options: Options) -> float | None:
+    """What a sample with a reflection earns: how often its tries pass, less what the reflection's tokens cost."""
+    passed = passes(sample, options.no_answers)
+    tokens = sample.reflection.tokens or 0 if sample.reflection else 0
+    return None if passed is None else passed - options.length_cost * tokens
+
+
+def fit_reflections(
+    setting: Setting, failures: Sequence[Failure], window: int, try_prompt: int | None = None
+) -> int:
+    """`Objective.fit` where a sample is a reflection and then a try: both prompts have room for both texts.
+
+    `try_prompt`: tokens of the longest prompt of a try, but for the reflection in it; None: the try is a retry.
+    """
     words = setting.task.words
 
     def request(failure: Failure) -> str:
@@ -114,9 +128,11 @@ def fit_reflections(setting: Setting, failures: Sequence[Failure], window: int) 
 
     # The longest reflection prompt has the longest retry prompt as well: both hold the problem and the failed attempt.
     prompt, worst = max(((reflection_prompt(failure), failure) for failure in failures), key=lambda pair: pair[0])
-    chat = retry_chat(
-        worst.chat, worst.transcript, "", request(worst), words["retry"], setting.options.retry_context)
-    prompt = max(prompt, len(setting.render(chat, worst.problem.tools)))
+    if try_prompt is None:
+        chat = retry_chat(
+            worst.chat, worst.transcript, "", request(worst), words["retry"], setting.options.retry_context)
+        try_prompt = len(setting.render(chat, worst.problem.tools))
+    prompt = max(prompt, try_prompt)
     needed = prompt + setting.reflection_tokens + setting.max_tokens
     if needed > window:
         raise RrrError(

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.options import refuse_given
 from rrr_cli.prompts import reflect_chat, reflect_request
 from rrr_cli.records import Message
 from rrr_cli.rollout import Failure, Loop
 from rrr_cli.tasks.base import Environment
-from rrr_cli.training.objectives.base import Setting, fit_reflections, passes, reflect
+from rrr_cli.training.objectives.base import Setting, earned, fit_reflections, reflect
 from rrr_cli.training.samples import Group, Sample
 from rrr_cli.training.tokens import TokenEpisode, Tokens, after_turn, not_one_conversation, reply_ids
 
@@ -34,7 +35,11 @@ class Conversation:
 
     @staticmethod
     def check(options: Options) -> None:
-        """Raise RrrError (exit 2) for a retry that doesn't see what came before the reflection."""
+        """Raise RrrError (exit 2) for a retry that isn't the policy's own, or doesn't see what came before the
+        reflection."""
+        refuse_given(
+            options, ("freeze_actor", "retries", "reward_on"),
+            "--objective reflection+answer trains one retry of the failed problem with its reflection")
         if options.retry_context != "full":
             raise RrrError(
                 f"--objective {options.objective} trains reflection and retry as one conversation, which holds the "
@@ -73,8 +78,8 @@ class Conversation:
         ]
 
     def reward(self, sample: Sample) -> float | None:
-        """1.0 where the retry passes."""
-        return passes(sample, self.setting.options.no_answers)
+        """1.0 where the retry passes, less what the reflection's length costs."""
+        return earned(sample, self.setting.options)
 
     def _request(self, failure: Failure) -> list[int]:
         """The tokens from the end of the reflection to the start of the retry, as the chat template writes them."""

@@ -1,0 +1,49 @@
+"""The model as it was before its training, as an engine: with `grpo --freeze-actor` it writes the retries.
+
+With LoRA it is the policy without its adapter; otherwise TRL's reference, or (--beta 0) a copy that is loaded once.
+Reads a model's folder; writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from rrr_cli.engines import weights
+from rrr_cli.engines.models import resolve
+from rrr_cli.training.policy import Policy
+from rrr_cli.training.policy_engine import PolicyEngine, decoded
+
+
+class Untrained:
+    """What `policy` was before its training."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._copy: Any = None
+
+    def engine(self, trainer: Any, window: int) -> PolicyEngine:
+        """What retries in a step of `trainer`."""
+        stops = trainer.eos_token_ids
+        return PolicyEngine(self.policy, decoded(lambda: self._model(trainer), stops), None, window, stops)
+
+    @contextmanager
+    def _model(self, trainer: Any) -> Iterator[Any]:
+        unwrap = trainer.accelerator.unwrap_model
+        trained = unwrap(trainer.model_wrapped)
+        if isinstance(trained, PeftModel):
+            with trained.disable_adapter():
+                yield trained
+        else:
+            yield unwrap(self._frozen(trainer) if trainer.ref_model is None else trainer.ref_model)
+
+    def _frozen(self, trainer: Any) -> Any:
+        """A copy from the policy's files, in the arithmetic that TRL gives its reference."""
+        if self._copy is None:
+            copy = weights.load(resolve(str(self.policy.path)), torch.float32).requires_grad_(False)
+            self._copy = trainer.accelerator.prepare_model(copy, evaluation_mode=True)
+        return self._copy
