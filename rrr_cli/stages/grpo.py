@@ -2,7 +2,8 @@
 
 `--objective answer` is the comparison that the paper leaves out: ordinary GRPO on a first answer to the same problems
 in the same order, at as many generated tokens as `--token-budget` allows. `--objective reflection+answer` trains the
-reflection and the retry, but never the request between them nor the mined first answer.
+reflection and the retry, but never the request between them nor the mined first answer. `--objective attempts` trains
+all tries of a conversation by what came of them, `--objective distil` right retries as first answers.
 
 Reads mined failures (tables `problems`, `attempts`); writes `rollouts`, `steps` and `models/policy`. The same command
 typed again continues from the newest whole checkpoint. In an environment the retry, or the answer, is a whole episode.
@@ -11,6 +12,7 @@ Refuses failures of the test split, too few of them, and texts that don't fit th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ from rrr_cli.stages.mined import as_mined, check_same_judge
 from rrr_cli.stages.mined import failures as failed_attempts
 from rrr_cli.stages.rendering import dated, say_what_is_dropped, template_of
 from rrr_cli.training.objectives import find_objective
-from rrr_cli.training.settings import VLLM_CORRECTION, Options, given_by, recipe_of
+from rrr_cli.training.settings import DEFAULT_LOSS, VLLM_CORRECTION, Options, given_by, recipe_of
 
 if TYPE_CHECKING:
     from rrr_cli.training.session import Session
@@ -48,6 +50,7 @@ def prepare(options: Options) -> Session:
     plug = find_objective(options.objective)
     with blame("objective", plug.cls, "check()"):
         plug.cls.check(options)
+    options = replace(options, loss_per=options.loss_per or getattr(plug.cls, "loss_per", DEFAULT_LOSS))
     require_training()
     from rrr_cli.tasks import load_task
     from rrr_cli.training.dataset import check_enough, training_set

@@ -13,7 +13,12 @@ from accelerate import PartialState
 from trl import GRPOConfig
 
 from rrr_cli.errors import USAGE, RrrError
-from rrr_cli.training.settings import VLLM_CORRECTION, Options, Recipe
+from rrr_cli.training.settings import DEFAULT_LOSS, VLLM_CORRECTION, Options, Recipe
+
+# --loss-per as TRL 1.16 has it. Each is a mean over the whole step, whatever the micro-batches and processes: "dapo"
+# divides by the step's trained tokens, where "bnpo" would divide by those of a micro-batch; "dr_grpo" (arXiv
+# 2503.20783) divides by the samples and by `max_completion_length`, a constant.
+LOSS_TYPES = {"sequence": "grpo", "token": "dapo", "none": "dr_grpo"}
 
 
 def grpo_config(options: Options, recipe: Recipe, output: Path, longest: int, how: dict[str, Any]) -> GRPOConfig:
@@ -42,8 +47,8 @@ def grpo_config(options: Options, recipe: Recipe, output: Path, longest: int, ho
         lr_scheduler_type="constant_with_warmup" if recipe.schedule == "constant" else recipe.schedule,
         warmup_steps=round(recipe.warmup * recipe.steps),
         # GRPO as RRR used it: TRL now corrects the KL's gradient for sampling from the policy (DeepSeek-V3.2).
-        loss_type="grpo", use_bias_correction_kl=False, beta=options.beta, scale_rewards=options.scale_rewards,
-        model_init_kwargs=how,
+        use_bias_correction_kl=False, beta=options.beta, scale_rewards=options.scale_rewards,
+        loss_type=LOSS_TYPES[options.loss_per or DEFAULT_LOSS], model_init_kwargs=how,
         bf16=options.dtype == "bfloat16" or (options.dtype == "auto" and not cpu), use_cpu=cpu,
         gradient_checkpointing=options.gradient_checkpointing, dataloader_pin_memory=not cpu,
         use_vllm=options.vllm is not None, vllm_mode=options.vllm or "colocate",

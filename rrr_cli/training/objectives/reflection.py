@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rrr_cli.rollout import Failure, Loop
-from rrr_cli.training.objectives.base import Setting, fit_reflections, passes, reflect
+from rrr_cli.training.objectives.base import Setting, fit_reflections, passes, reflect, refuse_attempts
 from rrr_cli.training.samples import Group, Sample
 from rrr_cli.training.tokens import Tokens
 
@@ -28,7 +28,8 @@ class Reflection:
 
     @staticmethod
     def check(options: Options) -> None:
-        """Every option means something here."""
+        """Raise RrrError (exit 2) for an option of another objective."""
+        refuse_attempts(options)
 
     def fit(self, failures: Sequence[Failure], window: int) -> int:
         """Room for a reflection and a retry."""
