@@ -179,8 +179,8 @@ def _telling(rollouts: list[Rollout]) -> list[Rollout]:
 
 
 def _sample(console: Console, sample: dict[str, Any]) -> None:
-    """A sample of training: its reflection if there is one, the try that judged it, and what it earned; of several tries
-    the whole conversation."""
+    """A sample of training: its reflection if there is one, the try that judged it (of several the whole conversation),
+    and what it earned."""
     text = sample["answer"] if sample["retry"] is None else sample["retry"]
     parts = [("retry" if sample["answer"] is None else "answer", sample["try_finish"])]
     if sample["reflection"] is not None:

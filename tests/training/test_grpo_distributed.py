@@ -26,6 +26,8 @@ SCRIPT = Path(__file__).parent.parent / "grpo_runs.py"
 @pytest.mark.parametrize("special", [
     {}, {"objective": "reflection+answer", "steps": None, "token_budget": 400},
     {"objective": "answer", "task": f"{GUESSING}Easily"},
+    {"objective": "attempts", "attempts": 3, "internalise": True, "steps": 2},
+    {"objective": "distil", "task": f"{GUESSING}Easily", "steps": 2},
 ])
 def test_two_processes_train_as_one_does(tmp_path: Path, random_model: Path, special: dict[str, object]) -> None:
     one, two = tmp_path / "one", tmp_path / "two"

@@ -1,4 +1,4 @@
-"""`attempts` and `distil` on batches made by hand: advantages, masks, loss and gradient against formulas in plain torch.
+"""`attempts` and `distil` on batches made by hand: advantages, masks, loss and gradient against their formulas.
 
 The samples are put into TRL's own step in place of what the policy would write.
 """
