@@ -68,3 +68,4 @@ def test_processes_that_generate_together_call_equally_often(tmp_path: Path) -> 
     outputs = json.loads(done.stdout)
     assert [output["turns"] for output in outputs] == [[1, 1, 2], [5, 3]]
     assert [output["counts"] for output in outputs] == [[3, 2, 2, 1, 1]] * 2  # the longest episode has five turns
+    assert [output["tries"] for output in outputs] == [[1, 1], [3, 3]]
