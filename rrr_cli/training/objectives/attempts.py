@@ -92,13 +92,14 @@ class Story:
     def sample(self, internalise: bool) -> Sample:
         """What became of it."""
         *others, last = self.attempts
-        *earlier, reflection = self.reflections or [None]
+        reflections = tuple(self.reflections)
+        reflection = reflections[-1] if reflections else None
         problem = self.failure.problem
         talk = (*self.episode.chat[len(problem.prompt) :], *self.episode.transcript)
         right = bool(verdict_of(last)) and reflection is not None
         return Sample(
             self.failure, self.thread.prompt_ids, self.thread.tokens, reflection, last, tuple(others),
-            tuple(one for one in earlier if one is not None), tuple(self.turns), talk,
+            reflections[:-1], tuple(self.turns), talk,
             self.episode.tokens() if internalise and right else None,
         )
 
