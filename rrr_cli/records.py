@@ -103,18 +103,18 @@ class Rollout:
     group: int  #: index of the group within the step; a group shares one failed attempt
     sample_index: int  #: 0-based within the group
     problem_id: str  #: the problem
-    attempt_id: str  #: the failed attempt that the group reflects on; with objective answer, never shown
-    reflection: str | None  #: trained, and so is the thought before it; null with objective answer
-    retry: str | None  #: the first try after it, all turns (other:K: of another problem); trained by reflection+answer
+    attempt_id: str  #: the failed attempt that the group reflects on; never shown with objectives answer, attempts
+    reflection: str | None  #: trained, with the thought before it, unless the objective is distil; null with answer
+    retry: str | None  #: the first try after it; trained unless the objective is reflection; null with answer
     success: bool | None  #: the verifier's verdict on the retry, or on the answer; null when the judge crashed
     error_type: str | None  #: why it failed; null when it passed
-    reward: float | None  #: the reward in GRPO; null when the judge crashed (left out of the mean)
-    advantage: float  #: (reward - group mean) / (group std + 1e-4), or as --scale-rewards says
+    reward: float | None  #: the reward in GRPO, or attempts' return of the first try; null when the judge crashed
+    advantage: float  #: (reward - group mean) / (group std + 1e-4), or as --scale-rewards or the objective says
     reflection_tokens: int  #: tokens of the reflection, end-of-turn included; 0 where there is none
     retry_tokens: int  #: tokens of `retry`, end-of-turn included; 0 where there is none
-    trained_tokens: int  #: tokens of the trained texts; 0 where the advantage is 0, which trains nothing
+    trained_tokens: int  #: tokens of the trained texts, but for those whose advantage is 0, which trains nothing
     reflection_finish: str | None  #: stop or length; null where there is no reflection
-    answer: str | None  #: objective answer: a new first answer, trained; null with the other objectives
+    answer: str | None  #: a new first answer, trained: objective answer, or attempts where it passed; else null
     try_finish: str | None  #: of the retry or the answer, whichever was judged: stop or length; null in older rows
     generated_tokens: int | None  #: all tokens of the sample: reflection and tries, or answer; null in older rows
     transcript: list[Message] | None  #: the retry or the answer where it has several turns; null where it has one
@@ -122,7 +122,7 @@ class Rollout:
     solves: bool | None = None  #: by the verifier, a right answer stands in the reflection; null without one
     judged: int | None = None  #: tries that the reward depends on: one, or as many as --retries or other:K say
     judged_passed: int | None = None  #: how many of them passed
-    conversation: list[Message] | None = None  #: objective attempts: all tries and reflections; null with the others
+    conversation: list[Message] | None = None  #: objective attempts: all of it, of which the other columns have the end
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,10 @@ class TrainStep:
     kl: float | None  #: mean KL to the reference over trained tokens; null at beta 0
     reward_mean: float  #: over the step's samples
     reward_std: float  #: standard deviation over the step's samples
-    dead_groups: float  #: share of groups whose rewards are all equal: no gradient from them
-    reflection_length: float | None  #: mean tokens of a reflection; null with objective answer
-    retry_length: float | None  #: mean tokens of a retry; null with objective answer
-    clipped_reflections: float | None  #: share of reflections that hit the token limit; null with objective answer
+    dead_groups: float  #: share of groups whose rewards are all equal, or advantages all 0: no gradient from them
+    reflection_length: float | None  #: mean tokens of a reflection; null where there is none
+    retry_length: float | None  #: mean tokens of a retry; null where there is none
+    clipped_reflections: float | None  #: share of reflections that hit the token limit; null where there is none
     entropy: float | None  #: mean token entropy of the policy on the trained texts, nats
     learning_rate: float  #: of this step
     grad_norm: float  #: before clipping
@@ -145,10 +145,10 @@ class TrainStep:
     seconds_reflect: float  #: of it, generating reflections
     seconds_retry: float  #: of it, generating and judging retries, or answers
     seconds_update: float  #: the rest: log-probabilities, backward, optimiser
-    objective: str | None  #: what was trained: reflection, answer or reflection+answer; null in older rows
-    answer_length: float | None  #: mean tokens of an answer; null with the other objectives
-    clipped_tries: float | None  #: share of retries, or answers, that hit the token limit; null in older rows
-    generated_tokens: int | None  #: all tokens generated in the step, reflections and retries; null in older rows
+    objective: str | None  #: what was trained: reflection, answer, reflection+answer, …; null in older rows
+    answer_length: float | None  #: mean tokens of a first answer; null where there is none
+    clipped_tries: float | None  #: share of retries and answers that hit the token limit; null in older rows
+    generated_tokens: int | None  #: all tokens generated in the step, reflections and tries; null in older rows
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,8 @@ def _telling(rollouts: list[Rollout]) -> list[Rollout]:
 
 
 def _sample(console: Console, sample: dict[str, Any]) -> None:
-    """A sample of training: its reflection if there is one, the try that judged it, and what it earned."""
+    """A sample of training: its reflection if there is one, the try that judged it (of several the whole conversation),
+    and what it earned."""
     text = sample["answer"] if sample["retry"] is None else sample["retry"]
     parts = [("retry" if sample["answer"] is None else "answer", sample["try_finish"])]
     if sample["reflection"] is not None:
@@ -188,10 +189,10 @@ def _sample(console: Console, sample: dict[str, Any]) -> None:
         console, f"training step {sample['step']}, group {sample['group']}, sample {sample['sample_index']}: "
         + ", ".join(f"{name} ({finish})" for name, finish in parts),
     )
-    if sample["reflection"] is not None:
+    if sample["reflection"] is not None and sample["conversation"] is None:
         _thought(console, sample["reflection_thought"])
         console.print(Text("reflection: ", "dim") + Text(safe_text(sample["reflection"])))
-    _turns(console, sample["transcript"] or [{"role": "assistant", "content": text}])
+    _turns(console, sample["conversation"] or sample["transcript"] or [{"role": "assistant", "content": text}])
     earned = "no reward" if sample["reward"] is None else f"reward {sample['reward']:g}"
     console.print(Text("→ ") + _verdict(sample) + Text(f"  {earned}, advantage {sample['advantage']:.2f}"))
 

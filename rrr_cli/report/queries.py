@@ -142,6 +142,7 @@ select 'step ' || r.step as after, case when r.success then 'fixed' else 'not fi
     f.difficulty, f.problem, f.failed_text as failed, r.reflection, coalesce(r.retry, r.answer) as retry, r.success
 from rollouts as r join failures as f using (attempt_id)
 where r.step = (select max(step) from rollouts) and r.success is not null
+    and r.conversation is null -- else it isn't about that failed attempt
 qualify row_number() over (partition by r.success order by r.problem_id, r.sample_index) <= 4
 order by kind, r.problem_id, r.sample_index"""
 

@@ -186,6 +186,8 @@ def trained_texts(ask: Ask, run: Path, in_training: bool) -> list[str]:
     """Which texts of an example GRPO trained; where it trains answers, a training's answer is in the column `retry`."""
     if not exists(run, "rollouts"):
         return ["reflection"]
+    if exists(run, "steps") and ask(queries.STEPS)[-1]["objective"] == "distil":
+        return ["retry"]
     trained = ask(queries.TRAINED_TEXTS)[0]
     retry = trained["retry"] or (in_training and trained["answer"])
     return [*(["reflection"] if trained["reflection"] else []), *(["retry"] if retry else [])]

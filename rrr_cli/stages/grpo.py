@@ -2,7 +2,8 @@
 
 `--objective answer` is the comparison that the paper leaves out: ordinary GRPO on a first answer to the same problems
 in the same order, at as many generated tokens as `--token-budget` allows. `--objective reflection+answer` trains the
-reflection and the retry, but never the request between them nor the mined first answer.
+reflection and the retry, but never the request between them nor the mined first answer. `--objective attempts` trains
+all tries of a conversation by what came of them, `--objective distil` right retries as first answers.
 
 Reads mined failures (tables `problems`, `attempts`); writes `rollouts`, `steps` and `models/policy`; with --eval-every
 also `validations` and `models/policy-best`. The same command
@@ -59,6 +60,7 @@ def prepare(options: Options) -> Session:
     plug = find_objective(options.objective)
     with blame("objective", plug.cls, "check()"):
         plug.cls.check(options)
+    options = replace(options, loss_per=options.loss_per or getattr(plug.cls, "loss_per", DEFAULT_LOSS))
     require_training()
     from rrr_cli.tasks import load_task
     from rrr_cli.training.dataset import check_enough, training_set

@@ -34,12 +34,11 @@ class PolicyEngine:
     ) -> None:
         self.model, self.fingerprint = policy.name, policy.fingerprint if step is None else f"step-{step}"
         self.policy, self.window, self.stops = policy, window, stops
-        self.seconds: list[float] = []  # that each call took
+        self.seconds_reflecting = 0.0  # that `reflect` took
         self._generate = generate
 
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """completions_B_N, TokenCompletions all. Equal prompts are generated from one prefill."""
-        start = perf_counter()
         ids_B = [
             list(p.ids) if isinstance(p, TokenPrompt) else self.policy.render(p.messages, p.tools) for p in prompts_B
         ]
@@ -57,7 +56,13 @@ class PolicyEngine:
         for at, written in zip(places.values(), written_U, strict=True):
             for (b, n), (ids, logps) in zip(at, written, strict=True):
                 completions_B_N[b][n] = self._completion(ids_B[b], ids, logps)
-        self.seconds.append(perf_counter() - start)
+        return completions_B_N
+
+    def reflect(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """`generate`, timed as reflections."""
+        start = perf_counter()
+        completions_B_N = self.generate(prompts_B, sampling)
+        self.seconds_reflecting += perf_counter() - start
         return completions_B_N
 
     def close(self) -> None:

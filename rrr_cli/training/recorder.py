@@ -184,10 +184,12 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         self.trainer.accelerator.wait_for_everyone()
 
 
-def stored_rollout(transcript: list[dict[str, str]] | None, **columns: Any) -> Rollout:
+def stored_rollout(**columns: Any) -> Rollout:
     """A rollout as a checkpoint holds it, its turns as JSON."""
-    turns = None if transcript is None else [Message(**turn) for turn in transcript]
-    return Rollout(transcript=turns, **columns)
+    for name in ("transcript", "conversation"):
+        turns = columns.pop(name)
+        columns[name] = None if turns is None else [Message(**turn) for turn in turns]
+    return Rollout(**columns)
 
 
 #: Table -> what makes a record of a row as a checkpoint holds it.
@@ -213,6 +215,7 @@ def rollout(step: int, sample: Sample) -> Rollout:
         transcript=attempt.transcript if len(attempt.transcript) > 1 else None,
         reflection_thought=reflection.thought if reflection else None, solves=reflection.solves if reflection else None,
         judged=len(sample.tries), judged_passed=sum(bool(verdict_of(one)) for one in sample.tries),
+        conversation=list(sample.conversation) if sample.conversation is not None else None,
     )
 
 
@@ -222,22 +225,32 @@ def train_step(
 ) -> TrainStep:
     """One row of the table `steps`. Loss, KL, entropy, gradient norm and rate are the trainer's own."""
     rewards = [sample.reward for sample in samples if sample.reward is not None]
-    groups: dict[int, set[float]] = {}
+    groups: dict[int, list[Sample]] = {}
     for sample in samples:
-        groups.setdefault(sample.group, set()).update([] if sample.reward is None else [sample.reward])
-    reflections = [sample.reflection for sample in samples if sample.reflection is not None]
-    try_length = statistics.fmean(sample.attempt.completion_tokens or 0 for sample in samples)
+        groups.setdefault(sample.group, []).append(sample)
+    reflections = [reflection for sample in samples for reflection in sample.reflections]
+    tries = [attempt for sample in samples for attempt in sample.tries]
+    retries = [attempt for attempt in tries if attempt.reflection_id is not None]
+    answers = [attempt for attempt in tries if attempt.reflection_id is None]
     return TrainStep(
         step=step, loss=logs["loss"], kl=logs.get("kl"), reward_mean=statistics.fmean(rewards),
         reward_std=statistics.pstdev(rewards),
-        dead_groups=statistics.fmean(len(values) < 2 for values in groups.values()),
+        dead_groups=statistics.fmean(map(is_dead, groups.values())),
         reflection_length=statistics.fmean(r.tokens or 0 for r in reflections) if reflections else None,
-        retry_length=try_length if reflections else None,
+        retry_length=statistics.fmean(a.completion_tokens or 0 for a in retries) if retries else None,
         clipped_reflections=(
             statistics.fmean(r.finish_reason == "length" for r in reflections) if reflections else None),
         entropy=logs.get("entropy"), learning_rate=logs["learning_rate"], grad_norm=logs["grad_norm"],
         seconds=seconds, seconds_reflect=reflect, seconds_retry=retry, seconds_update=seconds - reflect - retry,
-        objective=objective, answer_length=None if reflections else try_length,
-        clipped_tries=statistics.fmean(sample.attempt.finish_reason == "length" for sample in samples),
+        objective=objective,
+        answer_length=statistics.fmean(a.completion_tokens or 0 for a in answers) if answers else None,
+        clipped_tries=statistics.fmean(attempt.finish_reason == "length" for attempt in tries),
         generated_tokens=sum(sample.generated_tokens for sample in samples),
     )
+
+
+def is_dead(group: Sequence[Sample]) -> bool:
+    """Whether a group gives no gradient: all rewards equal, or all advantages 0 where the objective has its own."""
+    if group[0].advantages is not None:
+        return not any(any(sample.advantages or ()) for sample in group)
+    return len({sample.reward for sample in group} - {None}) < 2

@@ -14,6 +14,8 @@ from itertools import groupby
 from time import perf_counter
 from typing import Any
 
+from accelerate.utils import gather_object
+
 from rrr_cli.engines.base import Sampling
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.options import DEFAULT_FEEDBACK
@@ -63,7 +65,8 @@ class Sampler:
                 )
                 for (row, _), sample in zip(rows, samples, strict=True)
             ]
-        reflect = engine.seconds[0] if samples[0].reflection is not None else 0.0
+        samples = weighed(self.objective, samples, trainer.accelerator.process_index)
+        reflect = engine.seconds_reflecting
         return as_columns(samples) | {"seconds": (reflect, perf_counter() - start - reflect)}
 
     def _group(self, members: list[tuple[int, int]]) -> Group:
@@ -94,6 +97,35 @@ def checked(objective: Objective, reward: Any) -> float | None:
         raise RrrError(f"the objective {type(objective).__name__}: reward() returns {reward!r}, not a number or None",
                        USAGE)
     return float(reward)
+
+
+def weighed(objective: Objective, samples: list[Sample], process: int) -> list[Sample]:
+    """This process's samples with the objective's own advantages, which are of the samples of all processes.
+
+    Raises RrrError (exit 2): they aren't one finite number a token.
+    """
+    weigh = getattr(objective, "advantages", None)
+    if weigh is None:
+        return samples
+    everyone: list[Sample] = gather_object(samples)
+    with blame("objective", objective, "advantages()"):
+        advantages_B = weigh(everyone)
+        if advantages_B is None:
+            return samples
+        right = [len(row) for row in advantages_B] == [len(sample.completion.ids) for sample in everyone] and all(
+            math.isfinite(value) for row in advantages_B for value in row)
+    if not right:
+        raise RrrError(
+            f"the objective {type(objective).__name__}: advantages() returns {short(advantages_B)}: it is a list a "
+            "sample, with one finite number for each token of its completion", USAGE)
+    own = advantages_B[process * len(samples) : (process + 1) * len(samples)]
+    return [replace(sample, advantages=list(row)) for sample, row in zip(samples, own, strict=True)]
+
+
+def short(value: Any, most: int = 80) -> str:
+    """What Python shows of a value, cut."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def as_columns(samples: Sequence[Sample]) -> dict[str, Any]:

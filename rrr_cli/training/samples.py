@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rrr_cli.records import Attempt, Reflection
+from rrr_cli.records import Attempt, Message, Reflection
 from rrr_cli.rollout import Failure
 from rrr_cli.training.tokens import Tokens
 
@@ -24,14 +24,19 @@ class Sample:
     failure: Failure
     prompt_ids: list[int]
     completion: Tokens
-    reflection: Reflection | None  # None where the objective has none
-    attempt: Attempt  # the try that was judged: a retry or an answer
+    reflection: Reflection | None  # the last one; None where it has none
+    attempt: Attempt  # the try that was judged, the last of several: a retry or an answer
     others: tuple[Attempt, ...] = ()  # further tries that were judged for its reward
+    earlier: tuple[Reflection, ...] = ()  # reflections before the last one
+    turns: tuple[range, ...] = ()  # where in the completion the tries and reflections with returns of their own are
+    conversation: tuple[Message, ...] | None = None  # all of them after the problem, where there are several
+    internalised: Tokens | None = None  # also learnt after `prompt_ids`: its loss is -log π, whatever the advantage
     # Known only later: the reward, its place in the step, and what the group's other samples earned.
     reward: float | None = None  # None where the judge crashed
     group: int = 0
     sample_index: int = 0
-    advantage: float = 0.0
+    advantage: float = 0.0  # of its first trained token
+    advantages: list[float] | None = None  # (T,) of each token of the completion, where the objective gives its own
 
     def __repr__(self) -> str:
         """Short: TRL prints a sample that has no reward."""
@@ -43,15 +48,23 @@ class Sample:
         return (self.attempt, *self.others)
 
     @property
+    def reflections(self) -> tuple[Reflection, ...]:
+        """All that were written, in order."""
+        return (*self.earlier, self.reflection) if self.reflection else ()
+
+    @property
     def generated_tokens(self) -> int:
         """What the sample cost."""
-        written = [self.reflection.tokens if self.reflection else 0, *(one.completion_tokens for one in self.tries)]
+        written = [*(one.tokens for one in self.reflections), *(one.completion_tokens for one in self.tries)]
         return sum(tokens or 0 for tokens in written)
 
     @property
     def trained_tokens(self) -> int:
-        """Tokens that the reward moves: none where the advantage is 0."""
-        return sum(self.completion.mask) if self.advantage else 0
+        """Tokens that have a gradient: none where the advantage is 0."""
+        mask = self.completion.mask
+        advantages = self.advantages or [self.advantage] * len(mask)
+        moved = sum(trained for trained, advantage in zip(mask, advantages, strict=True) if advantage)
+        return moved + (sum(self.internalised.mask) if self.internalised else 0)
 
 
 @dataclass(frozen=True)

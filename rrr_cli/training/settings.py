@@ -75,7 +75,8 @@ class Options(TaskOptions):
         "reflection", "What is trained: {known}, or path/to/file.py:Class. reflection (the paper): the reflection's "
         "tokens, by the retry's verdict. answer: ordinary GRPO on a first answer to the same problems, without "
         "reflections. reflection+answer: reflection and retry as one conversation, by the retry's verdict; the request "
-        "between isn't trained.", panel="Method")
+        "between isn't trained. attempts: new tries with reflections between them, each by what came of it. distil: "
+        "retries, as first answers.", panel="Method")
     steps: int | None = option(
         None, "Optimiser steps.  [quick: 45, paper: 1750; as many as --token-budget takes]", least=1, panel="Optimiser")
     token_budget: int | None = option(
@@ -128,12 +129,15 @@ class Options(TaskOptions):
         None, "The loss is a mean over each text's tokens (sequence; GRPO), over all tokens of the step (token; DAPO), "
         "or a sum over tokens by the larger token limit (none; Dr. GRPO).  [default: distil none, else sequence]",
         choices=("sequence", "token", "none"), panel="Method")
-    attempts: int = option(2, "Most tries of a sample with --objective attempts.", least=2, panel="Method")
+    attempts: int = option(
+        2, "With --objective attempts: most tries of a sample, which ends with its first pass.", least=2,
+        panel="Method")
     gamma: float = option(
         0.6, "With --objective attempts: what a later try's return counts for the tries before it.", least=0, most=1,
         panel="Method")
     internalise: bool = option(
-        False, "With --objective attempts: also learn right retries under the bare problem.", panel="Method")
+        False, "With --objective attempts: also learn right retries as first answers, after the bare problem.",
+        panel="Method")
     eval_every: int | None = option(
         None, "Steps between tests of the policy on problems kept aside from the training set.", least=1, panel="Run")
     eval_limit: int = option(100, "How many mined problems are kept aside for --eval-every.", least=1, panel="Run")

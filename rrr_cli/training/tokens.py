@@ -107,6 +107,39 @@ class TokenEpisode(Episode):
         return Tokens.joined(parts)
 
 
+@dataclass
+class Thread:
+    """One conversation token by token, from its first prompt on: what the model wrote, and what it was shown between.
+    """
+
+    prompt_ids: list[int]
+    render: Render
+    stops: Sequence[int]  # the tokens that end a turn
+    parts: list[Tokens] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> Tokens:
+        """All that came after its first prompt."""
+        return Tokens.joined(self.parts)
+
+    @property
+    def ids(self) -> list[int]:
+        """All of it, as the prompt of the model's next turn."""
+        return self.prompt_ids + self.tokens.ids
+
+    def add(self, part: Tokens) -> range:
+        """Append a part; its places among `tokens`."""
+        start = sum(len(part.ids) for part in self.parts)
+        self.parts.append(part)
+        return range(start, start + len(part.ids))
+
+    def request(self, before: Sequence[Message], words: str, tools: str | None, instead: str = "reflection") -> Tokens:
+        """The user's turn after the model's last one, which `before` was the chat of, up to the start of the model's
+        next. Raises RrrError as `reply_ids` does."""
+        ids = reply_ids(self.render, before, Message("user", words), tools, instead)
+        return Tokens.shown(after_turn(self.parts[-1].ids, ids, self.stops))
+
+
 def token_completion(completion: Completion) -> TokenCompletion:
     """A completion of the policy, which has its tokens."""
     assert isinstance(completion, TokenCompletion)

@@ -72,6 +72,7 @@ def disturb(model: torch.nn.Module) -> None:
 def test_trl_still_has_the_methods_that_the_trainer_overrides() -> None:
     expected = {
         "_generate_and_score_completions": ["self", "inputs"],
+        "_compute_loss": ["self", "model", "inputs"],
         "_get_per_token_logps_and_entropies": [
             "self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy"
         ],

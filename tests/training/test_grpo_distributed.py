@@ -27,6 +27,8 @@ SCRIPT = Path(__file__).parent.parent / "grpo_runs.py"
     {}, {"objective": "reflection+answer", "steps": None, "token_budget": 400},
     {"objective": "answer", "task": f"{GUESSING}Easily"},
     {"freeze_actor": True, "beta": 0.0, "reward_on": "other:2", "loss_per": "token", "micro_batch": 4},
+    {"objective": "attempts", "attempts": 3, "internalise": True, "steps": 2},
+    {"objective": "distil", "task": f"{GUESSING}Easily", "steps": 2},
 ])
 def test_two_processes_train_as_one_does(tmp_path: Path, random_model: Path, special: dict[str, object]) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
@@ -67,3 +69,4 @@ def test_processes_that_generate_together_call_equally_often(tmp_path: Path) -> 
     outputs = json.loads(done.stdout)
     assert [output["turns"] for output in outputs] == [[1, 1, 2], [5, 3]]
     assert [output["counts"] for output in outputs] == [[3, 2, 2, 1, 1]] * 2  # the longest episode has five turns
+    assert [output["tries"] for output in outputs] == [[1, 1], [3, 3]]

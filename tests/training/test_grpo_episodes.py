@@ -36,7 +36,7 @@ def turns_of(sample: Sample) -> list[str]:
     return [message.content for message in sample.attempt.transcript if message.role == "assistant"]
 
 
-@pytest.mark.parametrize("objective", [ANSWER, BOTH])
+@pytest.mark.parametrize("objective", [ANSWER, BOTH, "distil"])
 def test_an_episode_is_what_the_template_makes_of_it(tmp_path: Path, random_model: Path, objective: str) -> None:
     mine(tmp_path, GUESSING)
     trainer = trainer_of(tmp_path, random_model, task=GUESSING, objective=objective, beta=0.1)
@@ -47,6 +47,10 @@ def test_an_episode_is_what_the_template_makes_of_it(tmp_path: Path, random_mode
         real = batch["completion_mask"][row].bool()
         ids, mask = batch["completion_ids"][row][real].tolist(), batch["tool_mask"][row][real].tolist()
         assert (ids, mask) == (sample.completion.ids, sample.completion.mask)
+        if objective == "distil":  # after the bare problem, and without the tokens that it makes unlikely
+            assert sample.prompt_ids == policy.render(tuple(sample.failure.problem.prompt), None)
+            assert sum(mask) < sample.attempt.completion_tokens
+            continue
         assert sum(mask) == sample.generated_tokens
         assert len(turns_of(sample)) == 3
         assert mask[0] == mask[-1] == 1
@@ -69,7 +73,7 @@ def test_an_episode_is_what_the_template_makes_of_it(tmp_path: Path, random_mode
             chat = (*sample.failure.problem.prompt, *sample.attempt.transcript[:-1])
             last = len(parts[-1])
             same += policy.render(chat, None) == sample.prompt_ids + ids[:-last]
-    assert objective == BOTH or same >= 8  # all but those with a special token in a turn, which no text can hold
+    assert objective != ANSWER or same >= 8  # all but those with a special token in a turn, which no text can hold
 
 
 def test_what_is_not_a_turns_own_part_is_neither_trained_nor_shown(tmp_path: Path, random_model: Path) -> None:
@@ -94,13 +98,14 @@ def test_what_is_not_a_turns_own_part_is_neither_trained_nor_shown(tmp_path: Pat
     assert dropped
 
 
-@pytest.mark.parametrize("objective", [ANSWER, BOTH])
+@pytest.mark.parametrize("objective", [ANSWER, BOTH, "attempts", "distil"])
 def test_the_environments_words_get_no_gradient_at_all(tmp_path: Path, objective: str) -> None:
     model = tmp_path / "wide"  # a head of full rank: see test_grpo
     model.mkdir()
     make_random_model(model, layers=1, hidden=192)
     mine(tmp_path / "run", GUESSING)
-    trainer = trainer_of(tmp_path / "run", model, task=GUESSING, objective=objective, beta=0.1, shared_prefix=False)
+    task = GUESSING if objective in (ANSWER, BOTH) else f"{GUESSING}Easily"
+    trainer = trainer_of(tmp_path / "run", model, task=task, objective=objective, beta=0.1, shared_prefix=False)
     disturb(trainer.model)
     batch = generated(trainer)
     hidden: list[torch.Tensor] = []
@@ -111,11 +116,13 @@ def test_the_environments_words_get_no_gradient_at_all(tmp_path: Path, objective
     start = batch["prompt_ids"].shape[1] - 1
     predicts_own_B_T[:, start:-1] = (batch["completion_mask"] * batch["tool_mask"]).bool()
     assert (batch["completion_mask"].bool() & ~batch["tool_mask"].bool()).sum() > 16 * 2
+    if objective == "distil":  # whose tokens that are dropped may be predicted from the environment's words
+        assert all(sum(one.completion.mask) < one.attempt.completion_tokens for one in trainer.batch.samples)
     assert torch.all(gradient_B_T_H[~predicts_own_B_T] == 0)
     assert torch.all(gradient_B_T_H[predicts_own_B_T].abs().sum(-1) > 0)
 
 
-@pytest.mark.parametrize("objective", ["reflection", ANSWER, BOTH])
+@pytest.mark.parametrize("objective", ["reflection", ANSWER, BOTH, "attempts", "distil"])
 def test_an_episode_that_outgrows_the_window_is_a_failed_try(tmp_path: Path, objective: str) -> None:
     model = tmp_path / "short"
     model.mkdir()
@@ -124,6 +131,9 @@ def test_an_episode_that_outgrows_the_window_is_a_failed_try(tmp_path: Path, obj
     grpo.run(options(tmp_path / "run", model, task=f"{GUESSING}Easily", objective=objective, steps=2, max_tokens=36))
     rows = list(artifacts.read(tmp_path / "run", "rollouts"))
     full = [row for row in rows if row.transcript and row.transcript[-1].content == ""]
+    if objective == "attempts":  # no room to reflect on the first try either: it was the only one
+        assert any(not row.success and row.judged == 1 for row in rows)
+        return
     assert full
     assert all(row.try_finish == "length" and row.reward is not None for row in full)
 

@@ -1,4 +1,4 @@
-"""`rrr grpo --objective`: what each objective trains, what it costs, and that the three are comparable."""
+"""`rrr grpo --objective`: what each objective trains, what it costs, and that all are comparable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytest.importorskip("trl")
 import pyarrow as pa
 import torch
 from conftest import CHAT_TEMPLATE, Ran, make_random_model
-from grpo_runs import PARITY, TOOLS, mine, options
+from grpo_runs import GUESSING, PARITY, TOOLS, mine, options
 from safetensors.torch import load_file
 from test_grpo import disturb, generated, trainer_of
 from transformers import AutoTokenizer
@@ -23,6 +23,7 @@ from trl import GRPOTrainer
 from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.prompts import retry_chat
 from rrr_cli.records import TrainStep
+from rrr_cli.rollout import Failure, Loop
 from rrr_cli.stages import grpo
 from rrr_cli.store import artifacts, parts, provenance
 from rrr_cli.store.schema import arrow_schema
@@ -33,7 +34,7 @@ from rrr_cli.training.policy_engine import Generate, PolicyEngine, in_memory
 from rrr_cli.training.samples import Sample
 from rrr_cli.training.trainer import PolicyTrainer
 
-REFLECTION, ANSWER, BOTH = OBJECTIVES
+REFLECTION, ANSWER, BOTH, ATTEMPTS, DISTIL = OBJECTIVES
 BUDGET = 900  # tokens; a step of the tests' runs makes 100 to 300
 
 
@@ -69,10 +70,14 @@ def test_each_objective_runs_from_the_command_line_and_counts_what_it_generates(
     rollouts, steps = (list(artifacts.read(tmp_path, table)) for table in ("rollouts", "steps"))
     assert len(rollouts) == 32
     for row in rollouts:
-        tried = row.answer if objective == ANSWER else row.retry
-        assert row.success == (len(tried.split()) % 2 == 0)
-        assert (row.reflection is None) == (row.retry is None) == (row.solves is None) == (objective == ANSWER)
-        assert (row.answer is None) == (objective != ANSWER)
+        assert row.success == (len((row.answer or row.retry).split()) % 2 == 0)
+        answered = objective == ANSWER or (objective == ATTEMPTS and row.judged == 1)
+        assert (row.reflection is None) == (row.retry is None) == (row.solves is None) == answered
+        assert (row.answer is None) == (not answered)
+        if objective in (ATTEMPTS, DISTIL):  # first answers cost tokens as well
+            assert row.generated_tokens > row.reflection_tokens + row.retry_tokens
+            assert row.trained_tokens <= (row.generated_tokens if objective == ATTEMPTS else row.retry_tokens)
+            continue
         assert row.reflection_tokens + row.retry_tokens in (0, row.generated_tokens)
         trained = row.reflection_tokens if objective == REFLECTION else row.generated_tokens
         assert row.trained_tokens == (trained if row.advantage else 0)
@@ -80,15 +85,54 @@ def test_each_objective_runs_from_the_command_line_and_counts_what_it_generates(
         rows = [row for row in rollouts if row.step == step.step]
         assert step.objective == objective
         assert step.generated_tokens == sum(row.generated_tokens for row in rows)
+        retries = sum(row.retry is not None for row in rows)
+        answers = 16 if objective in (ANSWER, ATTEMPTS, DISTIL) else 0
         lengths = (step.reflection_length, step.retry_length, step.answer_length)
-        assert [length is None for length in lengths] == [objective == ANSWER, objective == ANSWER, objective != ANSWER]
-        assert sum(filter(None, lengths)) * 16 == pytest.approx(step.generated_tokens)
-        assert step.clipped_tries == sum(row.try_finish == "length" for row in rows) / 16
+        assert [length is None for length in lengths] == [not retries, not retries, not answers]
+        cost = sum(n * (length or 0) for n, length in zip((retries, retries, answers), lengths, strict=True))
+        assert cost == pytest.approx(step.generated_tokens)
+        if objective != ATTEMPTS and objective != DISTIL:
+            assert step.clipped_tries == sum(row.try_finish == "length" for row in rows) / 16
     assert summary["generated_tokens"] == sum(step.generated_tokens for step in steps)
     assert order(tmp_path) == [row for row in order(budgeted) if row[0] <= 2]  # the same failures in the same order
     query = "select objective, retries, tokens_so_far from grpo_health order by step desc limit 1"
     health = json.loads(rrr("sql", "--run", tmp_path, "--format", "jsonl", query).out)
     assert health == {"objective": objective, "retries": 16, "tokens_so_far": summary["generated_tokens"]}
+
+
+@pytest.mark.parametrize("task", [PARITY, f"{GUESSING}Easily"])
+def test_attempts_are_the_chats_that_eval_shows(tmp_path: Path, random_model: Path, task: str) -> None:
+    mine(tmp_path, PARITY if task == PARITY else GUESSING)
+    trainer = trainer_of(
+        tmp_path, random_model, objective=ATTEMPTS, attempts=3, task=task, feedback="verifier", batch=32)
+    batch = generated(trainer)
+    policy, sampled = trainer.rollout_func.policy, trainer.rollout_func
+    loop = Loop(sampled.task, None, None, feedback="verifier")
+    numbers, same = set(), 0
+    for row, sample in enumerate(trainer.batch.samples):
+        ids, trained = conversation(sample, batch, row)
+        assert sum(trained) == sample.generated_tokens
+        tries = (*sample.others, sample.attempt)
+        verdicts = [attempt.success for attempt in tries]
+        assert verdicts == [False] * (len(tries) - 1) + [verdicts[-1]]
+        assert verdicts[-1] or len(tries) == 3
+        assert len(sample.turns) == 2 * len(tries) - 1
+        numbers.add(len(tries))
+        failure, before, chat = None, None, tuple(sample.failure.problem.prompt)
+        for attempt, reflection in zip(tries, (*sample.reflections, None), strict=True):
+            if reflection is not None:
+                last = Failure.of(sample.failure.problem, attempt)
+                failure = loop.next_failure(failure, before, attempt) if failure else last
+                before = reflection
+                (retry,) = loop.retries(failure, reflection, range(1))
+                chat = retry.chat
+        assert sample.conversation == (*chat[len(sample.failure.problem.prompt) :], *sample.attempt.transcript)
+        end = len(sample.prompt_ids) + sample.turns[-1].start
+        same += policy.render(chat, None) == ids[:end]
+        written = [policy.decode(ids[len(sample.prompt_ids) :][places.start : places.stop]) for places in sample.turns]
+        assert written[1::2] == [reflection.text for reflection in sample.reflections]
+    assert {1, 3} <= numbers
+    assert same >= 8  # all but those with a special token in a turn, which no text can hold
 
 
 def test_answer_is_plain_grpo_on_the_problems_own_prompt(tmp_path: Path, random_model: Path) -> None:
@@ -215,12 +259,17 @@ def test_log_probabilities_that_vllm_wrote_stand_beside_their_tokens(
         assert written == [-1.0] * sample.reflection.tokens + [-2.0] * sample.attempt.completion_tokens
 
 
-@pytest.mark.parametrize("objective", [ANSWER, BOTH])
-def test_micro_batches_change_no_step(tmp_path: Path, random_model: Path, objective: str) -> None:
+@pytest.mark.parametrize(("objective", "changes"), [
+    (ANSWER, {}), (BOTH, {}), (DISTIL, {}), *((ATTEMPTS, {"internalise": True, "loss_per": per})
+                                              for per in ("token", "none")),
+])
+def test_micro_batches_change_no_step(
+    tmp_path: Path, random_model: Path, objective: str, changes: dict[str, object]
+) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     for run, size in ((whole, 16), (parted, 4)):
         mine(run)
-        grpo.run(options(run, random_model, objective=objective, steps=2, lr=1e-3, micro_batch=size))
+        grpo.run(options(run, random_model, objective=objective, steps=2, lr=1e-3, micro_batch=size, **changes))
     before, after = (load_file(run / "models" / "policy" / "model.safetensors") for run in (whole, parted))
     for name in before:
         torch.testing.assert_close(after[name], before[name], atol=1e-4, rtol=1e-3)
@@ -284,19 +333,22 @@ def test_a_budget_is_counted_across_a_crash(
     assert list(artifacts.read(tmp_path, "rollouts")) == list(artifacts.read(budgeted, "rollouts"))
 
 
-@pytest.mark.parametrize("objective", [ANSWER, BOTH])
+@pytest.mark.parametrize(("objective", "changes"), [
+    (ANSWER, {}), (BOTH, {}), (DISTIL, {}), (ATTEMPTS, {"attempts": 3, "internalise": True}),
+])
 def test_an_interrupted_training_goes_on_bit_for_bit(
-    tmp_path: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch, objective: str
+    tmp_path: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch, objective: str, changes: dict[str, object]
 ) -> None:
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     for run in (straight, broken):
         mine(run)
-    grpo.run(options(straight, random_model, objective=objective))
+    changes = changes | {"objective": objective}
+    grpo.run(options(straight, random_model, **changes))
     with monkeypatch.context() as patch:
         patch.setattr(recorder.Ledger, "commit", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            grpo.run(options(broken, random_model, objective=objective))
-    grpo.run(options(broken, random_model, objective=objective))
+            grpo.run(options(broken, random_model, **changes))
+    grpo.run(options(broken, random_model, **changes))
     assert weights(broken) == weights(straight)
     assert list(artifacts.read(broken, "rollouts")) == list(artifacts.read(straight, "rollouts"))
 
@@ -373,7 +425,8 @@ def test_each_problems_own_tools_reach_every_prompt_with_one_bos(
     mine(tmp_path / "run", TOOLS)
     trainer = trainer_of(tmp_path / "run", model, objective=objective, task=TOOLS)
     prompts: list[tuple[str, list[list[int]]]] = []
-    purposes = iter(["answer"] if objective == ANSWER else ["reflect", "retry"])
+    calls = {ANSWER: ["answer"], ATTEMPTS: ["answer", "reflect", "retry"], DISTIL: ["reflect", "retry", "answer"]}
+    purposes = iter(calls.get(objective, ["reflect", "retry"]))
     generate = PolicyEngine.generate
 
     def spy(engine: PolicyEngine, *arguments: object) -> object:
@@ -384,20 +437,24 @@ def test_each_problems_own_tools_reach_every_prompt_with_one_bos(
     monkeypatch.setattr(PolicyEngine, "generate", spy)
     batch = generated(trainer)
     tools = {p.problem_id: json.loads(p.tools)[0]["function"]["name"] for p in load_task(TOOLS).problems("train")}
-    expected = [tools[sample.failure.problem.problem_id] for sample in trainer.batch.samples]
-    assert set(expected) == {"create", "equation"}
+    samples = trainer.batch.samples
+    everyone = [tools[sample.failure.problem.problem_id] for sample in samples]
+    failed = [tools[sample.failure.problem.problem_id] for sample in samples if sample.reflection is not None]
+    assert set(everyone) == {"create", "equation"}
     prompts.append(("trained", [
         ids[mask.bool()].tolist() for ids, mask in zip(batch["prompt_ids"], batch["prompt_mask"], strict=True)]))
-    assert [purpose for purpose, _ in prompts] == (
-        ["answer", "trained"] if objective == ANSWER else ["reflect", "retry", "trained"])
+    assert [purpose for purpose, _ in prompts] == [*calls.get(objective, ["reflect", "retry"]), "trained"]
     for purpose, prompts_ids_B in prompts:
+        expected = failed if purpose in ("reflect", "retry") else everyone
         for ids, name in zip(prompts_ids_B, expected, strict=True):
             words = tokenizer.convert_ids_to_tokens(ids)
             assert words[:4] == ["<s>", "tool", ":", name]
-            if (purpose, objective) != ("retry", BOTH):  # where the random model's own tokens stand in the prompt
-                assert words.count("<s>") == 1
-    if objective == BOTH:
-        for sample in trainer.batch.samples:
+            if purpose == "answer" or objective not in (BOTH, ATTEMPTS) or (purpose, objective) == ("reflect", BOTH):
+                assert words.count("<s>") == 1  # else the random model's own tokens stand in the prompt
+    if objective in (BOTH, ATTEMPTS):
+        for sample in samples:
+            if sample.reflection is None:
+                continue
             shown = [i for i, mask in zip(sample.completion.ids, sample.completion.mask, strict=True) if not mask]
             assert shown
             assert 1 not in shown

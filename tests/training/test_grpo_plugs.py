@@ -41,10 +41,27 @@ def test_an_objective_of_ones_own(rrr: Callable[..., Ran], tmp_path: Path, rando
     assert "source of the objective" in edited.err
 
 
+def test_an_objective_can_weigh_each_token(rrr: Callable[..., Ran], tmp_path: Path, random_model: Path) -> None:
+    mine(tmp_path)
+    words = [
+        "grpo", "--run", tmp_path, "--task", PARITY, "--model", random_model, "--steps", 1, "--batch", 16, "--group", 4,
+        "--lora", 0, "--reflection-tokens", 10, "--max-tokens", 8, "--objective",
+    ]
+    wrong = rrr(*words, f"{FILE}:Uneven")
+    assert wrong.code == 2
+    assert "advantages() returns [[1.0], [1.0]" in wrong.err
+    assert "one finite number for each token of its completion" in wrong.err
+    done = rrr(*words, f"{FILE}:LastToken")
+    assert done.code == 0, done.err
+    rows = list(artifacts.read(tmp_path, "rollouts"))
+    assert {row.trained_tokens for row in rows} == {1}
+    assert {row.advantage for row in rows} == {0.0}, "of the first token"
+
+
 def test_a_half_objective_is_refused(rrr: Callable[..., Ran], tmp_path: Path) -> None:
     refused = rrr("grpo", "--run", tmp_path, "--objective", f"{FILE}:Unfinished")
     assert refused.code == 2
     assert "it has no check and no fit and no complete and no reward" in refused.err
     unknown = rrr("grpo", "--run", tmp_path, "--objective", "answers")
     assert unknown.code == 2
-    assert "Known: reflection, answer, reflection+answer" in unknown.err
+    assert "Known: reflection, answer, reflection+answer, attempts, distil" in unknown.err

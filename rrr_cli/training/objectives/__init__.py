@@ -9,8 +9,10 @@ OBJECTIVES = {
     "reflection": "rrr_cli.training.objectives.reflection:Reflection",
     "answer": "rrr_cli.training.objectives.answer:Answer",
     "reflection+answer": "rrr_cli.training.objectives.conversation:Conversation",
+    "attempts": "rrr_cli.training.objectives.attempts:Attempts",
+    "distil": "rrr_cli.training.objectives.distil:Distil",
 }
-PARTS = ("tries", "check", "fit", "complete", "reward")
+PARTS = ("tries", "check", "fit", "complete", "reward")  # and those that `base.Objective` says may be left out
 
 
 def find_objective(name: str) -> Plug:

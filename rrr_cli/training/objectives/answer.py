@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from rrr_cli.errors import RrrError
 from rrr_cli.options import refuse_given
 from rrr_cli.rollout import Failure, Loop
-from rrr_cli.training.objectives.base import Setting, passes
+from rrr_cli.training.objectives.base import Setting, check_episodes, passes, refuse_attempts
 from rrr_cli.training.samples import Group, Sample
-from rrr_cli.training.tokens import TokenEpisode, not_one_conversation, reply_ids, token_completion
+from rrr_cli.training.tokens import TokenEpisode, token_completion
 
 if TYPE_CHECKING:
     from rrr_cli.training.settings import Options
@@ -38,9 +38,8 @@ class Answer:
     @staticmethod
     def check(options: Options) -> None:
         """Raise RrrError (exit 2) for an option about reflections."""
-        refuse_given(
-            options, OF_REFLECTIONS,
-            "it is about reflections, and --objective answer has none")
+        refuse_given(options, OF_REFLECTIONS, "it is about reflections, and --objective answer has none")
+        refuse_attempts(options)
 
     def fit(self, failures: Sequence[Failure], window: int) -> int:
         """Room for a problem and an answer, or the first turn of one; turns that can be one sequence."""
@@ -51,11 +50,7 @@ class Answer:
                 f"the longest prompt ({prompt} tokens) with an answer ({answer}) needs {prompt + answer} tokens, and "
                 f"the model's window holds {window}: lower --max-tokens"
             )
-        for failure in failures:
-            for reply in failure.transcript[1:2]:  # in an environment: what it said to the first turn
-                if self.setting.drops_thoughts:
-                    raise not_one_conversation("drops thoughts of earlier turns", "reflection")
-                reply_ids(render, failure.problem.prompt, reply, failure.problem.tools)
+        check_episodes(self.setting, failures)
         return prompt + answer
 
     def complete(self, groups: Sequence[Group], loop: Loop, stops: Sequence[int]) -> list[Sample]:

@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from rrr_cli.engines.base import Completion, Prompt
 from rrr_cli.errors import RrrError
-from rrr_cli.options import DEFAULT_FEEDBACK
+from rrr_cli.options import DEFAULT_FEEDBACK, refuse_given
 from rrr_cli.prompts import reflect_chat, reflect_request, retry_chat
 from rrr_cli.records import Reflection
 from rrr_cli.rollout import Failure, Loop
 from rrr_cli.tasks.base import Task
 from rrr_cli.training.judge import verdict_of
+from rrr_cli.training.policy_engine import PolicyEngine
 from rrr_cli.training.samples import Group, Sample
-from rrr_cli.training.tokens import Render, TokenCompletion, token_completion
+from rrr_cli.training.tokens import Render, TokenCompletion, not_one_conversation, reply_ids, token_completion
 
 if TYPE_CHECKING:
     from rrr_cli.training.settings import Options
@@ -45,6 +47,12 @@ class Objective(Protocol):
     """One file and one line in `OBJECTIVES`, or `--objective path/to/file.py:Class`.
 
     These parts may be left out:
+    - `advantages(samples) -> list[list[float]] | None`: the advantage of each token of each sample's completion, (T,)
+      each. It is called once a step with the samples of every process, rewarded and in the order of the rows, so that
+      a group is whole. Without it, or where it returns None, a sample has one advantage, TRL's: its reward against its
+      group's, divided as --scale-rewards says.
+    - `drop_below: float`: tokens whose log-probability is lower in the policy, before its update, aren't trained. The
+      completion may then have been written after another prompt than `Sample.prompt_ids`.
     - `loss_per: str`: the default of --loss-per, in place of sequence.
     - `measure: str`: "first_try" where first tries are trained, by which --eval-every chooses the best step, in place
       of "second_try", the share solved by the first try or the one after a reflection.
@@ -70,8 +78,9 @@ class Objective(Protocol):
         """All samples of the groups, in order, judged but not yet rewarded.
 
         The loop's engine is the policy as it is now: its completions are TokenCompletions, and `stops` are the tokens
-        that end a turn. Where there are reflections, they are the engine's first call (for the timing).
-        In several processes `complete` must call the engine equally often in each.
+        that end a turn. Reflections are written by `reflect` below, or timed as retries.
+        In several processes `complete` must call the engine equally often in each: `loop.any_open` says whether another
+        process has something left to ask.
         """
         ...
 
@@ -83,7 +92,7 @@ class Objective(Protocol):
 def reflect(loop: Loop, groups: Sequence[Group]) -> list[tuple[Failure, TokenCompletion, Reflection]]:
     """A reflection for each sample, in one call of the engine: as tokens, and as a row."""
     prompts = [loop.reflect_prompt(group.failure, group.samples) for group in groups]
-    completions_B_N = loop.engine.generate(prompts, loop.reflection_sampling)
+    completions_B_N = write_reflections(loop, prompts)
     rows_B_N = loop.reflections_on(
         [(group.failure, group.samples, c) for group, c in zip(groups, completions_B_N, strict=True)])
     return [
@@ -91,6 +100,26 @@ def reflect(loop: Loop, groups: Sequence[Group]) -> list[tuple[Failure, TokenCom
         for group, completions_N, rows_N in zip(groups, completions_B_N, rows_B_N, strict=True)
         for completion, row in zip(completions_N, rows_N, strict=True)
     ]
+
+
+def write_reflections(loop: Loop, prompts_B: Sequence[Prompt]) -> list[list[Completion]]:
+    """completions_B_N, whose seconds are counted as those of reflections."""
+    assert isinstance(loop.engine, PolicyEngine)
+    return loop.engine.reflect(prompts_B, loop.reflection_sampling)
+
+
+def refuse_attempts(options: Options) -> None:
+    """Raise RrrError (exit 2) for an option of --objective attempts."""
+    refuse_given(options, ("attempts", "gamma", "internalise"), "it is for --objective attempts")
+
+
+def check_episodes(setting: Setting, failures: Sequence[Failure]) -> None:
+    """Raise RrrError where the turns of an episode can't be one sequence."""
+    for failure in failures:
+        for reply in failure.transcript[1:2]:  # in an environment: what it said to the first turn
+            if setting.drops_thoughts:
+                raise not_one_conversation("drops thoughts of earlier turns", "reflection")
+            reply_ids(setting.render, failure.problem.prompt, reply, failure.problem.tools)
 
 
 def passes(sample: Sample, no_answers: bool = False) -> float | None:

@@ -17,9 +17,9 @@ from rrr_cli.prompts import reflect_chat, reflect_request
 from rrr_cli.records import Message
 from rrr_cli.rollout import Failure, Loop
 from rrr_cli.tasks.base import Environment
-from rrr_cli.training.objectives.base import Setting, earned, fit_reflections, reflect
+from rrr_cli.training.objectives.base import Setting, earned, fit_reflections, reflect, refuse_attempts
 from rrr_cli.training.samples import Group, Sample
-from rrr_cli.training.tokens import TokenEpisode, Tokens, after_turn, not_one_conversation, reply_ids
+from rrr_cli.training.tokens import Thread, TokenEpisode, Tokens, not_one_conversation, reply_ids
 
 if TYPE_CHECKING:
     from rrr_cli.training.settings import Options
@@ -45,48 +45,46 @@ class Conversation:
                 f"--objective {options.objective} trains reflection and retry as one conversation, which holds the "
                 f"failed attempt: leave out --retry-context {options.retry_context}", USAGE,
             )
+        refuse_attempts(options)
 
     def fit(self, failures: Sequence[Failure], window: int) -> int:
         """Room for a reflection and a retry; turns that can be one sequence."""
         if self.setting.drops_thoughts:
             raise not_one_conversation("drops thoughts of earlier turns", self._instead)
         for failure in failures:
-            self._request(failure)
+            before, words, tools = self._request(failure)
+            reply_ids(self.setting.render, before, Message("user", words), tools, self._instead)
         return fit_reflections(self.setting, failures, window)
 
     def complete(self, groups: Sequence[Group], loop: Loop, stops: Sequence[int]) -> list[Sample]:
         """Reflections, then a retry that continues the tokens of each."""
-        reflected = reflect(loop, groups)
-        requests = [
-            after_turn(completion.ids, self._request(failure), stops) for failure, completion, _ in reflected
+        render, reflected = self.setting.render, reflect(loop, groups)
+        threads = [
+            Thread(completion.prompt_ids, render, stops, [Tokens.written(completion)]) for _, completion, _ in reflected
         ]
+        for thread, (failure, _, _) in zip(threads, reflected, strict=True):
+            thread.add(thread.request(*self._request(failure), self._instead))
         episodes = [
-            TokenEpisode(
-                **vars(loop.retries(failure, row, range(1))[0]), render=self.setting.render, stops=stops,
-                start=completion.prompt_ids + completion.ids + request,
-            )
-            for (failure, completion, row), request in zip(reflected, requests, strict=True)
+            TokenEpisode(**vars(loop.retries(failure, row, range(1))[0]), render=render, stops=stops, start=thread.ids)
+            for (failure, _, row), thread in zip(reflected, threads, strict=True)
         ]
         attempts_B_1 = loop.play("retry", [[episode] for episode in episodes])
+        for thread, episode in zip(threads, episodes, strict=True):
+            thread.add(episode.tokens())
         return [
-            Sample(
-                failure, completion.prompt_ids,
-                Tokens.joined([Tokens.written(completion), Tokens.shown(request), episode.tokens()]), row, attempt,
-            )
-            for (failure, completion, row), request, episode, (attempt,) in zip(
-                reflected, requests, episodes, attempts_B_1, strict=True)
+            Sample(failure, thread.prompt_ids, thread.tokens, row, attempt)
+            for (failure, _, row), thread, (attempt,) in zip(reflected, threads, attempts_B_1, strict=True)
         ]
 
     def reward(self, sample: Sample) -> float | None:
         """1.0 where the retry passes, less what the reflection's length costs."""
         return earned(sample, self.setting.options)
 
-    def _request(self, failure: Failure) -> list[int]:
-        """The tokens from the end of the reflection to the start of the retry, as the chat template writes them."""
-        words, problem = self.setting.task.words, failure.problem
+    def _request(self, failure: Failure) -> tuple[tuple[Message, ...], str, str | None]:
+        """The chat before a reflection, the words between it and the retry, and the problem's tools."""
+        words = self.setting.task.words
         request = reflect_request(words, failure.feedback, self.setting.feedback)
-        chat = reflect_chat(failure.chat, failure.transcript, request)
-        return reply_ids(self.setting.render, chat, Message("user", words["retry"]), problem.tools, self._instead)
+        return reflect_chat(failure.chat, failure.transcript, request), words["retry"], failure.problem.tools
 
     @property
     def _instead(self) -> str:

@@ -13,7 +13,7 @@ from rrr_cli.options import refuse_given
 from rrr_cli.records import Attempt
 from rrr_cli.records import Reflection as Row
 from rrr_cli.rollout import Failure, Loop
-from rrr_cli.training.objectives.base import Setting, earned, fit_reflections, reflect
+from rrr_cli.training.objectives.base import Setting, earned, fit_reflections, reflect, refuse_attempts
 from rrr_cli.training.objectives.others import Others
 from rrr_cli.training.samples import Group, Sample
 from rrr_cli.training.settings import others_of
@@ -34,11 +34,12 @@ class Reflection:
 
     @staticmethod
     def check(options: Options) -> None:
-        """Raise RrrError (exit 2) for an option of retries where there are none."""
+        """Raise RrrError (exit 2) for an option of another objective, or of retries where there are none."""
         if others_of(options.reward_on):
             refuse_given(
                 options, ("retries", "retry_context"),
                 f"with --reward-on {options.reward_on} the failed problem isn't retried, and others get one try each")
+        refuse_attempts(options)
 
     def fit(self, failures: Sequence[Failure], window: int) -> int:
         """Room for a reflection and a retry, or for a reflection and a try at another problem that shows it."""
