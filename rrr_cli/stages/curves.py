@@ -1,5 +1,5 @@
 """Success against tokens: for each arm of a model the share solved within k tries and what they cost, and the paired
-test of reflecting against its controls at equal tokens.
+test of reflecting against its controls at equal tokens, beside the one at an equal number of tries.
 
 A problem's tries end at its first pass, which every arm may do: the verifier is there anyway. Tokens are those that the
 model generates; prompts aren't counted. Works on rows in memory; reads and writes nothing. Where a server doesn't
@@ -8,7 +8,7 @@ count tokens there is no curve.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,14 +22,16 @@ def curve_summary(
     rows: Sequence[Evaluation], later: Sequence[LaterTry], names: Sequence[str], tries: int
 ) -> dict[str, Any]:
     """What `rrr eval --json` says of tries, tokens and reflections; `tries` is --tries."""
-    summary: dict[str, list[Any]] = {"within_tries": [], "curves": [], "at_equal_tokens": [], "solves": []}
+    summary: dict[str, list[Any]] = {
+        "within_tries": [], "curves": [], "at_equal_tokens": [], "at_equal_tries": [], "solves": []}
     for name in names:
         own = [row for row in rows if row.model == name]
         arms = arms_of(own, [one for one in later if one.model == name])
         summary["within_tries"].append({"model": name, "tries": tries, **(point(arms["reflect"], tries) or {})})
         if counted(arms):
             summary["curves"] += [{"model": name, "arm": arm, "points": curve(arms[arm])} for arm in arms]
-            summary["at_equal_tokens"] += at_equal_tokens(name, arms, tries)
+            for test in against_controls(name, arms, tries):
+                summary[f"at_equal_{test['equal']}"].append(test)
         summary["solves"].append({"model": name, "own": solving(
             [(r.solves, r.second_success) for r in own if r.reflection is not None]), "shared": solving(
             [(r.shared_solves, r.shared_success) for r in own if r.shared_reflection is not None])})
@@ -84,30 +86,35 @@ def reaching(arm: Arm, tokens: float) -> int:
     return next((k for k in range(1, most + 1) if (mean_spent(arm, k) or 0.0) >= tokens), most)
 
 
-def at_equal_tokens(name: str, arms: dict[str, Arm], tries: int) -> list[dict[str, Any]]:
-    """Reflecting within 2, 3, … `tries` tries against each control that has spent at least as much: exact McNemar
-    tests, paired by problem. `reached`: whether the control spent as much; it can't where it solved all, for example.
+def against_controls(name: str, arms: dict[str, Arm], tries: int) -> Iterator[dict[str, Any]]:
+    """Reflecting within 2, 3, … `tries` tries against each control, at equal tokens (the smallest k that has spent at
+    least as much) and at an equal number of tries: exact McNemar tests, paired by problem.
+
+    `reached`: whether the control has spent as many tokens; it can't where it solved all, for example.
     """
+    for n in range(2, min(tries, longest(arms["reflect"])) + 1):
+        tokens = mean_spent(arms["reflect"], n) or 0.0
+        for control in (control for control in CONTROLS if control in arms):
+            yield from _against(name, arms, n, control, reaching(arms[control], tokens), "tokens")
+            yield from _against(name, arms, n, control, n, "tries")
+
+
+def _against(name: str, arms: dict[str, Arm], n: int, control: str, k: int, equal: str) -> Iterator[dict[str, Any]]:
+    """Reflecting within n tries against a control within k; nothing where no problem has both."""
     from rrr_cli.metrics import mcnemar
 
-    tests: list[dict[str, Any]] = []
-    reflecting = arms["reflect"]
-    for n in range(2, min(tries, longest(reflecting)) + 1):
-        for control in (control for control in CONTROLS if control in arms):
-            tokens, other = mean_spent(reflecting, n), arms[control]
-            if tokens is None:
-                continue
-            k = reaching(other, tokens)
-            both = [p for p in reflecting if p in other and known(reflecting[p], n) and known(other[p], k)]
-            mine, theirs = ([solved(arm[p], m) for p in both] for arm, m in ((reflecting, n), (other, k)))
-            spent = mean_spent(other, k) or 0.0
-            tests.append({
-                "a": name, "b": name, "measure": f"{'second_try' if n == 2 else f'try {n}'} over {control} at equal "
-                "tokens", "control": control, "tries": n, "control_tries": k, "tokens": tokens,
-                "control_tokens": spent, "reached": spent >= tokens, "n": len(both), "solved": sum(mine),
-                "control_solved": sum(theirs), **asdict(mcnemar(theirs, mine)),
-            })
-    return tests
+    reflecting, other = arms["reflect"], arms[control]
+    both = [p for p in reflecting if p in other and known(reflecting[p], n) and known(other[p], k)]
+    mine, theirs = [solved(reflecting[p], n) for p in both], [solved(other[p], k) for p in both]
+    tokens, spent = mean_spent(reflecting, n) or 0.0, mean_spent(other, k) or 0.0
+    if not both:
+        return
+    yield {
+        "a": name, "b": name, "measure": f"{'second_try' if n == 2 else f'try {n}'} over {control} at equal {equal}",
+        "equal": equal, "control": control, "tries": n, "control_tries": k, "tokens": tokens, "control_tokens": spent,
+        "reached": spent >= tokens, "n": len(both), "solved": sum(mine), "control_solved": sum(theirs),
+        **asdict(mcnemar(theirs, mine)),
+    }
 
 
 def solving(reflections: Sequence[tuple[bool | None, bool | None]]) -> dict[str, Any]:

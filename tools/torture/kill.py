@@ -28,7 +28,7 @@ from rrr_cli.store.artifacts import exists, read
 KEYS = {
     "problems": ("problem_id",), "attempts": ("attempt_id",), "reflections": ("reflection_id",),
     "evaluations": ("evaluation_id",), "rollouts": ("step", "group", "sample_index"), "steps": ("step",),
-    "losses": ("model", "step"),
+    "losses": ("model", "step"), "later_tries": ("try_id",),
 }
 # Measured times differ from run to run; everything else is compared.
 UNCOMPARED = {
