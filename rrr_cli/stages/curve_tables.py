@@ -19,8 +19,9 @@ def tables(result: dict[str, Any]) -> Iterator[Table]:
     """A curve of each model, the tests at equal tokens, and how many reflections hold a right answer."""
     for model in dict.fromkeys(curve["model"] for curve in result["curves"]):
         yield curve_table(model, {c["arm"]: c["points"] for c in result["curves"] if c["model"] == model})
-    if result["at_equal_tokens"]:
-        yield against_table([*result["at_equal_tokens"], *result["at_equal_tries"]])
+    for equal in ("tokens", "tries"):
+        if tests := result[f"at_equal_{equal}"]:
+            yield against_table(f"reflecting against its controls, at an equal number of {equal}", tests)
     if any(row[whose]["n"] for row in result["solves"] for whose in ("own", "shared")):
         yield solves_table(result["solves"])
 
@@ -45,16 +46,15 @@ def _point(point: dict[str, Any] | None) -> tuple[Text | str, str]:
     return stacked(point), f"{point['tokens']:.1f}"
 
 
-def against_table(tests: list[dict[str, Any]]) -> Table:
-    """Reflecting against each control: % solved, mean tokens and paired test."""
-    table = _table("reflecting against its controls", "model", "tries", "at equal", "control")
+def against_table(title: str, tests: list[dict[str, Any]]) -> Table:
+    """Reflecting against each control: % solved and mean tokens of the two, and the paired test."""
+    table = _table(title, "model", "tries", "control")
     for heading in ("% solved", "tokens", "won/lost", "p"):
         table.add_column(heading, justify="right")
     for test in tests:
         shares = (100 * test[name] / test["n"] for name in ("solved", "control_solved"))
-        control = f"{test['control']} × {test['control_tries']}"
         table.add_row(
-            Text(safe_text(test["a"])), str(test["tries"]), test["equal"], control,
+            Text(safe_text(test["a"])), str(test["tries"]), f"{test['control']} × {test['control_tries']}",
             " / ".join(f"{share:.1f}" for share in shares), f"{test['tokens']:.1f} / {test['control_tokens']:.1f}",
             f"{test['won']}/{test['lost']}", f"{test['p']:.2g}")
     return table
