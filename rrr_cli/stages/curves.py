@@ -28,7 +28,7 @@ def curve_summary(
         own = [row for row in rows if row.model == name]
         arms = arms_of(own, [one for one in later if one.model == name])
         summary["within_tries"].append({"model": name, "tries": tries, **(point(arms["reflect"], tries) or {})})
-        if counted(arms):
+        if counted(*arms.values()):
             summary["curves"] += [{"model": name, "arm": arm, "points": curve(arms[arm])} for arm in arms]
             for test in against_controls(name, arms, tries):
                 summary[f"at_equal_{test['equal']}"].append(test)
@@ -38,9 +38,9 @@ def curve_summary(
     return summary
 
 
-def counted(arms: dict[str, Arm]) -> bool:
+def counted(*arms: Arm) -> bool:
     """Whether the tokens of every try and reflection are known."""
-    return all(one.spent is not None for arm in arms.values() for tries in arm.values() for one in tries)
+    return all(one.spent is not None for arm in arms for tries in arm.values() for one in tries)
 
 
 def known(tries: Sequence[Try], k: int) -> bool:
@@ -49,8 +49,8 @@ def known(tries: Sequence[Try], k: int) -> bool:
 
 
 def solved(tries: Sequence[Try], k: int) -> bool:
-    """Whether one of the first k tries passed."""
-    return any(one.success for one in tries[:k])
+    """Whether one of the first k tries passed; the last is the only one that can have."""
+    return len(tries) <= k and tries[-1].success
 
 
 def longest(arm: Arm) -> int:
@@ -58,11 +58,17 @@ def longest(arm: Arm) -> int:
     return max(map(len, arm.values()), default=0)
 
 
-def mean_spent(arm: Arm, k: int) -> float | None:
-    """Mean tokens a problem of the first k tries; None where the count of one is missing, or no problem is known."""
-    sums = [[one.spent for one in tries[:k]] for tries in arm.values() if known(tries, k)]
-    flat = [count for counts in sums for count in counts]
-    return None if None in flat or not sums else sum(count or 0 for count in flat) / len(sums)
+def mean_spent(arm: Arm) -> list[float]:
+    """Mean tokens a problem within k tries, for k = 1, 2, … `longest`; of an arm that is `counted`."""
+    most = longest(arm)
+    sums, counts = [0] * most, [0] * most
+    for tries in arm.values():
+        total = 0
+        for k in range(most if not goes_on(tries) else len(tries)):
+            total += tries[k].spent or 0 if k < len(tries) else 0
+            sums[k] += total
+            counts[k] += 1
+    return [sums[k] / counts[k] for k in range(most)]
 
 
 def point(arm: Arm, k: int) -> dict[str, Any] | None:
@@ -76,14 +82,12 @@ def point(arm: Arm, k: int) -> dict[str, Any] | None:
 
 def curve(arm: Arm) -> list[dict[str, Any]]:
     """A point for each k: tries, n, mean tokens, share solved with its interval."""
-    points = ((k, point(arm, k)) for k in range(1, longest(arm) + 1))
-    return [{"tries": k, "tokens": mean_spent(arm, k), **found} for k, found in points if found]
+    return [{"tries": k, "tokens": tokens, **(point(arm, k) or {})} for k, tokens in enumerate(mean_spent(arm), 1)]
 
 
-def reaching(arm: Arm, tokens: float) -> int:
-    """The smallest k whose mean spent tokens are at least `tokens`; all tries, where they are never."""
-    most = longest(arm)
-    return next((k for k in range(1, most + 1) if (mean_spent(arm, k) or 0.0) >= tokens), most)
+def reaching(spent: Sequence[float], tokens: float) -> int:
+    """The smallest k with `mean_spent` of at least `tokens`; all tries, where there is none."""
+    return next((k for k, mean in enumerate(spent, 1) if mean >= tokens), len(spent))
 
 
 def against_controls(name: str, arms: dict[str, Arm], tries: int) -> Iterator[dict[str, Any]]:
@@ -92,29 +96,28 @@ def against_controls(name: str, arms: dict[str, Arm], tries: int) -> Iterator[di
 
     `reached`: whether the control has spent as many tokens; it can't where it solved all, for example.
     """
-    for n in range(2, min(tries, longest(arms["reflect"])) + 1):
-        tokens = mean_spent(arms["reflect"], n) or 0.0
+    spent = {arm: mean_spent(problems) for arm, problems in arms.items()}
+    for n in range(2, min(tries, len(spent["reflect"])) + 1):
+        tokens = spent["reflect"][n - 1]
         for control in (control for control in CONTROLS if control in arms):
-            yield from _against(name, arms, n, control, reaching(arms[control], tokens), "tokens")
-            yield from _against(name, arms, n, control, n, "tries")
+            for equal, k in (("tokens", reaching(spent[control], tokens)), ("tries", n)):
+                costs = spent[control][min(k, len(spent[control])) - 1]
+                if test := _paired(arms["reflect"], n, arms[control], k):
+                    measure = f"{'second_try' if n == 2 else f'try {n}'} over {control} at equal {equal}"
+                    yield {
+                        "a": name, "b": name, "measure": measure, "equal": equal, "control": control, "tries": n,
+                        "control_tries": k, "tokens": tokens, "control_tokens": costs, "reached": costs >= tokens,
+                        **test}
 
 
-def _against(name: str, arms: dict[str, Arm], n: int, control: str, k: int, equal: str) -> Iterator[dict[str, Any]]:
-    """Reflecting within n tries against a control within k; nothing where no problem has both."""
+def _paired(reflecting: Arm, n: int, control: Arm, k: int) -> dict[str, Any]:
+    """Reflecting within n tries against a control within k; {} where no problem has both."""
     from rrr_cli.metrics import mcnemar
 
-    reflecting, other = arms["reflect"], arms[control]
-    both = [p for p in reflecting if p in other and known(reflecting[p], n) and known(other[p], k)]
-    mine, theirs = [solved(reflecting[p], n) for p in both], [solved(other[p], k) for p in both]
-    tokens, spent = mean_spent(reflecting, n) or 0.0, mean_spent(other, k) or 0.0
-    if not both:
-        return
-    yield {
-        "a": name, "b": name, "measure": f"{'second_try' if n == 2 else f'try {n}'} over {control} at equal {equal}",
-        "equal": equal, "control": control, "tries": n, "control_tries": k, "tokens": tokens, "control_tokens": spent,
-        "reached": spent >= tokens, "n": len(both), "solved": sum(mine), "control_solved": sum(theirs),
-        **asdict(mcnemar(theirs, mine)),
-    }
+    both = [p for p in reflecting if p in control and known(reflecting[p], n) and known(control[p], k)]
+    mine, theirs = [solved(reflecting[p], n) for p in both], [solved(control[p], k) for p in both]
+    counts = {"n": len(both), "solved": sum(mine), "control_solved": sum(theirs)}
+    return {**counts, **asdict(mcnemar(theirs, mine))} if both else {}
 
 
 def solving(reflections: Sequence[tuple[bool | None, bool | None]]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from rrr_cli.engines.base import REFUSED
 from rrr_cli.progress import Work
 from rrr_cli.records import Attempt, LaterTry, Problem, Reflection, content_id
 from rrr_cli.rollout import Failure, Loop, Unanswered, transcript_text
-from rrr_cli.stages.curves import longest, mean_spent
+from rrr_cli.stages.curves import counted, longest, mean_spent
 from rrr_cli.stages.tries import ARMS, Arm, Try, arms_of, goes_on
 from rrr_cli.stages.unanswered import record, stop_if_failed
 
@@ -93,9 +93,9 @@ def next_wave(arms: Mapping[str, Arm], tries: int, left: Mapping[str, set[str]] 
 
 def _saves(control: Arm, reflecting: Arm, tries: int) -> bool:
     """Whether a control, as far as it went, has spent less than reflecting, and may go on."""
-    most = longest(control)
-    target, spent = mean_spent(reflecting, tries), mean_spent(control, most)
-    return most < MOST and target is not None and spent is not None and spent < target
+    if longest(control) >= MOST or not counted(control, reflecting):
+        return False
+    return mean_spent(control)[-1] < mean_spent(reflecting)[:tries][-1]
 
 
 def write_later_tries(writer: Writer, loop: Loop, tested: Tested, part: int) -> Loop:

@@ -53,6 +53,18 @@ def points(result: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return {curve["arm"]: curve["points"] for curve in result["curves"]}
 
 
+def test_each_text_has_its_tokens(rrr, scripted, tmp_path):
+    evaluate(rrr, "--run", tmp_path / "run", *scripted, "--limit", 6)
+    texts = dict.fromkeys(("first", "reflection", "second", "blind", "plain", "shared_reflection", "shared_retry"), 0)
+    for row in read(tmp_path / "run", "evaluations"):
+        for name in texts:
+            text, tokens = getattr(row, name), getattr(row, f"{name}_tokens")
+            assert tokens == (None if text is None else len(text.split()) + 1)
+            texts[name] += text is not None
+        assert (row.solves, row.shared_solves) == ((None, None) if row.first_success else (False, False))
+    assert all(texts.values())
+
+
 def test_controls_stop_when_they_have_spent_as_many_tokens(rrr, scripted, tmp_path):
     result = evaluate(rrr, "--run", tmp_path / "run", *scripted, "--tries", 3)
     curves = points(result)
