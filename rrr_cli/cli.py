@@ -35,8 +35,8 @@ PANELS = (
 SQL_HELP = """Query a run's tables; nothing can be changed.
 
 Tables: problems, attempts, reflections, rollouts, steps, losses, evaluations,
-forgetting. Views: failures, repairs, pass_at, reflection_lengths, grpo_health,
-reflector_pairs, agent_texts, forgotten.
+later_tries, forgetting. Views: failures, repairs, pass_at, reflection_lengths,
+grpo_health, reflector_pairs, agent_texts, tries, compute_curves, forgotten.
 
 Example: `rrr sql "select error_type, count(*) from failures group by all"`
 """

@@ -212,6 +212,11 @@ class Evaluation:
     plain_tokens: int | None = None  #: in `plain`
     shared_reflection_tokens: int | None = None  #: in `shared_reflection`
     shared_retry_tokens: int | None = None  #: in `shared_retry`
+    first_feedback: str | None = None  #: what the verifier said of `first`; null where it passed
+    second_feedback: str | None = None  #: of `second`; null where that passed, or isn't there
+    second_turns: list[Message] | None = None  #: `second` where it has several turns
+    plain_feedback: str | None = None  #: of `plain`; null where that passed, or isn't there
+    plain_turns: list[Message] | None = None  #: `plain` where it has several turns
 
 
 @dataclass(frozen=True)
@@ -241,6 +246,7 @@ class LaterTry:
     turns: list[Message] | None  #: the try where it has several turns; null where `text` is all of it
     temperature: float  #: of every arm
     seed: int  #: of the whole evaluation
+    feedback: str | None = None  #: what the verifier said of the try; null where it passed
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,7 @@ class Loop:
 
     def retries(self, failure: Failure, reflection: Reflection | None, samples: Sequence[int]) -> list[Episode]:
         """Retries of a failed attempt, for `play`: episodes_N."""
-        chat = self._retry_chat(failure, reflection)
+        chat = self._retry_chat(failure, reflection.text if reflection else None)
         shown, parent = reflection.reflection_id if reflection else None, failure.attempt_id
         return [
             Episode(failure.problem, chat, i, self._seed("retry", parent, shown, i), parent, shown) for i in samples
@@ -223,18 +223,19 @@ class Loop:
         ]
 
     def next_failure(self, failure: Failure, reflection: Reflection | None, retry: Attempt) -> Failure:
-        """The failure that a failed retry is. Its own reflection and retry see all earlier tries and reflections; where
-        a retry sees the reflection alone, none of them."""
-        before = self._retry_chat(failure, reflection)[len(failure.problem.prompt) :]
-        return Failure(
-            failure.problem, retry.attempt_id, retry.transcript, retry.feedback,
-            before if self.retry_context == "full" else ())
+        """The failure that a failed retry is: see `following`."""
+        return self.following(failure, reflection.text if reflection else None, Failure.of(failure.problem, retry))
 
-    def _retry_chat(self, failure: Failure, reflection: Reflection | None) -> tuple[Message, ...]:
+    def following(self, failure: Failure, reflection: str | None, retried: Failure) -> Failure:
+        """`retried`, a failed retry of `failure` after a reflection on it or (None) without one. Its own reflection and
+        retry see all earlier tries and reflections; where a retry sees the reflection alone, none of them."""
+        before = self._retry_chat(failure, reflection)[len(failure.problem.prompt) :]
+        return replace(retried, before=before if self.retry_context == "full" else ())
+
+    def _retry_chat(self, failure: Failure, reflection: str | None) -> tuple[Message, ...]:
         return retry_chat(
-            failure.chat, failure.transcript, reflection.text if reflection else None, self.request(failure),
-            self.task.words["retry"], self.retry_context,
-        )
+            failure.chat, failure.transcript, reflection, self.request(failure), self.task.words["retry"],
+            self.retry_context)
 
     def repair(self, failures_B: Sequence[Failure], feedback: str, samples: Sequence[int]) -> list[list[Attempt]]:
         """Repairs number `samples` of each failed attempt, reasoning and output in one completion (Re-ReST section 3):

@@ -1,13 +1,14 @@
-"""`rrr eval`: the two tries of one or more models on the test split, with the controls that a second try needs.
+"""`rrr eval`: two or more tries of one or more models on the test split, with the controls that a second try needs.
 
-Reads a task's test split and models; writes `evaluations`, a row a problem and model. Knowing that a first try failed
-improves any second sample, so every second try is compared with a blind resample and a retry without a reflection,
-sampled in the same run at the same temperature. Refuses a model name whose rows have other weights.
+Reads a task's test split and models; writes `evaluations`, a row a problem and model, and `later_tries`. Knowing that a
+first try failed improves any second sample, so every second try is compared with a blind resample and a retry without a
+reflection, sampled in the same run at the same temperature, at an equal number of tries and at equal tokens. Refuses a
+model name whose rows have other weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,24 +17,30 @@ from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.options import DEFAULT_MODEL, SamplingOptions, option
 from rrr_cli.progress import Work
 from rrr_cli.prompts import REPAIRING, RETRY_AFTER_REFLECTION
-from rrr_cli.records import Attempt, Evaluation, Message, Problem, Reflection, content_id
-from rrr_cli.rollout import Failure, Loop, transcript_text, without_thoughts
-from rrr_cli.stages import Stage
+from rrr_cli.records import Evaluation, Problem, content_id
+from rrr_cli.rollout import Loop
+from rrr_cli.stages import Stage, gate
+from rrr_cli.stages.curves import curve_summary
 from rrr_cli.stages.identity import identity
+from rrr_cli.stages.later_tries import Tested, next_wave, write_later_tries
 from rrr_cli.stages.mined import limits, mining, not_recorded, same_task, task_of
 from rrr_cli.stages.models import check_names, parse_models
 from rrr_cli.stages.rendering import as_rendered, dated
 from rrr_cli.stages.repair import check_feedback
 from rrr_cli.stages.setup import open_loop, weights_of
-from rrr_cli.stages.summary import MEASURES, VOTES, summarise
-from rrr_cli.stages.unanswered import answered, counts, record, stop_if_failed
-from rrr_cli.stages.votes import FEEDBACK, vote_columns
+from rrr_cli.stages.summary import VOTES, summarise
+from rrr_cli.stages.tries import ARMS
+from rrr_cli.stages.two_tries import judged
+from rrr_cli.stages.unanswered import counts, record, stop_if_failed
+from rrr_cli.stages.votes import FEEDBACK
 from rrr_cli.tasks import load_task
 from rrr_cli.tasks.base import Task
 from rrr_cli.tasks.protocol import problems_of
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from rrr_cli.store.artifacts import Writer
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,9 @@ class Options(SamplingOptions):
     oracle: bool = option(
         False, "Repair only the failed first tries: an upper bound, because it needs to know them.", panel="Votes")
     reflector: str | None = option(None, "The model that repairs.  [default: each model itself]", panel="Votes")
+    tries: int = option(
+        2, "Most tries of a problem, each after a reflection on the one before. Blind tries and retries without a "
+        "reflection go on until they have spent as many tokens.", least=2, identity=False)
     fail_under: str | None = option(
         None, "MEASURE=RATE: exit 5 if the last model is below, such as second_try=0.5.", identity=False)
     part: int = shared.part("Problems")
@@ -72,9 +82,9 @@ def run(options: Options) -> dict[str, Any]:
     if not problems:
         raise RrrError(f"--task {options.task} has no test problems", NOTHING)
     if options.dry_run:
-        return {"problems": len(problems), "models": models}
+        return {"problems": len(problems), "models": models, "tries": options.tries}
     from rrr_cli.extras import require
-    from rrr_cli.store.artifacts import Writer, read
+    from rrr_cli.store.artifacts import Writer
 
     require("train", "scipy")
     first = next(iter(models))
@@ -85,40 +95,93 @@ def run(options: Options) -> dict[str, Any]:
         compared["reflector"] = weights_of(options, options.reflector)
     repairs = REPAIRING if options.reflect_all or options.oracle else ()
     depends_on = identity(options, task, compared, (*RETRY_AFTER_REFLECTION, *repairs), first=first)
-    with Writer(options.run, "evaluations", "eval", depends_on, overwrite=options.overwrite, seed=options.seed) as rows:
-        done, asked = rows.done("evaluation_id"), list[Loop]()
+    origin: Any = ("eval", depends_on, None, options.overwrite, options.seed)
+    with Writer(options.run, "evaluations", *origin) as rows, Writer(options.run, "later_tries", *origin) as later:
+        later.done("try_id")  # from here on a part may be missing: its rows are written again
+        rows.done("evaluation_id")
         check_names(options.run, "evaluations", weights)
+        # Greedy, and shown the problem alone, a retry is the first try again.
+        ended = ("plain",) if not options.temperature and options.retry_context == "reflection" else ()
+        asked, asked_later = list[Loop](), list[Loop]()
         for name, path in models.items():
-            stamp: dict[str, Any] = {"model": name, "model_path": path, "model_fingerprint": weights[name],
-                                     "temperature": options.temperature, "seed": options.seed}
-            ids = {p.problem_id: content_id("evaluation", p.problem_id, name, weights[name]) for p in problems}
-            remaining = [p for p in problems if ids[p.problem_id] not in done]
-            shared_rows = None
-            if remaining and name != first:
-                shared_rows = {row.problem_id: row for row in read(options.run, "evaluations", {"model": first})}
-                remaining = [p for p in remaining if p.problem_id in shared_rows]  # a server refused the others
-            if not remaining:
+            tested = Tested(options.run, name, weights[name], {p.problem_id: p for p in problems}, options.tries,
+                            options.temperature, options.seed, ended)
+            remaining, shared_rows = unevaluated(tested, rows, first)
+            if not remaining and next_wave(tested.arms(), options.tries) is None:
                 continue
-            with Work(f"evaluating {name}", len(problems), len(problems) - len(remaining)) as work:
-                for columns, loops in judged(options, task, path, remaining, shared_rows):
-                    record(rows, *loops)
-                    rows.append([Evaluation(evaluation_id=ids[r["problem_id"]], **stamp, **r) for r in columns])
-                    stop_if_failed(*loops)
-                    work.advance(len(columns))
+            loops = opened(options, task, path, repairs=bool(remaining))
             asked += loops
-        missing = counts(*asked, tried=len(problems))
-    problem_ids = {p.problem_id for p in problems}
+            write_evaluations(rows, loops, options, tested, path, remaining, shared_rows)
+            asked_later.append(write_later_tries(later, loops[0], tested, options.part))
+            for engine in {id(loop.engine): loop.engine for loop in loops}.values():
+                engine.close()
+        missing = counts(*asked, tried=len(problems)) | counts(*asked_later, tried=len(problems), later=True)
+    return summary(options, models, {p.problem_id for p in problems}) | missing
+
+
+def opened(options: Options, task: Task, model: str, repairs: bool) -> tuple[Loop, Loop]:
+    """The loops that try and that repair: the same one without --reflector, or where nothing is to be repaired."""
+    loop = repairing = open_loop(
+        options, task, model, options.retry_context, options.reflection_tokens, options.feedback)
+    if options.reflector is not None and repairs:
+        repairing = open_loop(options, task, options.reflector)
+    return loop, repairing
+
+
+def unevaluated(tested: Tested, rows: Writer, first: str) -> tuple[list[Problem], dict[str, Evaluation] | None]:
+    """The problems without a row, and the first model's rows; None of those where this is the first model."""
+    from rrr_cli.store.artifacts import read
+
+    done = rows.done("evaluation_id")
+    remaining = [p for p in tested.problems.values() if row_id(tested, p.problem_id) not in done]
+    if not remaining or tested.name == first:
+        return remaining, None
+    shared_rows = {row.problem_id: row for row in read(tested.run, "evaluations", {"model": first})}
+    return [p for p in remaining if p.problem_id in shared_rows], shared_rows  # a server refused the others
+
+
+def row_id(tested: Tested, problem_id: str) -> str:
+    """The id of a model's row of a problem."""
+    return content_id("evaluation", problem_id, tested.name, tested.weights)
+
+
+def write_evaluations(
+    rows: Writer, loops: tuple[Loop, Loop], options: Options, tested: Tested, path: str, remaining: Sequence[Problem],
+    shared_rows: dict[str, Evaluation] | None,
+) -> None:
+    """Write one model's rows of `evaluations`, a part at a time."""
+    if not remaining:
+        return
+    stamp: dict[str, Any] = {"model": tested.name, "model_path": path, "model_fingerprint": tested.weights,
+                             "temperature": options.temperature, "seed": options.seed}
+    votes = (options.self_consistency, options.reflect_all, options.oracle)
+    total = len(tested.problems)
+    with Work(f"evaluating {tested.name}", total, total - len(remaining)) as work:
+        for columns in judged(*loops, remaining, shared_rows, options.part, votes):
+            record(rows, *loops)
+            rows.append([Evaluation(evaluation_id=row_id(tested, r["problem_id"]), **stamp, **r) for r in columns])
+            stop_if_failed(*loops)
+            work.advance(len(columns))
+
+
+def summary(options: Options, models: Mapping[str, str], problem_ids: set[str]) -> dict[str, Any]:
+    """What `--json` prints, from the rows of these models and problems. Raises RrrError (exit 5): a model has none."""
+    from rrr_cli.store.artifacts import read
+
     results = [r for r in read(options.run, "evaluations") if r.problem_id in problem_ids and r.model in models]
     if unanswered := models.keys() - {r.model for r in results}:
         raise RrrError(f"the server answered no problem whole as {', '.join(sorted(unanswered))}", NOTHING)
-    return summarise(results, list(models)) | missing
+    tried = {(r.model, r.problem_id) for r in results}
+    arms = {"model": list(models), "arm": list(ARMS)}
+    later = [r for r in read(options.run, "later_tries", arms) if (r.model, r.problem_id) in tried]
+    return summarise(results, list(models)) | curve_summary(results, later, list(models), options.tries)
 
 
 def checked(options: Options) -> Options:
     """The options; without level and data, with those of mining. Raises RrrError (exit 2): options that don't fit."""
-    gate = parse_gate(options.fail_under)
-    if gate is not None and gate[0] in VOTES and not getattr(options, gate[0]):
-        raise RrrError(f"--fail-under {options.fail_under}: type --{gate[0].replace('_', '-')} too, so that it is "
+    wanted = gate.parse_gate(options.fail_under)
+    if wanted is not None and wanted[0] in VOTES and not getattr(options, wanted[0]):
+        raise RrrError(f"--fail-under {options.fail_under}: type --{wanted[0].replace('_', '-')} too, so that it is "
                        "measured", USAGE)
     if options.reflector is not None:
         check_feedback(options.reflector, FEEDBACK)
@@ -133,133 +196,16 @@ def checked(options: Options) -> Options:
     return as_rendered(replace(options, task=task_of(options, mined, options.run), **recorded), mined)
 
 
-def judged(
-    options: Options, task: Task, model: str, problems: Sequence[Problem], shared: dict[str, Evaluation] | None
-) -> Iterator[tuple[list[dict[str, Any]], tuple[Loop, Loop]]]:
-    """The columns of one model's rows, a part at a time, and the loops that try and repair; their memory is freed after
-    the last. A problem of which any text got no answer has no row."""
-    loop = repairing = open_loop(
-        options, task, model, options.retry_context, options.reflection_tokens, options.feedback)
-    if options.reflector is not None:
-        repairing = open_loop(options, task, options.reflector)
-    for start in range(0, len(problems), options.part):
-        part = problems[start : start + options.part]
-        firsts = {a.problem_id: a for rows in loop.attempt(part, range(1)) for a in answered(rows)}
-        part = [p for p in part if p.problem_id in firsts]
-        votes = vote_columns(
-            loop, repairing, part, firsts, options.self_consistency, options.reflect_all, options.oracle)
-        rows_B = [{**row, **votes[row["problem_id"]]} for row in evaluate(loop, part, firsts, shared)]
-        without = loop.unanswered.reasons.keys() | repairing.unanswered.reasons.keys()
-        yield [row for row in rows_B if row["problem_id"] not in without], (loop, repairing)
-    loop.engine.close()
-    if repairing is not loop:
-        repairing.engine.close()
-
-
-def evaluate(
-    loop: Loop, problems: Sequence[Problem], firsts: dict[str, Attempt], shared: dict[str, Evaluation] | None
-) -> list[dict[str, Any]]:
-    """One model's columns of `Evaluation` without the votes, a dict a problem.
-
-    `firsts`: problem_id -> its first try. `shared`: problem_id -> the first model's row; None if this is the first
-    model, whose own failures are the shared ones. All reflections go to the engine as one batch, then all retries.
-    """
-    own = [p for p in problems if not firsts[p.problem_id].success]
-    common = [p for p in problems if shared is not None and not shared[p.problem_id].first_success]
-    failures = [Failure.of(p, firsts[p.problem_id]) for p in own]
-    failures += [shared_failure(loop, p, shared[p.problem_id]) for p in common] if shared is not None else []
-    reflections = [rows[0] for rows in loop.reflect(failures, range(1))]
-    pairs: list[tuple[Failure, Reflection | None]] = list(zip(failures, reflections, strict=True))
-    n, m = len(own), len(common)
-    retries = [rows[0] for rows in loop.retry([*pairs, *((f, None) for f in failures[:n])], range(1))]
-    # greedy, it would be the first try again
-    resampled_B = own if loop.sampling.temperature else []
-    blinds = [rows[0] for rows in loop.attempt(resampled_B, range(1, 2), phase="resample")]
-
-    seconds = {p.problem_id: (r, a) for p, r, a in zip(own, reflections[:n], retries[:n], strict=True)}
-    commons = {p.problem_id: (r, a) for p, r, a in zip(common, reflections[n:], retries[n : n + m], strict=True)}
-    plains = {p.problem_id: a for p, a in zip(own, retries[n + m :], strict=True)}
-    resampled = {p.problem_id: a for p, a in zip(resampled_B, blinds, strict=True)}
-    rows = []
-    for p in problems:
-        first, own_try = firsts[p.problem_id], seconds.get(p.problem_id)
-        common_try = own_try if shared is None else commons.get(p.problem_id)
-        failed_text = shared[p.problem_id].first if shared is not None else transcript_text(first.transcript)
-        controls = {"blind": resampled.get(p.problem_id), "plain": plains.get(p.problem_id)}
-        rows.append(own_columns(p, first, own_try, controls) | shared_columns(failed_text, common_try))
-    return rows
-
-
-def own_columns(
-    problem: Problem, first: Attempt, second_try: tuple[Reflection, Attempt] | None, controls: dict[str, Attempt | None]
-) -> dict[str, Any]:
-    """The columns of a model's own tries: first, reflection and second, and the controls; None if the first passed."""
-    reflection, second = second_try or (None, None)
-    columns: dict[str, Any] = {
-        "problem_id": problem.problem_id, "task": problem.task, "difficulty": problem.difficulty,
-        "first": transcript_text(first.transcript), "first_success": first.success, "first_error": first.error_type,
-        "turns": first.transcript if len(first.transcript) > 1 else None,
-        "reflection": reflection and reflection.text, "reflection_tokens": reflection and reflection.tokens,
-        "solves": reflection and reflection.solves,
-        "second": second and transcript_text(second.transcript),
-        "second_success": second and second.success, "second_error": second and second.error_type,
-    }
-    for name, control in controls.items():
-        columns |= {
-            name: control and transcript_text(control.transcript), f"{name}_success": control and control.success}
-    return columns
-
-
-def shared_columns(failed_text: str, repaired: tuple[Reflection, Attempt] | None) -> dict[str, Any]:
-    """The columns of the reflection and retry on the first model's failed attempt; None where that passed."""
-    reflection, retry = repaired or (None, None)
-    return {
-        "shared_attempt": failed_text if repaired else None, "shared_reflection": reflection and reflection.text,
-        "shared_retry": retry and transcript_text(retry.transcript), "shared_success": retry and retry.success,
-    }
-
-
-def shared_failure(loop: Loop, problem: Problem, row: Evaluation) -> Failure:
-    """The failed first try in a row of the first model, on which every model reflects."""
-    turns = row.turns or [Message("assistant", row.first)]
-    said = ""
-    if loop.feedback == "verifier":  # the row doesn't hold it
-        said = loop.judge(loop.task, [(problem, without_thoughts(turns))])[0].feedback
-    return Failure(problem, content_id("shared", row.problem_id, row.first), turns, said)
-
-
-def parse_gate(spec: str | None) -> tuple[str, float] | None:
-    """"second_try=0.5" -> ("second_try", 0.5). Raises RrrError (exit 2)."""
-    if spec is None:
-        return None
-    measure, _, value = spec.partition("=")
-    try:
-        least = float(value)
-    except ValueError:
-        least = -1.0
-    if measure not in (*MEASURES, *VOTES) or not 0 <= least <= 1:
-        known = ", ".join((*MEASURES, *VOTES))
-        raise RrrError(f"--fail-under {spec}: it must be MEASURE=RATE, RATE in 0..1, MEASURE one of {known}", USAGE)
-    return measure, least
-
-
-def check_gate(result: dict[str, Any], options: Options) -> None:
-    """Raise RrrError (exit 5) if the last model's rate is below --fail-under."""
-    gate = parse_gate(options.fail_under)
-    if gate is None:
-        return
-    measure, least = gate
-    last = result["models"][-1]
-    value = last[measure]["value"] if last.get(measure) else 0.0
-    if value < least:
-        raise RrrError(f"{last['name']}: {measure} is {value:.3f}, below the {least:g} of --fail-under", NOTHING)
-
-
 def show(result: dict[str, Any], console: Console) -> None:
     """The summary as tables and sentences."""
     from rrr_cli.stages.tables import evaluation_table
 
     evaluation_table(result, console)
+
+
+def check_gate(result: dict[str, Any], options: Options) -> None:
+    """Raise RrrError (exit 5) if the last model's rate is below --fail-under."""
+    gate.check(result, options.fail_under)
 
 
 STAGE = Stage(

@@ -21,6 +21,9 @@ MEASURES = ("first_try", "second_try", "second_try_on_failures", "blind_second_t
 
 GREEDY = ("at temperature 0 a blind resample is the first try again, so this control is left out: compare with a retry "
           "without a reflection, or give --temperature")
+CONTROL_WORDS = {"blind": "blind tries", "plain": "retries without a reflection"}
+UNCOUNTED = ("the server counts no tokens, so there is no curve of success against tokens and no test at equal tokens; "
+             "the figures at an equal number of tries stand")
 
 
 def outcomes(rows: Sequence[Evaluation], measure: str) -> dict[str, bool]:
@@ -101,23 +104,54 @@ def reflections(rows: Sequence[Evaluation]) -> dict[str, Any]:
 
 
 def in_words(result: dict[str, Any]) -> list[str]:
-    """A sentence for each model and control: whether reflecting beat it; exact McNemar test at 0.05, two-sided.
+    """Whether reflecting beat its controls: first at equal tokens, then at an equal number of tries; exact McNemar
+    tests at 0.05, two-sided.
 
-    And one for every two models but the first, on their first tries; the table compares with the first.
+    And a sentence for every two models but the first, on their first tries; the table compares with the first. A
+    result without `curves` is one of which they weren't computed.
     """
-    sentences = []
+    sentences = [equal_tokens_in_words(test) for test in result.get("at_equal_tokens", ())]
+    uncounted = {m["name"] for m in result["models"]} - {c["model"] for c in result.get("curves", ())}
+    if "curves" in result and uncounted:
+        sentences.append(f"{', '.join(sorted(uncounted))}: {UNCOUNTED}")
     if result["models"][0]["temperature"] == 0:
         sentences.append(GREEDY)
     first = result["models"][0]["name"]
     names = {"blind_second_try": "a blind resample", "retry_without_reflection": "a retry without a reflection"}
     for c in result["comparisons"]:
         control = c["measure"].partition(" over ")[2]
-        verdict = "beats" if c["won"] > c["lost"] else "does WORSE than"
-        if c["p"] >= 0.05:
-            verdict = "does NOT beat"
-        counts = f"(won {c['won']}, lost {c['lost']}, p = {c['p']:.2g})"
         if control in names and c["measure"].startswith("second_try"):
-            sentences.append(f"{c['a']}: a second try after a reflection {verdict} {names[control]} {counts}")
+            sentences.append(
+                f"{c['a']}, at an equal number of tries: a second try after a reflection {verdict(c)} {names[control]} "
+                f"{counts(c)}")
         elif c["measure"] == "first_try" and first not in (c["a"], c["b"]):
-            sentences.append(f"{c['b']}: its first try {verdict} that of {c['a']} {counts}")
+            sentences.append(f"{c['b']}: its first try {verdict(c)} that of {c['a']} {counts(c)}")
+    sentences += [
+        f"{test['a']}, at an equal number of tries: reflecting for up to {test['tries']} tries {verdict(test)} "
+        f"{CONTROL_WORDS[test['control']]} {counts(test)}"
+        for test in result.get("at_equal_tries", ()) if test["tries"] > 2
+    ]
     return sentences
+
+
+def equal_tokens_in_words(test: dict[str, Any]) -> str:
+    """Whether reflecting beat a control that had spent as many tokens, every arm stopping at its first pass."""
+    n, control = test["tries"], CONTROL_WORDS[test["control"]]
+    reflecting = "a second try after a reflection" if n == 2 else f"reflecting for up to {n} tries"
+    spent = "" if test["reached"] else ", all that they could spend"
+    return (
+        f"{test['a']}, at equal tokens: {reflecting} {verdict(test)} {control} {counts(test)}; mean tokens a problem, "
+        f"stopping at the first pass: {test['tokens']:.1f}, and {test['control_tokens']:.1f} of up to "
+        f"{test['control_tries']} {control}{spent}")
+
+
+def verdict(test: dict[str, Any]) -> str:
+    """What a paired test says, as a verb."""
+    if test["p"] >= 0.05:
+        return "does NOT beat"
+    return "beats" if test["won"] > test["lost"] else "does WORSE than"
+
+
+def counts(test: dict[str, Any]) -> str:
+    """The counts and p of a paired test."""
+    return f"(won {test['won']}, lost {test['lost']}, p = {test['p']:.2g})"

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rrr_cli.stages import curve_tables
+from rrr_cli.stages.cells import name_of, percent, stacked
 from rrr_cli.stages.summary import MEASURES, VOTES, in_words
 from rrr_cli.text import safe_text
 
@@ -19,7 +21,8 @@ from rrr_cli.text import safe_text
 def evaluation_table(result: dict[str, Any], console: Console) -> None:
     """Print the paper's table to `console` (stderr): a row a model, first and second tries beside their controls.
 
-    Then error types of the two tries, the reflections, levels of difficulty, and sentences on the effect of reflecting.
+    Then curves of success against tokens, error types of the two tries, the reflections, levels of difficulty, and
+    sentences on the effect of reflecting.
     """
     first = result["models"][0]
     paired = {(c["b"], c["measure"]): c for c in result["comparisons"] if c["a"] == first["name"] != c["b"]}
@@ -37,6 +40,8 @@ def evaluation_table(result: dict[str, Any], console: Console) -> None:
             label = Text(safe_text(f"  won/lost\n  vs {first['name']}"))
             table.add_row(label, *("{won}/{lost}\np={p:.2g}".format(**paired[model["name"], m]) for m in MEASURES))
     console.print(table)
+    for more in curve_tables.tables(result):
+        console.print(more)
     if any(measure in first for measure in VOTES):
         console.print(vote_table(result["models"], paired))
     console.print(error_table(result["models"]))
@@ -101,11 +106,6 @@ def reflection_table(models: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def name_of(model: dict[str, Any]) -> Text:
-    """The model's name as a cell: without markup or control characters."""
-    return Text(safe_text(model["name"]))
-
-
 def forgetting_table(result: dict[str, Any], console: Console) -> None:
     """Print `rrr forgetting`'s table to `console` (stderr): a row a benchmark, each model beside the first."""
     first, *others = result["models"]
@@ -138,17 +138,3 @@ def forgetting_table(result: dict[str, Any], console: Console) -> None:
                 console.print(Text(safe_text(
                     f"{row['benchmark']}: {cut} of {row['n']} prompts didn't fit {name}'s context and lost their "
                     "beginning")))
-
-
-def percent(rate: dict[str, float] | None) -> str:
-    """{"value": 0.5, "low": 0.4, "high": 0.6} -> "50.0 [40.0, 60.0]"."""
-    if rate is None:
-        return "no failures"
-    return f"{100 * rate['value']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
-
-
-def stacked(rate: dict[str, float] | None) -> Text:
-    """The same in two lines, so that five measures fit 80 columns: "50.0", "40.0–60.0"."""
-    if rate is None:
-        return Text("–")
-    return Text(f"{100 * rate['value']:.1f}\n{100 * rate['low']:.1f}–{100 * rate['high']:.1f}", no_wrap=True)

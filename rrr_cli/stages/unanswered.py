@@ -68,18 +68,20 @@ def stop_if_failed(*loops: Loop) -> None:
             raise loop.unanswered.failure
 
 
-def counts(*loops: Loop, tried: int) -> dict[str, Any]:
+def counts(*loops: Loop, tried: int, later: bool = False) -> dict[str, Any]:
     """What the summary says of it, and one line on stderr; {} if all was answered and all fields were taken.
 
-    Raises RrrError (exit 5): none of the `tried` problems was answered.
+    `later`: these are tries beyond those that each problem has. Raises RrrError (exit 5): none of the `tried` problems
+    was answered.
     """
     reasons = {problem: reason for loop in loops for problem, reason in loop.unanswered.reasons.items()}
     if reasons:
         first = next(iter(reasons.values()))
-        if len(reasons) == tried:
+        if len(reasons) == tried and not later:
             raise RrrError(f"the server answered none of the {tried} problems: {first}", NOTHING)
+        which = "further" if later else "whole"
         print(
-            f"rrr: {len(reasons)} of {tried} problems have no whole answer ({first}). That is no failure of the model "
-            "and isn't in the tables; type the same command to ask again for what is missing", file=sys.stderr)
-    fields = left_out(*loops)
-    return ({"refused": len(reasons)} if reasons else {}) | ({"left_out_of_requests": fields} if fields else {})
+            f"rrr: {len(reasons)} of {tried} problems have no {which} answer ({first}). That is no failure of the "
+            "model and isn't in the tables; type the same command to ask again for what is missing", file=sys.stderr)
+    fields, refused = left_out(*loops), "refused_later" if later else "refused"
+    return ({refused: len(reasons)} if reasons else {}) | ({"left_out_of_requests": fields} if fields else {})

@@ -110,6 +110,68 @@ FROM validations
 GROUP BY run, step
 ORDER BY run, step;
 
+-- Every try of an evaluation, one row a try, and the reflection before it. Each arm begins with the model's first try
+-- and ends at its first pass: reflect, plain (no reflections), blind (independent samples; none at temperature 0), and
+-- cross (eval --cross: the first model's failed try, reflected on by `reflector` and retried by `model`).
+CREATE VIEW tries AS
+SELECT
+    e.run, e.model, e.problem_id, e.task, e.difficulty, arm, 1 AS number, e.first_success AS success,
+    e.first_error AS error_type, e.first_tokens AS tokens, NULL AS reflector, NULL AS reflection,
+    NULL AS reflection_tokens, NULL AS solves, e.first AS text
+FROM evaluations AS e, (SELECT unnest(['reflect', 'plain', 'blind']) AS arm)
+WHERE arm <> 'blind' OR e.temperature > 0
+UNION ALL
+SELECT
+    run, model, problem_id, task, difficulty, 'reflect', 2, second_success, second_error, second_tokens, model,
+    reflection, reflection_tokens, solves, second
+FROM evaluations
+WHERE second IS NOT NULL
+UNION ALL
+SELECT
+    run, model, problem_id, task, difficulty, 'plain', 2, plain_success, NULL, plain_tokens, NULL, NULL, NULL, NULL,
+    plain
+FROM evaluations
+WHERE plain IS NOT NULL
+UNION ALL
+SELECT
+    run, model, problem_id, task, difficulty, 'blind', 2, blind_success, NULL, blind_tokens, NULL, NULL, NULL, NULL,
+    blind
+FROM evaluations
+WHERE blind IS NOT NULL
+UNION ALL
+SELECT
+    run, model, problem_id, task, difficulty, arm, number, success, error_type, tokens, reflector, reflection,
+    reflection_tokens, solves, text
+FROM later_tries;
+
+-- Success against tokens: of each model and arm the share of problems solved within k tries, and the mean tokens that a
+-- problem costs if its tries stop at the first pass (reflections count; prompts don't). The `curves` of eval --json,
+-- which adds exact intervals from n and solved. A problem counts in n if the outcome of its k tries is known: it was
+-- solved, or has k tries, or its last found no room in the context (0 tokens). No rows where a server counts no tokens.
+CREATE VIEW compute_curves AS
+WITH spent AS (
+    SELECT *, tokens + CASE WHEN reflection IS NULL THEN 0 ELSE reflection_tokens END AS cost
+    FROM tries
+    WHERE arm IN ('reflect', 'plain', 'blind')
+),
+uncounted AS (SELECT DISTINCT run, model FROM spent WHERE cost IS NULL),
+outcomes AS (
+    SELECT
+        run, model, arm, problem_id, max(number) AS last, bool_or(success) AS passed,
+        min(number) FILTER (success) AS solved_at, arg_max(tokens, number) = 0 AS no_room,
+        list(cost ORDER BY number) AS costs
+    FROM spent
+    ANTI JOIN uncounted USING (run, model)
+    GROUP BY ALL
+),
+longest AS (SELECT run, model, arm, unnest(range(1, max(last) + 1)) AS k FROM outcomes GROUP BY run, model, arm)
+SELECT
+    run, model, arm, k, count(*) AS n, count(*) FILTER (solved_at <= k) AS solved, solved / n AS share,
+    avg(list_sum(costs[1:k])) AS tokens
+FROM outcomes JOIN longest USING (run, model, arm)
+WHERE passed OR no_room OR last >= k
+GROUP BY run, model, arm, k;
+
 -- Items of a benchmark that one model answered and another didn't: `from forgotten where knew = 'base'`.
 CREATE VIEW forgotten AS
 SELECT

@@ -238,7 +238,8 @@ def test_greedy_eval_has_no_blind_resample(rrr, base, random_model, tmp_path):
     assert [c["measure"] for c in result["comparisons"]] == ["second_try over retry_without_reflection"]
     pytest.importorskip("matplotlib")
     reported = json.loads(rrr("report", tmp_path / "run", "-o", tmp_path / "page.html", "--json").out)["runs"][0]
-    assert {key: reported[key] for key in result} == result
+    for key in ("models", "comparisons"):
+        assert reported[key] == result[key]
 
 
 def test_fail_under_exits_5_after_printing(rrr, evaluated, base, random_model):

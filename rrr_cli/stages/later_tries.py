@@ -1,0 +1,145 @@
+"""Tries beyond the second: reflecting goes on to --tries, its controls until they have spent as many tokens.
+
+Reads one model's rows of `evaluations` and `later_tries`; writes `later_tries`. Tries come in waves: a wave is one more
+try of one arm for every problem that the arm hasn't solved. Which wave is next depends on the stored rows alone, and so
+do the prompts and seeds of its tries; so --part, a kill and a lower --tries before change no row. A try that a server
+leaves without an answer isn't written, and its problem's later tries of that arm wait for the next run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rrr_cli.engines.base import REFUSED
+from rrr_cli.progress import Work
+from rrr_cli.records import Attempt, LaterTry, Problem, Reflection, content_id
+from rrr_cli.rollout import Failure, Loop, Unanswered, transcript_text
+from rrr_cli.stages.curves import counted, longest, mean_spent
+from rrr_cli.stages.tries import ARMS, Arm, Try, arms_of, goes_on
+from rrr_cli.stages.unanswered import record, stop_if_failed
+
+if TYPE_CHECKING:
+    from rrr_cli.store.artifacts import Writer
+
+MOST = 64  # tries of a control, however many tokens a reflection has
+WORDS = {"reflect": "a try after a reflection", "plain": "a retry without a reflection", "blind": "a blind try"}
+
+
+@dataclass(frozen=True)
+class Wave:
+    """Try `number` of one arm, and the problems that it is for."""
+
+    arm: str
+    number: int
+    problem_ids: list[str]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One model of an evaluation with its problems, all of which it has been tried at."""
+
+    run: Path
+    name: str
+    weights: str  # fingerprint
+    problems: Mapping[str, Problem]  # by id
+    tries: int
+    temperature: float
+    seed: int
+    ended: tuple[str, ...] = ()  # arms whose further tries would be the first one again
+
+    def arms(self) -> dict[str, Arm]:
+        """Its tries, as they are stored."""
+        from rrr_cli.store.artifacts import read
+
+        rows = [row for row in read(self.run, "evaluations", {"model": self.name}) if row.problem_id in self.problems]
+        evaluated = {row.problem_id for row in rows}
+        later = read(self.run, "later_tries", {"model": self.name, "arm": list(ARMS)})
+        arms = arms_of(rows, [one for one in later if one.problem_id in evaluated])
+        return {arm: problems for arm, problems in arms.items() if arm not in self.ended}
+
+    def row(self, wave: Wave, attempt: Attempt, reflection: Reflection | None) -> LaterTry:
+        """What is stored of a try."""
+        return LaterTry(
+            try_id=content_id("try", attempt.problem_id, self.name, self.weights, wave.arm, wave.number),
+            problem_id=attempt.problem_id, task=attempt.task, difficulty=attempt.difficulty, model=self.name,
+            arm=wave.arm, number=wave.number, text=transcript_text(attempt.transcript), success=attempt.success,
+            error_type=attempt.error_type, tokens=attempt.completion_tokens,
+            reflector=self.name if reflection else None, reflection=reflection.text if reflection else None,
+            reflection_tokens=reflection.tokens if reflection else None,
+            solves=reflection.solves if reflection else None,
+            turns=attempt.transcript if len(attempt.transcript) > 1 else None, temperature=self.temperature,
+            seed=self.seed, feedback=None if attempt.success else attempt.feedback,
+        )
+
+
+def next_wave(arms: Mapping[str, Arm], tries: int, left: Mapping[str, set[str]] | None = None) -> Wave | None:
+    """What is tried next; None when all is done. `left`: arm -> problems whose next try got no answer in this run.
+
+    Reflecting comes first, because its tokens say how far the controls go.
+    """
+    reflecting = arms.get("reflect", {})
+    for arm, problems in arms.items():
+        waiting = {p: t for p, t in problems.items() if goes_on(t) and p not in (left or {}).get(arm, ())}
+        if not waiting:
+            continue
+        number = min(map(len, waiting.values())) + 1
+        if number <= max(tries, longest(problems)) or (arm != "reflect" and _saves(problems, reflecting, tries)):
+            return Wave(arm, number, [p for p, t in waiting.items() if len(t) == number - 1])
+    return None
+
+
+def _saves(control: Arm, reflecting: Arm, tries: int) -> bool:
+    """Whether a control, as far as it went, has spent less than reflecting, and may go on."""
+    if longest(control) >= MOST or not counted(control, reflecting):
+        return False
+    return mean_spent(control)[-1] < mean_spent(reflecting)[:tries][-1]
+
+
+def write_later_tries(writer: Writer, loop: Loop, tested: Tested, part: int) -> Loop:
+    """Try on until no wave is left, writing a part at a time. Returns the loop that holds what got no answer."""
+    loop = replace(loop, unanswered=Unanswered())
+    left: dict[str, set[str]] = {}
+    while (wave := next_wave(arms := tested.arms(), tested.tries, left)) is not None:
+        with Work(f"{tested.name}: {WORDS[wave.arm]}, number {wave.number}", len(wave.problem_ids)) as work:
+            for start in range(0, len(wave.problem_ids), part):
+                ids = wave.problem_ids[start : start + part]
+                histories = [(tested.problems[p], arms[wave.arm][p]) for p in ids]
+                rows = [tested.row(wave, a, r) for a, r in sample(loop, wave, histories)]
+                left.setdefault(wave.arm, set()).update(set(ids) - {row.problem_id for row in rows})
+                record(writer, loop)
+                writer.append(rows)
+                stop_if_failed(loop)
+                work.advance(len(ids))
+    return loop
+
+
+def sample(
+    loop: Loop, wave: Wave, histories: Sequence[tuple[Problem, Sequence[Try]]]
+) -> list[tuple[Attempt, Reflection | None]]:
+    """The tries of a wave with their reflections, where both were answered."""
+    if wave.arm == "blind":
+        rows_B_N = loop.attempt([p for p, _ in histories], range(wave.number - 1, wave.number), phase="resample")
+        return [(rows[0], None) for rows in rows_B_N if rows[0].finish_reason != REFUSED]
+    failures = [failure_of(loop, problem, wave.arm, tries) for problem, tries in histories]
+    reflections: list[Reflection | None] = [None] * len(failures)
+    if wave.arm == "reflect":
+        reflections = [rows[0] for rows in loop.reflect(failures, range(1))]
+    pairs = [(f, r) for f, r in zip(failures, reflections, strict=True) if r is None or r.finish_reason != REFUSED]
+    retries = [rows[0] for rows in loop.retry(pairs, range(1))]
+    return [(a, r) for (_, r), a in zip(pairs, retries, strict=True) if a.finish_reason != REFUSED]
+
+
+def failure_of(loop: Loop, problem: Problem, arm: str, tries: Sequence[Try]) -> Failure:
+    """The last of an arm's tries as the failure that is reflected on or retried, with what came before it."""
+    failures = [
+        Failure(problem, content_id("failed", problem.problem_id, arm, number, one.text), one.transcript,
+                one.feedback or "")
+        for number, one in enumerate(tries, 1)
+    ]
+    failure = failures[0]
+    for one, retried in zip(tries[1:], failures[1:], strict=True):
+        failure = loop.following(failure, one.reflection, retried)
+    return failure
