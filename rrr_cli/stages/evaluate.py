@@ -19,12 +19,13 @@ from rrr_cli.prompts import REPAIRING, RETRY_AFTER_REFLECTION
 from rrr_cli.records import Attempt, Evaluation, Message, Problem, Reflection, content_id
 from rrr_cli.rollout import Failure, Loop, transcript_text
 from rrr_cli.stages import Stage
+from rrr_cli.stages.cross import check_cross, cross_table, crossed, drop_crossed
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import LIMITS, limits, mining, same_task, task_of
-from rrr_cli.stages.models import check_names, parse_models
-from rrr_cli.stages.rendering import as_rendered, dated
+from rrr_cli.stages.models import Model, check_names, dates, open_models, parse_models, weights, with_dates
+from rrr_cli.stages.rendering import as_rendered
 from rrr_cli.stages.repair import check_feedback
-from rrr_cli.stages.setup import open_loop, weights_of
+from rrr_cli.stages.setup import open_loop
 from rrr_cli.stages.summary import MEASURES, VOTES, summarise
 from rrr_cli.stages.unanswered import answered, counts, record, stop_if_failed
 from rrr_cli.stages.votes import FEEDBACK, vote_columns
@@ -35,13 +36,15 @@ from rrr_cli.tasks.protocol import problems_of
 if TYPE_CHECKING:
     from rich.console import Console
 
+REFLECTOR = "--reflector"  # among the models by name; no --model's name begins so
 
 @dataclass(frozen=True)
 class Options(SamplingOptions):
     """Flags of `rrr eval`."""
 
     model: tuple[str, ...] = option(
-        (f"base={DEFAULT_MODEL}",), "NAME=MODEL, once a model; all are compared with the first.", identity=False)
+        (f"base={DEFAULT_MODEL}",), "NAME=MODEL, once a model; all are compared with the first. MODEL may begin with "
+        "an engine of its own: vllm:FOLDER, openai:MODEL@URL.", identity=False)
     max_tokens: int | None = shared.max_tokens("an answer")
     reflection_tokens: int | None = shared.reflection_tokens("those of the run, else 512")
     retry_context: str = shared.retry_context()
@@ -54,6 +57,9 @@ class Options(SamplingOptions):
     oracle: bool = option(
         False, "Repair only the failed first tries: an upper bound, because it needs to know them.", panel="Votes")
     reflector: str | None = option(None, "The model that repairs.  [default: each model itself]", panel="Votes")
+    cross: bool = option(
+        False, "Who earned it: every model also retries after every other model's reflection on the first model's "
+        "failures.", identity=False)
     fail_under: str | None = option(
         None, "MEASURE=RATE: exit 5 if the last model is below, such as second_try=0.5.", identity=False)
     part: int = shared.part("Problems")
@@ -64,33 +70,36 @@ def run(options: Options) -> dict[str, Any]:
 
     Raises RrrError: bad options (exit 2), unfit model or table (3), a missing extra (4), no problems (5), stopped.
     """
-    models = parse_models(options.model)
+    specs = parse_models(options.model)
     options = checked(options)
+    check_cross(options.cross, specs)
+    models = open_models(options, specs | ({REFLECTOR: options.reflector} if options.reflector is not None else {}))
     task = load_task(str(options.task), options.level, options.data)
     problems = problems_of(task, "test", options.limit)
     if not problems:
         raise RrrError(f"--task {options.task} has no test problems", NOTHING)
     if options.dry_run:
-        return {"problems": len(problems), "models": models}
+        return {"problems": len(problems), "models": {name: models[name].shown for name in specs}}
     from rrr_cli.extras import require
     from rrr_cli.store.artifacts import Writer, read
 
     require("train", "scipy")
     first = next(iter(models))
-    options = dated(options, [*models.values(), *([options.reflector] if options.reflector else [])], options.run)
-    weights = {name: weights_of(options, path) for name, path in models.items()}
-    compared = {"first model": weights[first]}
-    if options.reflector is not None:
-        compared["reflector"] = weights_of(options, options.reflector)
+    models = with_dates(models, options.run)
+    hashes, day = weights(models), dates(models.values())
+    reflector = models.pop(REFLECTOR, None)
+    compared = {"first model": hashes[first]} | ({"reflector": hashes.pop(REFLECTOR)} if reflector else {})
     repairs = REPAIRING if options.reflect_all or options.oracle else ()
-    depends_on = identity(options, task, compared, (*RETRY_AFTER_REFLECTION, *repairs), first=first)
+    depends_on = identity(models[first].options, task, compared, (*RETRY_AFTER_REFLECTION, *repairs), first=first,
+                          reflector=reflector and reflector.shown)
     with Writer(options.run, "evaluations", "eval", depends_on, overwrite=options.overwrite, seed=options.seed) as rows:
         done, asked = rows.done("evaluation_id"), list[Loop]()
-        check_names(options.run, "evaluations", weights)
-        for name, path in models.items():
-            stamp: dict[str, Any] = {"model": name, "model_path": path, "model_fingerprint": weights[name],
+        check_names(options.run, "evaluations", hashes)
+        rows.note(**day)
+        for name, model in models.items():
+            stamp: dict[str, Any] = {"model": name, "model_path": model.shown, "model_fingerprint": hashes[name],
                                      "temperature": options.temperature, "seed": options.seed}
-            ids = {p.problem_id: content_id("evaluation", p.problem_id, name, weights[name]) for p in problems}
+            ids = {p.problem_id: content_id("evaluation", p.problem_id, name, hashes[name]) for p in problems}
             remaining = [p for p in problems if ids[p.problem_id] not in done]
             shared_rows = None
             if remaining and name != first:
@@ -99,7 +108,7 @@ def run(options: Options) -> dict[str, Any]:
             if not remaining:
                 continue
             with Work(f"evaluating {name}", len(problems), len(problems) - len(remaining)) as work:
-                for columns, loops in judged(options, task, path, remaining, shared_rows):
+                for columns, loops in judged(task, model, reflector, remaining, shared_rows):
                     record(rows, *loops)
                     rows.append([Evaluation(evaluation_id=ids[r["problem_id"]], **stamp, **r) for r in columns])
                     stop_if_failed(*loops)
@@ -110,7 +119,14 @@ def run(options: Options) -> dict[str, Any]:
     results = [r for r in read(options.run, "evaluations") if r.problem_id in problem_ids and r.model in models]
     if unanswered := models.keys() - {r.model for r in results}:
         raise RrrError(f"the server answered no problem whole as {', '.join(sorted(unanswered))}", NOTHING)
-    return summarise(results, list(models)) | missing
+    summary = summarise(results, list(models)) | missing
+    if options.cross:
+        by_id = {p.problem_id: p for p in problems}
+        failed = [shared_failure(by_id[r.problem_id], r) for r in results if r.model == first and not r.first_success]
+        summary["cross"] = crossed(task, list(models.values()), hashes, results, failed, depends_on)
+    elif options.overwrite:
+        drop_crossed(options.run, depends_on)
+    return summary
 
 
 def checked(options: Options) -> Options:
@@ -134,13 +150,15 @@ def checked(options: Options) -> Options:
 
 
 def judged(
-    options: Options, task: Task, model: str, problems: Sequence[Problem], shared: dict[str, Evaluation] | None
+    task: Task, model: Model[Options], reflector: Model[Options] | None, problems: Sequence[Problem],
+    shared: dict[str, Evaluation] | None,
 ) -> Iterator[tuple[list[dict[str, Any]], tuple[Loop, Loop]]]:
     """The columns of one model's rows, a part at a time, and the loops that try and repair; their memory is freed after
     the last. A problem of which any text got no answer has no row."""
-    loop = repairing = open_loop(options, task, model, options.retry_context, options.reflection_tokens)
-    if options.reflector is not None:
-        repairing = open_loop(options, task, options.reflector)
+    options = model.options
+    loop = repairing = open_loop(options, task, model.path, options.retry_context, options.reflection_tokens)
+    if reflector is not None:
+        repairing = open_loop(reflector.options, task, reflector.path)
     for start in range(0, len(problems), options.part):
         part = problems[start : start + options.part]
         firsts = {a.problem_id: a for rows in loop.attempt(part, range(1)) for a in answered(rows)}
@@ -256,6 +274,8 @@ def show(result: dict[str, Any], console: Console) -> None:
     from rrr_cli.stages.tables import evaluation_table
 
     evaluation_table(result, console)
+    if "cross" in result:
+        cross_table(result["cross"], console)
 
 
 STAGE = Stage(
