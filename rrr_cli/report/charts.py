@@ -1,4 +1,4 @@
-"""The two charts of `rrr report`, as SVG that is the same bytes for the same numbers. Drawn by matplotlib.
+"""The charts of `rrr report`, as SVG that is the same bytes for the same numbers. Drawn by matplotlib.
 
 Text stays text in the page's font. Names are drawn as they are: a `$` starts no formula. Writes no file.
 """
@@ -21,6 +21,7 @@ from rrr_cli.text import safe_text
 Row = dict[str, Any]
 COLOURS = ("#8d99ae", "#1f5fbf", "#c8553d", "#3a7d44", "#7b5ea7")  # by order of the models, the first is grey
 WIDTH = 8.4  # inches; as wide as the page's column
+ARM_WORDS = {"reflect": "reflecting", "blind": "blind tries", "plain": "retries without a reflection"}
 INK, RULE = "#333333", "#d8d8d8"
 STYLE: Any = {
     "svg.fonttype": "none", "text.parse_math": False, "font.size": 10, "axes.edgecolor": RULE, "axes.grid": True,
@@ -56,6 +57,26 @@ def bars(levels: Sequence[str], names: Sequence[str], rates: dict[tuple[str, str
         axes.set_ylabel("% solved")
         axes.grid(visible=False, axis="x")
         figure.legend(loc="outside right upper")
+        return _svg(figure, title)
+
+
+def success(lines: Sequence[Row], names: Sequence[str], title: str) -> Markup:
+    """The share solved against the mean tokens of a problem: a colour a model, a dash an arm, a mark a try.
+
+    `lines` are those of `results.curves`.
+    """
+    dashes = {"reflect": "-", "blind": "--", "plain": ":"}
+    with _style(title):
+        figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
+        axes = figure.add_subplot()
+        for line in lines:
+            axes.plot([p["tokens"] for p in line["points"]], [100 * p["value"] for p in line["points"]],
+                      dashes[line["arm"]], color=COLOURS[names.index(line["model"]) % len(COLOURS)], marker="o",
+                      markersize=4, linewidth=1.6, label=safe_text(f"{line['model']}, {ARM_WORDS[line['arm']]}"))
+        axes.set_xlim(left=0)
+        axes.set_xlabel("mean tokens a problem, stopping at the first pass")
+        axes.set_ylabel("% solved")
+        figure.legend(loc="outside right upper", fontsize=9)
         return _svg(figure, title)
 
 
