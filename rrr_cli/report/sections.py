@@ -285,8 +285,8 @@ def evaluation_warnings(ask: Ask, result: Row, config: Row) -> Iterator[str]:
             yield (f"truncation: {of(row['at_longest'], row['n'])} reflections of {row['model']} are "
                    f"{longest} tokens long, the limit.")
     for row in ask(queries.MODELS):
-        if row["model_path"] in EMBEDDED:
-            yield f"demonstration: {row['model']} is rrr's embedded {row['model_path']} model, not a pretrained one."
+        if (model := row["model_path"].removeprefix("transformers:").removeprefix("vllm:")) in EMBEDDED:
+            yield f"demonstration: {row['model']} is rrr's embedded {model} model, not a pretrained one."
 
 
 def of(part: int, whole: int) -> str:

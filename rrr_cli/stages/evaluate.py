@@ -119,14 +119,25 @@ def run(options: Options) -> dict[str, Any]:
     results = [r for r in read(options.run, "evaluations") if r.problem_id in problem_ids and r.model in models]
     if unanswered := models.keys() - {r.model for r in results}:
         raise RrrError(f"the server answered no problem whole as {', '.join(sorted(unanswered))}", NOTHING)
-    summary = summarise(results, list(models)) | missing
-    if options.cross:
-        by_id = {p.problem_id: p for p in problems}
-        failed = [shared_failure(by_id[r.problem_id], r) for r in results if r.model == first and not r.first_success]
-        summary["cross"] = crossed(task, list(models.values()), hashes, results, failed, depends_on)
-    elif options.overwrite:
-        drop_crossed(options.run, depends_on)
-    return summary
+    earned = who_earned(options, task, models, hashes, problems, depends_on)
+    return summarise(results, list(models)) | missing | earned
+
+
+def who_earned(
+    options: Options, task: Task, models: dict[str, Model[Options]], hashes: dict[str, str],
+    problems: Sequence[Problem], depends_on: dict[str, Any],
+) -> dict[str, Any]:
+    """`cross` of the summary, with --cross; without, {}, and retries that an --overwrite made obsolete are removed."""
+    from rrr_cli.store.artifacts import read
+
+    if not options.cross:
+        if options.overwrite:
+            drop_crossed(options.run, depends_on)
+        return {}
+    by_id, first = {p.problem_id: p for p in problems}, next(iter(models))
+    rows = [r for r in read(options.run, "evaluations", {"model": list(models)}) if r.problem_id in by_id]
+    failed = [shared_failure(by_id[r.problem_id], r) for r in rows if r.model == first and not r.first_success]
+    return {"cross": crossed(task, list(models.values()), hashes, rows, failed, depends_on)}
 
 
 def checked(options: Options) -> Options:

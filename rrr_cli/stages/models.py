@@ -107,8 +107,8 @@ def with_dates(models: Mapping[str, Model[T]], run: Path) -> dict[str, Model[T]]
 def dates(models: Iterable[Model[T]]) -> dict[str, str]:
     """What provenance says of the date that chat templates print, which may not be the first model's; {} if none does.
     """
-    days = {parsed(model.options.template_args).get(DATE) for model in models} - {None}
-    return {"template_date": str(min(days))} if days else {}
+    days = sorted({str(day) for model in models if (day := parsed(model.options.template_args).get(DATE))})
+    return {"template_date": days[0]} if days else {}
 
 
 def weights(models: Mapping[str, Model[T]]) -> dict[str, str]:
