@@ -80,6 +80,27 @@ def success(lines: Sequence[Row], names: Sequence[str], title: str) -> Markup:
         return _svg(figure, title)
 
 
+def kept_aside(rows: Sequence[Row], title: str) -> Markup:
+    """The share solved of the problems kept aside, step by step, with 95 % intervals. `rows`: `results.kept_aside`."""
+    with _style(title):
+        figure = Figure(figsize=(0.7 * WIDTH, 2.8), layout="constrained")
+        axes = figure.add_subplot()
+        measures = (("first_try", "first try"), ("second_try", "two tries, reflecting between them"))
+        for (measure, label), colour in zip(measures, COLOURS[:2], strict=True):
+            shown = [(row["step"], row[measure]) for row in rows if row[measure]]
+            if shown:
+                axes.plot([step for step, _ in shown], [100 * r["value"] for _, r in shown], color=colour, marker="o",
+                          markersize=3.5, linewidth=1.6, label=label)
+                axes.fill_between([step for step, _ in shown], [100 * r["low"] for _, r in shown],
+                                  [100 * r["high"] for _, r in shown], color=colour, alpha=0.15, linewidth=0)
+        axes.set_ylim(0, 100)
+        axes.set_xlabel("optimiser step")
+        axes.set_ylabel("% solved")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(fontsize=9)
+        return _svg(figure, title)
+
+
 def curves(steps: Sequence[Row], title: str) -> Markup:
     """GRPO step by step: reward, KL, lengths, and groups without a gradient. A null is a gap."""
     with _style(title):

@@ -152,6 +152,12 @@ select step, coalesce(objective, 'reflection') as objective, reward_mean, dead_g
     retry_length, answer_length, clipped_reflections, clipped_tries
 from steps order by step"""
 
+KEPT_ASIDE = """\
+select step, max(generated_tokens) as generated_tokens, count(*) as n, count(*) filter (first_success) as first_try,
+    count(*) filter (first_success or second_success) as second_try, count(second_success) as retried,
+    avg(tokens) as mean_tokens, count(solves) as judged, count(*) filter (solves) as solving
+from validations group by step order by step"""
+
 TRUNCATED_TRIES = """\
 select phase, count(*) as n, count(*) filter (finish_reason = 'length') as truncated
 from attempts group by phase order by phase"""

@@ -142,6 +142,19 @@ def at_equal_tokens(ask: Ask, names: Sequence[str]) -> list[Row]:
     ]
 
 
+def kept_aside(ask: Ask) -> list[Row]:
+    """What the policy solved of the problems that training kept aside, a row a test of it; `second_try` is None where
+    it never retried."""
+    rows = ask(queries.KEPT_ASIDE)
+    retries = any(row["retried"] for row in rows)
+    return [
+        {**row, "first_try": share(row["first_try"], row["n"]),
+         "second_try": share(row["second_try"], row["n"]) if retries else None,
+         "solve": share(row["solving"], row["judged"])}
+        for row in rows
+    ]
+
+
 def crossed(ask: Ask, names: Sequence[str]) -> Row | None:
     """The matrix of `rrr eval --cross`: of the models that were all crossed with each other. None without retries."""
     cells: dict[tuple[str, str], dict[str, bool]] = {}

@@ -18,7 +18,17 @@ from rrr_cli.engines.models import EMBEDDED
 from rrr_cli.errors import RrrError
 from rrr_cli.records import TABLES
 from rrr_cli.report import charts, queries
-from rrr_cli.report.results import Row, at_equal_tokens, crossed, curves, forgotten, results, share, verdicts
+from rrr_cli.report.results import (
+    Row,
+    at_equal_tokens,
+    crossed,
+    curves,
+    forgotten,
+    kept_aside,
+    results,
+    share,
+    verdicts,
+)
 from rrr_cli.stages import cross
 from rrr_cli.stages.summary import MEASURES, in_words
 from rrr_cli.store.artifacts import exists, provenance, read
@@ -149,6 +159,12 @@ def trained(ask: Ask, run: Path, story: Story) -> Row | None:
     steps = ask(queries.STEPS)
     chart = charts.curves(steps, f"{story.name}: learning curves")
     return {"steps": len(steps), "objective": steps[-1]["objective"], "chart": chart}
+
+
+def tested(ask: Ask, run: Path, story: Story) -> Row | None:
+    """What the policy solved, during its training, of problems that weren't trained on."""
+    rows = kept_aside(ask)
+    return {"rows": rows, "chart": charts.kept_aside(rows, f"{story.name}: problems kept aside, solved by step")}
 
 
 def reflected(ask: Ask, run: Path, story: Story) -> Row | None:
@@ -314,6 +330,7 @@ SECTIONS: list[tuple[str, str, tuple[str, ...], str, Build]] = [
     ("evaluated", "First and second tries", ("evaluations",), "eval", evaluated),
     ("earned", "Who earned it: reflector by actor", ("later_tries",), "eval --cross", earned),
     ("trained", "Learning curves", ("steps",), "grpo", trained),
+    ("tested", "Problems kept aside from training", ("validations",), "grpo --eval-every", tested),
     ("reflected", "Reflections, before and after", ("evaluations",), "eval", reflected),
     ("why_failed", "Why tries failed", ("evaluations",), "eval", why_failed),
     ("forgetting", "Forgetting", ("forgetting",), "forgetting", forgetting),

@@ -15,7 +15,7 @@ pytest.importorskip("scipy")
 
 from test_report import HOSTILE, Page, evaluations, report, rounded, row, store
 
-from rrr_cli.records import Evaluation, LaterTry, content_id
+from rrr_cli.records import Evaluation, LaterTry, Validation, content_id
 from rrr_cli.text import UNSAFE
 
 PARITY = f"{Path(__file__).parent.parent / 'parity_task.py'}:Parity"
@@ -173,3 +173,19 @@ def test_reflections_that_answer_stand_beside_the_gain(rrr, tmp_path):
         gain = 100 * (model["second_try"]["value"] - model["first_try"]["value"])
         assert f"{sum(bool(r.solves) for r in passed)} of {len(passed)} {gain:+.1f}" in shown
         assert f" {100 * sum(bool(r.solves) for r in own) / len(own):.1f}" in shown
+
+
+@pytest.mark.parametrize("retries", [True, False])
+def test_problems_kept_aside_are_shown_step_by_step(rrr, tmp_path, retries):
+    rows = [
+        row(Validation, step=step, problem_id=f"p{i}", first_success=i < step, generated_tokens=1000 * step, tokens=i,
+            second_success=i < 2 * step if retries and i >= step else None)
+        for step in (0, 5, 10) for i in range(20)
+    ]
+    store(tmp_path / "run", "validations", "grpo", rows)
+    page = Page(report(rrr, tmp_path / "run", "-o", tmp_path / "r.html")[1])
+    titles = [a["aria-label"] for tag, a in page.tags if tag == "svg"]
+    assert titles == ["run: problems kept aside, solved by step"]
+    shown = " ".join(page.shown.split())
+    assert "10 10,000 50.0" in shown
+    assert ("100.083.2–100.0" in shown) == retries  # all 20 in two tries at step 10
