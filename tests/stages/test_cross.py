@@ -47,7 +47,7 @@ def test_each_model_retries_after_each_others_reflection(rrr, flags, tmp_path):
     cross = crossed(rrr, *flags)
     rows = {(r.model, r.problem_id): r for r in read(tmp_path / "run", "evaluations")}
     failed = {p for (model, p), r in rows.items() if model == "base" and not r.first_success}
-    later = list(read(tmp_path / "run", "later_tries"))
+    later = list(read(tmp_path / "run", "later_tries", {"arm": "cross"}))
     assert cross["n"] == len(failed) > 0
     assert Counter((r.reflector, r.model) for r in later) == {
         ("base", "trained"): len(failed), ("trained", "base"): len(failed)}
@@ -82,26 +82,26 @@ def test_the_effects_say_who_earned_it(rrr, tmp_path):
 
 def test_a_resumed_cross_has_the_same_rows(rrr, flags, tmp_path):
     whole = crossed(rrr, *flags)
-    rows = list(read(tmp_path / "run", "later_tries"))
+    rows = list(read(tmp_path / "run", "later_tries", {"arm": "cross"}))
     assert crossed(rrr, *flags) == whole
-    assert list(read(tmp_path / "run", "later_tries")) == rows
+    assert list(read(tmp_path / "run", "later_tries", {"arm": "cross"})) == rows
     part_paths(tmp_path / "run", "later_tries")[-1].unlink()
     assert crossed(rrr, *flags, "--part", 3, "--batch-size", 2) == whole
-    again = {r.try_id: r for r in read(tmp_path / "run", "later_tries")}
+    again = {r.try_id: r for r in read(tmp_path / "run", "later_tries", {"arm": "cross"})}
     assert again == {r.try_id: r for r in rows}
 
 
 def test_a_replaced_evaluation_drops_its_crossed_retries(rrr, flags, tmp_path):
     crossed(rrr, *flags)
     assert rrr("eval", *flags, "--overwrite", "--seed", 3).code == 0
-    assert list(read(tmp_path / "run", "later_tries")) == []
+    assert list(read(tmp_path / "run", "later_tries", {"arm": "cross"})) == []
     assert crossed(rrr, *flags, "--seed", 3)["n"] > 0
 
 
 def test_several_turns_are_crossed(rrr, flags, tmp_path):
     flags[flags.index(PARITY)] = GUESSING
     cross = crossed(rrr, *flags, "--limit", 12)
-    later = list(read(tmp_path / "run", "later_tries"))
+    later = list(read(tmp_path / "run", "later_tries", {"arm": "cross"}))
     assert len(later) == 2 * cross["n"] > 0
     assert all(len(r.turns) > 1 and r.text.startswith(r.turns[0].content) for r in later)
 
