@@ -15,6 +15,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rrr_cli.text import safe_text
 
@@ -96,7 +97,7 @@ def kept_aside(rows: Sequence[Row], title: str) -> Markup:
         axes.set_ylim(0, 100)
         axes.set_xlabel("optimiser step")
         axes.set_ylabel("% solved")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize=9)
         return _svg(figure, title)
 

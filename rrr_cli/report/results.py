@@ -19,7 +19,7 @@ from rrr_cli.stages.summary import MEASURES
 
 Row = dict[str, Any]
 Ask = Callable[[str], list[Row]]
-ARMS = ("reflect", "blind", "plain")
+ARMS = ("reflect", "plain", "blind")
 CONTROLS = ("blind_second_try", "retry_without_reflection")
 
 
@@ -131,7 +131,7 @@ def at_equal_tokens(ask: Ask, names: Sequence[str]) -> list[Row]:
     """Reflecting for up to 2, 3, … tries against each control at the smallest number of tries that has spent at least
     as many tokens, as in `rrr eval --json`. `reached`: whether it could spend as many."""
     found = {(row["model"], row["tries"], row["control"]): row for row in ask(queries.AT_EQUAL_TOKENS)}
-    ordered = sorted(found, key=lambda key: (names.index(key[0]), key[1], ARMS.index(key[2])))
+    ordered = sorted(found, key=lambda key: (names.index(key[0]), key[1], key[2]))
     return [
         {
             "a": name, "b": name, "equal": "tokens", **{key: value for key, value in row.items() if key != "model"},

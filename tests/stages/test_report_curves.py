@@ -129,7 +129,7 @@ def test_an_unknown_outcome_counts_in_no_point(rrr, tmp_path):
     assert [(p["tries"], p["n"]) for p in plain] == [(1, 3), (2, 3), (3, 2)]
 
 
-def test_the_matrix_is_that_of_eval(rrr, tmp_path):
+def test_curves_and_matrix_are_those_of_eval(rrr, tmp_path):
     names, flags = ("base", "strong", "other"), []
     for i, name in enumerate(names):
         path = tmp_path / f"{name}.json"
@@ -140,8 +140,12 @@ def test_the_matrix_is_that_of_eval(rrr, tmp_path):
     result = rrr("eval", *common, *flags[:4], "--cross", "--json")
     assert rrr("eval", *common, *flags).code == 0  # the third is crossed with none
     figures, text = report(rrr, tmp_path / "run", "-o", tmp_path / "r.html")
-    expected = json.loads(result.out)["cross"]
-    assert rounded(figures["runs"][0]["cross"]) == rounded(expected)
+    evaluated, reported = json.loads(result.out), figures["runs"][0]
+    for key in {"curves", "at_equal_tokens"} & evaluated.keys():
+        own = [entry for entry in reported[key] if entry.get("model", entry.get("a")) != "other"]
+        assert rounded(own) == rounded(evaluated[key])
+    expected = evaluated["cross"]
+    assert rounded(reported["cross"]) == rounded(expected)
     cell = expected["cells"]["strong"]["base"]
     shown = Page(text).shown
     assert f"strong {100 * cell['value']:.1f}{100 * cell['low']:.1f}–{100 * cell['high']:.1f}" in shown
