@@ -48,6 +48,18 @@ def difference(won: int, lost: int, n: int) -> Rate:
     return Rate((won - lost) / n, max(-1.0, middle - half), min(1.0, middle + half))
 
 
+def mean_difference(differences: Sequence[float]) -> Rate:
+    """The mean over problems of b's score less a's, each in [-1, 1], with its 95 % interval; n >= 1.
+
+    The interval is that of `difference`, which it equals where each score is 0 or 1: Wald's, with one problem more at
+    +1 and one more at -1.
+    """
+    n = len(differences)
+    middle = sum(differences) / (n + 2)
+    half = Z * sqrt(((sum(d * d for d in differences) + 2) / (n + 2) - middle**2) / (n + 2))
+    return Rate(sum(differences) / n, max(-1.0, middle - half), min(1.0, middle + half))
+
+
 @dataclass(frozen=True)
 class Paired:
     """The same problems under a and b: those that only b passed, those that only a passed, and the exact p."""

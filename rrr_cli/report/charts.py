@@ -1,4 +1,4 @@
-"""The two charts of `rrr report`, as SVG that is the same bytes for the same numbers. Drawn by matplotlib.
+"""The charts of `rrr report`, as SVG that is the same bytes for the same numbers. Drawn by matplotlib.
 
 Text stays text in the page's font. Names are drawn as they are: a `$` starts no formula. Writes no file.
 """
@@ -15,12 +15,14 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rrr_cli.text import safe_text
 
 Row = dict[str, Any]
 COLOURS = ("#8d99ae", "#1f5fbf", "#c8553d", "#3a7d44", "#7b5ea7")  # by order of the models, the first is grey
 WIDTH = 8.4  # inches; as wide as the page's column
+ARM_WORDS = {"reflect": "reflecting", "blind": "blind tries", "plain": "retries without a reflection"}
 INK, RULE = "#333333", "#d8d8d8"
 STYLE: Any = {
     "svg.fonttype": "none", "text.parse_math": False, "font.size": 10, "axes.edgecolor": RULE, "axes.grid": True,
@@ -56,6 +58,47 @@ def bars(levels: Sequence[str], names: Sequence[str], rates: dict[tuple[str, str
         axes.set_ylabel("% solved")
         axes.grid(visible=False, axis="x")
         figure.legend(loc="outside right upper")
+        return _svg(figure, title)
+
+
+def success(lines: Sequence[Row], names: Sequence[str], title: str) -> Markup:
+    """The share solved against the mean tokens of a problem: a colour a model, a dash an arm, a mark a try.
+
+    `lines` are those of `results.curves`.
+    """
+    dashes = {"reflect": "-", "blind": "--", "plain": ":"}
+    with _style(title):
+        figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
+        axes = figure.add_subplot()
+        for line in lines:
+            axes.plot([p["tokens"] for p in line["points"]], [100 * p["value"] for p in line["points"]],
+                      dashes[line["arm"]], color=COLOURS[names.index(line["model"]) % len(COLOURS)], marker="o",
+                      markersize=4, linewidth=1.6, label=safe_text(f"{line['model']}, {ARM_WORDS[line['arm']]}"))
+        axes.set_xlim(left=0)
+        axes.set_xlabel("mean tokens a problem, stopping at the first pass")
+        axes.set_ylabel("% solved")
+        figure.legend(loc="outside right upper", fontsize=9)
+        return _svg(figure, title)
+
+
+def kept_aside(rows: Sequence[Row], title: str) -> Markup:
+    """The share solved of the problems kept aside, step by step, with 95 % intervals. `rows`: `results.kept_aside`."""
+    with _style(title):
+        figure = Figure(figsize=(0.7 * WIDTH, 2.8), layout="constrained")
+        axes = figure.add_subplot()
+        measures = (("first_try", "first try"), ("second_try", "two tries, reflecting between them"))
+        for (measure, label), colour in zip(measures, COLOURS[:2], strict=True):
+            shown = [(row["step"], row[measure]) for row in rows if row[measure]]
+            if shown:
+                axes.plot([step for step, _ in shown], [100 * r["value"] for _, r in shown], color=colour, marker="o",
+                          markersize=3.5, linewidth=1.6, label=label)
+                axes.fill_between([step for step, _ in shown], [100 * r["low"] for _, r in shown],
+                                  [100 * r["high"] for _, r in shown], color=colour, alpha=0.15, linewidth=0)
+        axes.set_ylim(0, 100)
+        axes.set_xlabel("optimiser step")
+        axes.set_ylabel("% solved")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(fontsize=9)
         return _svg(figure, title)
 
 

@@ -57,6 +57,69 @@ select model,
     any_value(temperature) as temperature
 from evaluations group by model order by model"""
 
+# The tries of each arm and problem up to the first pass; the first try is that of every arm. Then a row for each k: the
+# outcome of k tries is known where a problem was solved, or has k tries, or its last found no room in the model's
+# context (0 tokens). Models whose server doesn't count tokens have no rows.
+_ARMS = """\
+with tries as (
+    select model, problem_id, arm, 1 as number, first_success as success, first_tokens as cost, first_tokens as tokens
+    from evaluations, (select unnest(['reflect', 'blind', 'plain']) as arm) where arm <> 'blind' or temperature > 0
+    union all
+    select model, problem_id, 'reflect', 2, second_success, second_tokens + reflection_tokens, second_tokens
+    from evaluations where second is not null
+    union all
+    select model, problem_id, 'blind', 2, blind_success, blind_tokens, blind_tokens
+    from evaluations where blind is not null
+    union all
+    select model, problem_id, 'plain', 2, plain_success, plain_tokens, plain_tokens
+    from evaluations where plain is not null
+    union all
+    select model, problem_id, arm, number, success,
+        tokens + case when reflection is null then 0 else reflection_tokens end, tokens
+    from later_tries where arm in ('reflect', 'blind', 'plain')
+), uncounted as (
+    select distinct model from tries where cost is null
+), outcomes as (
+    select model, arm, problem_id, max(number) as last, min(number) filter (success) as solved_at,
+        arg_max(tokens, number) = 0 as no_room, list(cost order by number) as costs
+    from tries anti join uncounted using (model) group by all
+), known as (
+    select *, coalesce(solved_at <= k, false) as solved
+    from outcomes join (select unnest(range(1, (select max(last) from outcomes) + 1)) as k) on true
+    where solved_at is not null or no_room or last >= k
+), curve as (
+    select model, arm, k, count(*) as n, count(*) filter (solved) as solved, avg(list_sum(costs[1:k])) as tokens
+    from known group by model, arm, k having k <= max(last)
+)
+"""
+
+CURVES = _ARMS + """\
+select model, arm, k as tries, n, solved, tokens from curve order by model, arm, k"""
+
+AT_EQUAL_TOKENS = _ARMS + """\
+, pairs as (
+    select r.model, r.k as tries, r.tokens, c.arm as control,
+        coalesce(min(c.k) filter (c.tokens >= r.tokens), max(c.k)) as control_tries
+    from curve as r join curve as c using (model)
+    where r.arm = 'reflect' and r.k >= 2 and c.arm <> 'reflect' group by all
+)
+select p.*, any_value(c.tokens) as control_tokens, count(*) as n, count(*) filter (a.solved) as solved,
+    count(*) filter (b.solved) as control_solved, count(*) filter (a.solved and not b.solved) as won,
+    count(*) filter (b.solved and not a.solved) as lost
+from pairs as p
+join curve as c on c.model = p.model and c.arm = p.control and c.k = p.control_tries
+join known as a on a.model = p.model and a.arm = 'reflect' and a.k = p.tries
+join known as b on b.model = p.model and b.arm = p.control and b.k = p.control_tries and b.problem_id = a.problem_id
+group by p.model, p.tries, p.tokens, p.control, p.control_tries order by all"""
+
+# Of the first model's failed first tries: who reflected, who retried, and whether the retry passed.
+CROSSED = """\
+select model as reflector, model as actor, problem_id, shared_success as success
+from evaluations where shared_success is not null
+union all
+select reflector, model as actor, problem_id, success from later_tries where arm = 'cross'
+order by all"""
+
 ERRORS = """\
 select model, 'first' as which, first_error as error_type, count(*) as n
 from evaluations where first_error is not null group by all
@@ -75,7 +138,9 @@ REFLECTIONS = r"""with reflected as (
 select model, count(*) as n, avg(reflection_tokens) as mean_tokens, median(reflection_tokens) as median_tokens,
     quantile_cont(reflection_tokens, 0.9) as p90_tokens,
     avg(1 - len(list_distinct(grams)) / len(grams)) filter (len(grams) > 0) as repetition,
-    count(*) filter (solves) as solving, max(reflection_tokens) as longest,
+    count(solves) as judged, count(*) filter (solves) as solving,
+    count(*) filter (second_success) as passed, count(*) filter (second_success and solves) as passed_after_solving,
+    max(reflection_tokens) as longest,
     count(*) filter (reflection_tokens = most) as at_longest
 from four group by model order by model"""
 
@@ -86,6 +151,12 @@ STEPS = """\
 select step, coalesce(objective, 'reflection') as objective, reward_mean, dead_groups, kl, reflection_length,
     retry_length, answer_length, clipped_reflections, clipped_tries
 from steps order by step"""
+
+KEPT_ASIDE = """\
+select step, max(generated_tokens) as generated_tokens, count(*) as n, count(*) filter (first_success) as first_try,
+    count(*) filter (first_success or second_success) as second_try, count(second_success) as retried,
+    avg(tokens) as mean_tokens, count(solves) as judged, count(*) filter (solves) as solving
+from validations group by step order by step"""
 
 TRUNCATED_TRIES = """\
 select phase, count(*) as n, count(*) filter (finish_reason = 'length') as truncated

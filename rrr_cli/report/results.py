@@ -13,11 +13,13 @@ from typing import Any
 
 from rrr_cli.metrics import difference, paired, rate
 from rrr_cli.report import queries
+from rrr_cli.stages.cross import matrix
 from rrr_cli.stages.forgetting import verdict
 from rrr_cli.stages.summary import MEASURES
 
 Row = dict[str, Any]
 Ask = Callable[[str], list[Row]]
+ARMS = ("reflect", "plain", "blind")
 CONTROLS = ("blind_second_try", "retry_without_reflection")
 
 
@@ -109,6 +111,60 @@ def verdicts(ask: Ask, result: Row) -> list[Row]:
             "sentence": sentence(first["name"], model["name"], changes),
         })
     return rows
+
+
+def curves(ask: Ask, names: Sequence[str]) -> list[Row]:
+    """Success against tokens, as in `rrr eval --json`: a row a model and arm with its points, a point a try. [] where
+    tokens aren't counted."""
+    rows = ask(queries.CURVES)
+    return [
+        {"model": name, "arm": arm, "points": points}
+        for name in names for arm in ARMS
+        if (points := [
+            {"tries": row["tries"], "tokens": row["tokens"], "n": row["n"], **(share(row["solved"], row["n"]) or {})}
+            for row in rows if (row["model"], row["arm"]) == (name, arm)
+        ])
+    ]
+
+
+def at_equal_tokens(ask: Ask, names: Sequence[str]) -> list[Row]:
+    """Reflecting for up to 2, 3, … tries against each control at the smallest number of tries that has spent at least
+    as many tokens, as in `rrr eval --json`. `reached`: whether it could spend as many."""
+    found = {(row["model"], row["tries"], row["control"]): row for row in ask(queries.AT_EQUAL_TOKENS)}
+    ordered = sorted(found, key=lambda key: (names.index(key[0]), key[1], key[2]))
+    return [
+        {
+            "a": name, "b": name, "equal": "tokens", **{key: value for key, value in row.items() if key != "model"},
+            "measure": f"{'second_try' if tries == 2 else f'try {tries}'} over {control} at equal tokens",
+            "reached": row["control_tokens"] >= row["tokens"], **asdict(paired(row["won"], row["lost"])),
+        }
+        for name, tries, control in ordered for row in [found[name, tries, control]]
+    ]
+
+
+def kept_aside(ask: Ask) -> list[Row]:
+    """What the policy solved of the problems that training kept aside, a row a test of it; `second_try` is None where
+    it never retried."""
+    rows = ask(queries.KEPT_ASIDE)
+    retries = any(row["retried"] for row in rows)
+    return [
+        {**row, "first_try": share(row["first_try"], row["n"]),
+         "second_try": share(row["second_try"], row["n"]) if retries else None,
+         "solve": share(row["solving"], row["judged"])}
+        for row in rows
+    ]
+
+
+def crossed(ask: Ask, names: Sequence[str]) -> Row | None:
+    """The matrix of `rrr eval --cross`: of the models that were all crossed with each other. None without retries."""
+    cells: dict[tuple[str, str], dict[str, bool]] = {}
+    for row in ask(queries.CROSSED):
+        cells.setdefault((row["reflector"], row["actor"]), {})[row["problem_id"]] = row["success"]
+    chosen: list[str] = []
+    for name in names:
+        if all((name, other) in cells and (other, name) in cells for other in [*chosen, name]):
+            chosen.append(name)
+    return matrix(chosen, cells) if len(chosen) > 1 else None
 
 
 def forgotten(ask: Ask, names: Sequence[str]) -> list[Row]:

@@ -18,7 +18,18 @@ from rrr_cli.engines.models import EMBEDDED
 from rrr_cli.errors import RrrError
 from rrr_cli.records import TABLES
 from rrr_cli.report import charts, queries
-from rrr_cli.report.results import Row, forgotten, results, verdicts
+from rrr_cli.report.results import (
+    Row,
+    at_equal_tokens,
+    crossed,
+    curves,
+    forgotten,
+    kept_aside,
+    results,
+    share,
+    verdicts,
+)
+from rrr_cli.stages import cross
 from rrr_cli.stages.summary import MEASURES, in_words
 from rrr_cli.store.artifacts import exists, provenance, read
 from rrr_cli.store.query_child import DAMAGED, answer, connect
@@ -68,6 +79,8 @@ class Story:
     sections: list[Section] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     result: Row | None = None  # as `rrr eval --json`
+    curves: list[Row] = field(default_factory=list)
+    at_equal_tokens: list[Row] = field(default_factory=list)
     verdicts: list[Row] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     warnings_sql: list[str] = field(default_factory=list)
@@ -92,10 +105,37 @@ def story_of(name: str, run: Path) -> Story:
     return story
 
 
+def names_of(run: Path, table: str) -> list[str]:
+    """The models of a table by the names they were tested as, in the order they were written: the first one first."""
+    return list(dict.fromkeys(row["model"] for row in read(run, table, columns=["model"])))
+
+
+def successes(ask: Ask, run: Path, story: Story) -> Row | None:
+    """Success against tokens: the chart, its points, and the paired tests at equal tokens."""
+    names = names_of(run, "evaluations")
+    story.curves, story.at_equal_tokens = curves(ask, names), at_equal_tokens(ask, names)
+    if not story.curves:
+        return None
+    chart = charts.success(story.curves, names, f"{story.name}: share solved against mean tokens spent")
+    return {"curves": story.curves, "tests": story.at_equal_tokens, "chart": chart, "arms": charts.ARM_WORDS}
+
+
+def earned(ask: Ask, run: Path, story: Story) -> Row | None:
+    """Reflectors by actors on the first model's failures, and what each further model earned as either."""
+    if story.result is None:
+        return None
+    matrix = crossed(ask, [model["name"] for model in story.result["models"]])
+    if matrix is None:
+        return None
+    story.result["cross"] = matrix
+    return {"cross": matrix, "words": cross.in_words(matrix)}
+
+
 def evaluated(ask: Ask, run: Path, story: Story) -> Row | None:
     """Rates by model, the chart by level, won and lost, and whether reflecting beat its controls."""
-    names = list(dict.fromkeys(row["model"] for row in read(run, "evaluations", columns=["model"])))
-    result = story.result = results(ask, names)
+    names = names_of(run, "evaluations")
+    result = story.result = results(ask, names) | {
+        "curves": story.curves, "at_equal_tokens": story.at_equal_tokens}
     story.verdicts = verdicts(ask, result)
     counts = {(f"{row['task']} {row['difficulty']}", row["model"]): row for row in ask(queries.BY_DIFFICULTY)}
     levels = list(dict.fromkeys(level for level, _ in counts))
@@ -121,11 +161,20 @@ def trained(ask: Ask, run: Path, story: Story) -> Row | None:
     return {"steps": len(steps), "objective": steps[-1]["objective"], "chart": chart}
 
 
+def tested(ask: Ask, run: Path, story: Story) -> Row | None:
+    """What the policy solved, during its training, of problems that weren't trained on."""
+    rows = kept_aside(ask)
+    return {"rows": rows, "chart": charts.kept_aside(rows, f"{story.name}: problems kept aside, solved by step")}
+
+
 def reflected(ask: Ask, run: Path, story: Story) -> Row | None:
-    """Length, repetition and leaks of reflections, a row a model."""
+    """Length and repetition of reflections, how many hold a right answer, and what they gain: a row a model."""
     assert story.result is not None
     rows = {row["model"]: row for row in ask(queries.REFLECTIONS)}
-    ordered = [rows[model["name"]] for model in story.result["models"] if model["name"] in rows]
+    models = [model for model in story.result["models"] if model["name"] in rows]
+    ordered = [
+        {**rows[model["name"]], "gain": model["second_try"]["value"] - model["first_try"]["value"],
+         "solve": share(rows[model["name"]]["solving"], rows[model["name"]]["judged"])} for model in models]
     return {"rows": ordered} if ordered else None
 
 
@@ -140,7 +189,7 @@ def why_failed(ask: Ask, run: Path, story: Story) -> Row | None:
 
 def forgetting(ask: Ask, run: Path, story: Story) -> Row | None:
     """Accuracy on other benchmarks, before and after training."""
-    names = list(dict.fromkeys(row["model"] for row in read(run, "forgetting", columns=["model"])))
+    names = names_of(run, "forgetting")
     return {"names": names, "rows": forgotten(ask, names)}
 
 
@@ -254,8 +303,8 @@ def evaluation_warnings(ask: Ask, result: Row, config: Row) -> Iterator[str]:
             yield (f"truncation: {of(row['at_longest'], row['n'])} reflections of {row['model']} are "
                    f"{longest} tokens long, the limit.")
     for row in ask(queries.MODELS):
-        if row["model_path"] in EMBEDDED:
-            yield f"demonstration: {row['model']} is rrr's embedded {row['model_path']} model, not a pretrained one."
+        if (model := row["model_path"].removeprefix("transformers:").removeprefix("vllm:")) in EMBEDDED:
+            yield f"demonstration: {row['model']} is rrr's embedded {model} model, not a pretrained one."
 
 
 def of(part: int, whole: int) -> str:
@@ -277,10 +326,13 @@ def origins(ask: Ask, run: Path) -> Row:
 
 Build = Callable[[Ask, Path, Story], Row | None]
 #: block of the template, title, tables (it needs one of them), the command that writes the first, its builder.
-#: The evaluation comes first: other sections need its result.
+#: The evaluation comes before the others that need its result.
 SECTIONS: list[tuple[str, str, tuple[str, ...], str, Build]] = [
+    ("successes", "Success against tokens", ("evaluations",), "eval", successes),
     ("evaluated", "First and second tries", ("evaluations",), "eval", evaluated),
+    ("earned", "Who earned it: reflector by actor", ("later_tries",), "eval --cross", earned),
     ("trained", "Learning curves", ("steps",), "grpo", trained),
+    ("tested", "Problems kept aside from training", ("validations",), "grpo --eval-every", tested),
     ("reflected", "Reflections, before and after", ("evaluations",), "eval", reflected),
     ("why_failed", "Why tries failed", ("evaluations",), "eval", why_failed),
     ("forgetting", "Forgetting", ("forgetting",), "forgetting", forgetting),

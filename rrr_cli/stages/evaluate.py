@@ -20,17 +20,18 @@ from rrr_cli.prompts import REPAIRING, RETRY_AFTER_REFLECTION
 from rrr_cli.records import Evaluation, Problem, content_id
 from rrr_cli.rollout import Loop
 from rrr_cli.stages import Stage, gate
+from rrr_cli.stages.cross import check_cross, cross_table, crossed, drop_crossed
 from rrr_cli.stages.curves import curve_summary
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.later_tries import Tested, next_wave, write_later_tries
 from rrr_cli.stages.mined import limits, mining, not_recorded, same_task, task_of
-from rrr_cli.stages.models import check_names, parse_models
-from rrr_cli.stages.rendering import as_rendered, dated
+from rrr_cli.stages.models import Model, check_names, dates, open_models, parse_models, weights, with_dates
+from rrr_cli.stages.rendering import as_rendered
 from rrr_cli.stages.repair import check_feedback
-from rrr_cli.stages.setup import open_loop, weights_of
+from rrr_cli.stages.setup import open_loop
 from rrr_cli.stages.summary import VOTES, summarise
 from rrr_cli.stages.tries import ARMS
-from rrr_cli.stages.two_tries import judged
+from rrr_cli.stages.two_tries import judged, shared_failure
 from rrr_cli.stages.unanswered import counts, record, stop_if_failed
 from rrr_cli.stages.votes import FEEDBACK
 from rrr_cli.tasks import load_task
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rrr_cli.store.artifacts import Writer
+
+REFLECTOR = "--reflector"  # among the models by name; no --model's name begins so
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,9 @@ class Options(SamplingOptions):
     tries: int = option(
         2, "Most tries of a problem, each after a reflection on the one before. Blind tries and retries without a "
         "reflection go on until they have spent as many tokens.", least=2, identity=False)
+    cross: bool = option(
+        False, "Who earned it: every model also retries after every other model's reflection on the first model's "
+        "failures.", identity=False)
     fail_under: str | None = option(
         None, "MEASURE=RATE: exit 5 if the last model is below, such as second_try=0.5.", identity=False)
     part: int = shared.part("Problems")
@@ -75,57 +81,80 @@ def run(options: Options) -> dict[str, Any]:
 
     Raises RrrError: bad options (exit 2), unfit model or table (3), a missing extra (4), no problems (5), stopped.
     """
-    models = parse_models(options.model)
+    specs = parse_models(options.model)
     options = checked(options)
+    check_cross(options.cross, specs)
+    models = open_models(options, specs | ({REFLECTOR: options.reflector} if options.reflector is not None else {}))
     task = load_task(str(options.task), options.level, options.data)
     problems = problems_of(task, "test", options.limit)
     if not problems:
         raise RrrError(f"--task {options.task} has no test problems", NOTHING)
     if options.dry_run:
-        return {"problems": len(problems), "models": models, "tries": options.tries}
+        shown = {name: models[name].shown for name in specs}
+        return {"problems": len(problems), "models": shown, "tries": options.tries}
     from rrr_cli.extras import require
     from rrr_cli.store.artifacts import Writer
 
     require("train", "scipy")
     first = next(iter(models))
-    options = dated(options, [*models.values(), *([options.reflector] if options.reflector else [])], options.run)
-    weights = {name: weights_of(options, path) for name, path in models.items()}
-    compared = {"first model": weights[first]}
-    if options.reflector is not None:
-        compared["reflector"] = weights_of(options, options.reflector)
+    models = with_dates(models, options.run)
+    hashes, day = weights(models), dates(models.values())
+    reflector = models.pop(REFLECTOR, None)
+    compared = {"first model": hashes[first]} | ({"reflector": hashes.pop(REFLECTOR)} if reflector else {})
     repairs = REPAIRING if options.reflect_all or options.oracle else ()
-    depends_on = identity(options, task, compared, (*RETRY_AFTER_REFLECTION, *repairs), first=first)
+    depends_on = identity(models[first].options, task, compared, (*RETRY_AFTER_REFLECTION, *repairs), first=first,
+                          reflector=reflector and reflector.shown)
     origin: Any = ("eval", depends_on, None, options.overwrite, options.seed)
     with Writer(options.run, "evaluations", *origin) as rows, Writer(options.run, "later_tries", *origin) as later:
         later.done("try_id")  # from here on a part may be missing: its rows are written again
         rows.done("evaluation_id")
-        check_names(options.run, "evaluations", weights)
+        check_names(options.run, "evaluations", hashes)
+        rows.note(**day)
         # Greedy, and shown the problem alone, a retry is the first try again.
         ended = ("plain",) if not options.temperature and options.retry_context == "reflection" else ()
         asked, asked_later = list[Loop](), list[Loop]()
-        for name, path in models.items():
-            tested = Tested(options.run, name, weights[name], {p.problem_id: p for p in problems}, options.tries,
+        for name, model in models.items():
+            tested = Tested(options.run, name, hashes[name], {p.problem_id: p for p in problems}, options.tries,
                             options.temperature, options.seed, ended)
             remaining, shared_rows = unevaluated(tested, rows, first)
             if not remaining and next_wave(tested.arms(), options.tries) is None:
                 continue
-            loops = opened(options, task, path, repairs=bool(remaining))
+            loops = opened(task, model, reflector if remaining else None)
             asked += loops
-            write_evaluations(rows, loops, options, tested, path, remaining, shared_rows)
+            write_evaluations(rows, loops, options, tested, model.shown, remaining, shared_rows)
             asked_later.append(write_later_tries(later, loops[0], tested, options.part))
             for engine in {id(loop.engine): loop.engine for loop in loops}.values():
                 engine.close()
         missing = counts(*asked, tried=len(problems)) | counts(*asked_later, tried=len(problems), later=True)
-    return summary(options, models, {p.problem_id for p in problems}) | missing
+    result = summary(options, models, {p.problem_id for p in problems}) | missing
+    return result | who_earned(options, task, models, hashes, problems, depends_on)
 
 
-def opened(options: Options, task: Task, model: str, repairs: bool) -> tuple[Loop, Loop]:
-    """The loops that try and that repair: the same one without --reflector, or where nothing is to be repaired."""
+def opened(task: Task, model: Model[Options], reflector: Model[Options] | None) -> tuple[Loop, Loop]:
+    """The loops that try and that repair: the same one without a reflector."""
+    options = model.options
     loop = repairing = open_loop(
-        options, task, model, options.retry_context, options.reflection_tokens, options.feedback)
-    if options.reflector is not None and repairs:
-        repairing = open_loop(options, task, options.reflector)
+        options, task, model.path, options.retry_context, options.reflection_tokens, options.feedback)
+    if reflector is not None:
+        repairing = open_loop(reflector.options, task, reflector.path)
     return loop, repairing
+
+
+def who_earned(
+    options: Options, task: Task, models: dict[str, Model[Options]], hashes: dict[str, str],
+    problems: Sequence[Problem], depends_on: dict[str, Any],
+) -> dict[str, Any]:
+    """`cross` of the summary, with --cross; without, {}, and retries that an --overwrite made obsolete are removed."""
+    from rrr_cli.store.artifacts import read
+
+    if not options.cross:
+        if options.overwrite:
+            drop_crossed(options.run, depends_on)
+        return {}
+    by_id, first = {p.problem_id: p for p in problems}, next(iter(models))
+    rows = [r for r in read(options.run, "evaluations", {"model": list(models)}) if r.problem_id in by_id]
+    failed = [shared_failure(by_id[r.problem_id], r) for r in rows if r.model == first and not r.first_success]
+    return {"cross": crossed(task, list(models.values()), hashes, rows, failed, depends_on)}
 
 
 def unevaluated(tested: Tested, rows: Writer, first: str) -> tuple[list[Problem], dict[str, Evaluation] | None]:
@@ -164,7 +193,7 @@ def write_evaluations(
             work.advance(len(columns))
 
 
-def summary(options: Options, models: Mapping[str, str], problem_ids: set[str]) -> dict[str, Any]:
+def summary(options: Options, models: Mapping[str, object], problem_ids: set[str]) -> dict[str, Any]:
     """What `--json` prints, from the rows of these models and problems. Raises RrrError (exit 5): a model has none."""
     from rrr_cli.store.artifacts import read
 
@@ -201,6 +230,8 @@ def show(result: dict[str, Any], console: Console) -> None:
     from rrr_cli.stages.tables import evaluation_table
 
     evaluation_table(result, console)
+    if "cross" in result:
+        cross_table(result["cross"], console)
 
 
 def check_gate(result: dict[str, Any], options: Options) -> None:

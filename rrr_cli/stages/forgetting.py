@@ -25,7 +25,7 @@ from rrr_cli.records import Forgetting, content_id
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import mining
-from rrr_cli.stages.models import check_names, parse_models
+from rrr_cli.stages.models import check_names, own_engine, parse_models
 from rrr_cli.stages.rendering import as_rendered, dated
 
 if TYPE_CHECKING:
@@ -103,6 +103,10 @@ def run(options: Options) -> dict[str, Any]:
 def models_and_benchmarks(options: Options) -> tuple[dict[str, str], list[str]]:
     """(name -> model, benchmarks) that the options mean. Raises RrrError (exit 2): an unknown one, or too few."""
     models = parse_models(options.model) or trained_and_base(options.run)
+    for name, spec in models.items():
+        if own_engine(name, spec)[0] is not None:
+            raise RrrError(f"--model {name}={spec}: lm-eval runs each model on this machine: type {name}=MODEL without "
+                           "an engine", USAGE)
     names = list(dict.fromkeys(options.benchmark))
     for name in names:
         if name not in BENCHMARKS:

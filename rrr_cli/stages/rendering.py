@@ -66,7 +66,8 @@ def _recorded(run: Path) -> Iterable[str]:
 
     for table in TABLES:
         for part in parts(run, table, complete=False):
-            if day := parsed(part.provenance["config"].get("template_args")).get(DATE):
+            recorded = parsed(part.provenance["config"].get("template_args")).get(DATE)
+            if day := recorded or part.provenance.get("template_date"):  # eval: of a further model
                 yield day
 
 
