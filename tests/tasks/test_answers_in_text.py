@@ -25,7 +25,11 @@ from rrr_cli.tasks.solves import solves
 # Function calling
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}]
+SETTINGS = {"minutes": {"type": "integer"}, "days": {"type": "array", "items": {"type": "integer"}},
+            "fan": {"type": "boolean"}}
+TOOLS = [{"type": "function", "function": {"name": name, "parameters": parameters}} for name, parameters in (
+    ("weather", SCHEMA), ("timer", {"type": "object", "properties": SETTINGS, "required": list(SETTINGS)}))]
+TIMER = Call("timer", {"minutes": 24, "days": [1, 3, 5], "fan": True})
 PARIS, ROME = (Call("weather", {"city": city}) for city in ("Paris", "Rome"))
 
 
@@ -37,6 +41,11 @@ PARIS, ROME = (Call("weather", {"city": city}) for city in ("Paris", "Rome"))
     ('weather(city="Paris")', [PARIS, ROME], False),
     ('weather(city="paris.")', [Expected("weather", {"city": ["Paris"]})], True),
     ("Call weather for Paris.", [PARIS], False),
+    ("weather ok ( city = Paris ok ) yes .", [PARIS], True), ("I called weather ( city = Rome bad ) .", [PARIS], False),
+    ("weather(city=Paris) and weather(city: Rome)", [PARIS, ROME], True),
+    ("timer ok ( minutes = 31 - 7 = 24 ok , days = 1 3 5 , fan = true ) yes", [TIMER], True),
+    ("timer ( minutes = 23 bad , days = 1 3 5 , fan = true )", [TIMER], False), ("timer(24, true)", [TIMER], False),
+    ("timer ( days = [1, 3, 5] , fan = True , minutes = 24 )", [TIMER], True),
     ("None of the tools can do that.", [], False),
     ('weather(city="Paris")', [], False),
 ])

@@ -36,10 +36,9 @@ class Term:
 
 @dataclass(frozen=True)
 class Side:
-    """What stands on one side of a `=`: the numbers that it begins and ends with, and the expressions in it."""
+    """What stands on one side of a `=`: the first number in it, and the expressions."""
 
     first: Fraction | None
-    last: Fraction | None
     terms: tuple[Term, ...]
 
     @property
@@ -100,9 +99,8 @@ def _side(tokens: Sequence[str], most: int) -> Side:
         joined.pop()
     start = next((i for i, token in enumerate(joined) if token not in "+-*/"), len(joined))
     joined = joined[start:]
-    numbers = [token for token in joined if NUMBER.fullmatch(token)]
-    terms = tuple(_terms(joined, most))
-    return Side(*(Fraction(numbers[i]) if numbers else None for i in (0, -1)), terms)
+    first = next((token for token in joined if NUMBER.fullmatch(token)), None)
+    return Side(Fraction(first) if first else None, tuple(_terms(joined, most)))
 
 
 def _signed(tokens: Sequence[str]) -> list[str]:

@@ -27,6 +27,7 @@ from rrr_cli.tasks.function_calling.data import answers_files, check
 from rrr_cli.tasks.function_calling.data import problems as data_problems
 from rrr_cli.tasks.function_calling.generate import problems as generated_problems
 from rrr_cli.tasks.function_calling.match import differences, judge_calls, verdict
+from rrr_cli.tasks.function_calling.noted import noted_calls
 from rrr_cli.tasks.function_calling.parse import calls_within, read_calls
 from rrr_cli.tasks.function_calling.problem import NAME, WORDS, gold
 from rrr_cli.tasks.function_calling.strict_json import Refused
@@ -86,15 +87,18 @@ class FunctionCalling:
         return [write_calls(calls) or "None of the tools can do that."]
 
     def answers_in(self, problem: Problem, text: str) -> Iterator[list[str]]:
-        """The expected calls as they stand in `text`, in any form that is read and whatever stands around them: the
-        first right one of each, and the last. Where no call is right, nothing is an answer, since any words pass."""
+        """The expected calls as they stand in `text`, in any form that is read or noted (`noted.py`), whatever stands
+        around them: the first right one of each, and the last. Where no call is right, nothing is an answer, since any
+        words pass."""
         match, expected, parameters = gold(problem)
-        calls = list(calls_within(text, Tools.of(parameters))) if expected else []
-        for order in (calls, calls[::-1]) if len(calls) >= len(expected) > 0 else ():
-            taken: list[int] = []
-            for one in expected:
-                right = (i for i, call in enumerate(order) if i not in taken
-                         and not differences(call, one, parameters.get(one.name), match))
-                taken += islice(right, 1)
-            if len(taken) == len(expected):
-                yield [write_calls([order[i] for i in taken])]
+        tools = Tools.of(parameters)
+        for reading in (calls_within, noted_calls) if expected else ():
+            calls = list(reading(text, tools))
+            for order in (calls, calls[::-1]) if calls else ():
+                taken: list[int] = []
+                for one in expected:
+                    right = (i for i, call in enumerate(order) if i not in taken
+                             and not differences(call, one, parameters.get(one.name), match))
+                    taken += islice(right, 1)
+                if len(taken) == len(expected):
+                    yield [write_calls([order[i] for i in taken])]
