@@ -16,6 +16,7 @@ from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.progress import Work
 from rrr_cli.records import Attempt, Evaluation, LaterTry, Reflection, content_id
 from rrr_cli.rollout import Failure, Loop, transcript_text
+from rrr_cli.stages import cross_curves
 from rrr_cli.stages.models import Model
 from rrr_cli.stages.setup import open_loop
 from rrr_cli.stages.unanswered import answered, counts, record, stop_if_failed
@@ -58,11 +59,12 @@ def check_cross(cross: bool, models: Iterable[str]) -> None:
 def crossed(
     task: Task, models: Sequence[Model[Any]], hashes: Mapping[str, str], evaluated: Sequence[Evaluation],
     failures: Sequence[Failure], depends_on: dict[str, Any],
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[LaterTry]]:
     """Write the retries that are missing, and return the matrix and its tests: `cross` of `--json`.
 
     `models`: the first one first. `hashes`: name -> fingerprint. `evaluated`: all rows of these models. `failures`: the
-    first model's failed first tries, under one id for all models. Raises RrrError as `eval` does.
+    first model's failed first tries, under one id for all models. With the retries of the first model, for
+    `cross_curves`. Raises RrrError as `eval` does.
     """
     from rrr_cli.store.artifacts import Writer, read
 
@@ -90,10 +92,10 @@ def crossed(
     for row in evaluated:
         if row.shared_success is not None:
             cells[row.model, row.model][row.problem_id] = row.shared_success
-    for later in read(options.run, "later_tries", {"arm": ARM}):
-        if later.try_id in ids:
-            cells[ids[later.try_id]][later.problem_id] = later.success
-    return matrix(names, cells) | missing
+    stored = [one for one in read(options.run, "later_tries", {"arm": ARM}) if one.try_id in ids]
+    for one in stored:
+        cells[ids[one.try_id]][one.problem_id] = one.success
+    return matrix(names, cells) | missing, [one for one in stored if one.model == names[0]]
 
 
 def drop_crossed(run: Path, depends_on: dict[str, Any]) -> None:
@@ -208,5 +210,5 @@ def cross_table(cross: Mapping[str, Any], console: Console) -> None:
     for reflector, row in cross["cells"].items():
         table.add_row(Text(safe_text(reflector)), *(stacked(row[actor]) for actor in cross["actors"]))
     console.print(table)
-    for sentence in in_words(cross):
+    for sentence in (*in_words(cross), *cross_curves.in_words(cross["at_equal_tokens"])):
         console.print(Text(safe_text(sentence)))

@@ -19,9 +19,9 @@ from rrr_cli.progress import Work
 from rrr_cli.prompts import REPAIRING, RETRY_AFTER_REFLECTION
 from rrr_cli.records import Evaluation, Problem, content_id
 from rrr_cli.rollout import Loop
-from rrr_cli.stages import Stage, gate
+from rrr_cli.stages import Stage, cross_curves, gate
 from rrr_cli.stages.cross import check_cross, cross_table, crossed, drop_crossed
-from rrr_cli.stages.curves import curve_summary
+from rrr_cli.stages.curves import CONTROLS, curve_summary
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.later_tries import Tested, next_wave, write_later_tries
 from rrr_cli.stages.mined import limits, mining, not_recorded, same_task, task_of
@@ -126,8 +126,8 @@ def run(options: Options) -> dict[str, Any]:
             for engine in {id(loop.engine): loop.engine for loop in loops}.values():
                 engine.close()
         missing = counts(*asked, tried=len(problems)) | counts(*asked_later, tried=len(problems), later=True)
-    result = summary(options, models, {p.problem_id for p in problems}) | missing
-    return result | who_earned(options, task, models, hashes, problems, depends_on)
+    earned = who_earned(task, models, hashes, problems, origin, ended)
+    return summary(options, models, {p.problem_id for p in problems}) | missing | earned
 
 
 def opened(task: Task, model: Model[Options], reflector: Model[Options] | None) -> tuple[Loop, Loop]:
@@ -141,20 +141,37 @@ def opened(task: Task, model: Model[Options], reflector: Model[Options] | None) 
 
 
 def who_earned(
-    options: Options, task: Task, models: dict[str, Model[Options]], hashes: dict[str, str],
-    problems: Sequence[Problem], depends_on: dict[str, Any],
+    task: Task, models: dict[str, Model[Options]], hashes: dict[str, str], problems: Sequence[Problem], origin: Any,
+    ended: tuple[str, ...],
 ) -> dict[str, Any]:
-    """`cross` of the summary, with --cross; without, {}, and retries that an --overwrite made obsolete are removed."""
-    from rrr_cli.store.artifacts import read
+    """`cross` of the summary, with --cross; without, {}, and retries that an --overwrite made obsolete are removed.
 
+    The first model's blind tries and plain retries go on until they spend as much as any reflector with it as actor.
+    """
+    from rrr_cli.store.artifacts import Writer, read
+
+    first, options = next(iter(models)), next(iter(models.values())).options
+    depends_on = origin[1]
     if not options.cross:
         if options.overwrite:
             drop_crossed(options.run, depends_on)
         return {}
-    by_id, first = {p.problem_id: p for p in problems}, next(iter(models))
+    by_id = {p.problem_id: p for p in problems}
     rows = [r for r in read(options.run, "evaluations", {"model": list(models)}) if r.problem_id in by_id]
-    failed = [shared_failure(by_id[r.problem_id], r) for r in rows if r.model == first and not r.first_success]
-    return {"cross": crossed(task, list(models.values()), hashes, rows, failed, depends_on)}
+    firsts = [r for r in rows if r.model == first]
+    failed = [shared_failure(by_id[r.problem_id], r) for r in firsts if not r.first_success]
+    cross, retries = crossed(task, list(models.values()), hashes, rows, failed, depends_on)
+    arms = cross_curves.reflector_arms(firsts, retries)
+    tested = Tested(options.run, first, hashes[first], by_id, options.tries, options.temperature, options.seed, ended,
+                    cross_curves.most_spent(arms))
+    if next_wave(tested.arms(), options.tries, goal=tested.goal) is not None:
+        with Writer(options.run, "later_tries", origin[0], depends_on, seed=options.seed) as later:
+            later.done("try_id")
+            loop, _ = opened(task, models[first], None)
+            write_later_tries(later, loop, tested, options.part)
+            loop.engine.close()
+    controls = {arm: tries for arm, tries in tested.arms().items() if arm in CONTROLS}
+    return {"cross": cross | cross_curves.against_own_tries(first, arms, controls)}
 
 
 def unevaluated(tested: Tested, rows: Writer, first: str) -> tuple[list[Problem], dict[str, Evaluation] | None]:

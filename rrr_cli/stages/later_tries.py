@@ -49,6 +49,7 @@ class Tested:
     temperature: float
     seed: int
     ended: tuple[str, ...] = ()  # arms whose further tries would be the first one again
+    goal: float = 0.0  # mean tokens a problem that the controls have to reach, beside those of reflecting
 
     def arms(self) -> dict[str, Arm]:
         """Its tries, as they are stored."""
@@ -75,8 +76,11 @@ class Tested:
         )
 
 
-def next_wave(arms: Mapping[str, Arm], tries: int, left: Mapping[str, set[str]] | None = None) -> Wave | None:
+def next_wave(
+    arms: Mapping[str, Arm], tries: int, left: Mapping[str, set[str]] | None = None, goal: float = 0.0
+) -> Wave | None:
     """What is tried next; None when all is done. `left`: arm -> problems whose next try got no answer in this run.
+    `goal`: see `Tested`.
 
     Reflecting comes first, because its tokens say how far the controls go.
     """
@@ -86,23 +90,23 @@ def next_wave(arms: Mapping[str, Arm], tries: int, left: Mapping[str, set[str]] 
         if not waiting:
             continue
         number = min(map(len, waiting.values())) + 1
-        if number <= max(tries, longest(problems)) or (arm != "reflect" and _saves(problems, reflecting, tries)):
+        if number <= max(tries, longest(problems)) or (arm != "reflect" and _saves(problems, reflecting, tries, goal)):
             return Wave(arm, number, [p for p, t in waiting.items() if len(t) == number - 1])
     return None
 
 
-def _saves(control: Arm, reflecting: Arm, tries: int) -> bool:
+def _saves(control: Arm, reflecting: Arm, tries: int, goal: float) -> bool:
     """Whether a control, as far as it went, has spent less than reflecting, and may go on."""
     if longest(control) >= MOST or not counted(control, reflecting):
         return False
-    return mean_spent(control)[-1] < mean_spent(reflecting)[:tries][-1]
+    return mean_spent(control)[-1] < max(goal, mean_spent(reflecting)[:tries][-1])
 
 
 def write_later_tries(writer: Writer, loop: Loop, tested: Tested, part: int) -> Loop:
     """Try on until no wave is left, writing a part at a time. Returns the loop that holds what got no answer."""
     loop = replace(loop, unanswered=Unanswered())
     left: dict[str, set[str]] = {}
-    while (wave := next_wave(arms := tested.arms(), tested.tries, left)) is not None:
+    while (wave := next_wave(arms := tested.arms(), tested.tries, left, tested.goal)) is not None:
         with Work(f"{tested.name}: {WORDS[wave.arm]}, number {wave.number}", len(wave.problem_ids)) as work:
             for start in range(0, len(wave.problem_ids), part):
                 ids = wave.problem_ids[start : start + part]

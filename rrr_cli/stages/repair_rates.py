@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from rrr_cli.engines.fingerprints import provenance
-from rrr_cli.stages.tables import percent
+from rrr_cli.stages.cells import percent
 from rrr_cli.training.texts import is_held_out
 
 #: group -> in words

@@ -58,8 +58,13 @@ def arms_of(rows: Iterable[Evaluation], later: Iterable[LaterTry]) -> dict[str, 
     return {arm: problems for arm, problems in arms.items() if problems}
 
 
+def first_try(row: Evaluation) -> Try:
+    """What every arm starts from."""
+    return Try(row.first_success, row.first, row.first_tokens, row.turns, row.first_feedback)
+
+
 def _first_two(row: Evaluation) -> dict[str, list[Try]]:
-    first = Try(row.first_success, row.first, row.first_tokens, row.turns, row.first_feedback)
+    first = first_try(row)
     arms = {"reflect": [first], "plain": [first]} | ({"blind": [first]} if row.temperature else {})
     if row.second is not None:
         arms["reflect"].append(Try(

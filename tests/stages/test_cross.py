@@ -80,6 +80,23 @@ def test_the_effects_say_who_earned_it(rrr, tmp_path):
     assert "strong as reflector earned +100.0 points" in " ".join(shown.split())
 
 
+def test_a_frozen_actors_reflector_meets_the_actors_own_tries_at_equal_tokens(rrr, tmp_path):
+    # The actor passes after what `strong` writes, and never by itself: its own tries spend as much and solve nothing.
+    weak, strong = script(tmp_path / "weak.json", "nothing"), script(tmp_path / "strong.json", "secret " * 30)
+    flags = ["--run", tmp_path / "run", "--task", PARITY, "--engine", "scripted", "--retry-context", "reflection",
+             "--temperature", 1, "--model", f"base={weak}", "--model", f"strong={strong}", "--cross"]
+    cross = crossed(rrr, *flags[:-1])
+    blind = {test["control"]: test for test in cross["at_equal_tokens"]}["blind"]
+    assert (blind["reflector"], blind["a"], blind["solved"], blind["control_solved"]) == ("strong", "base", 10, 0)
+    assert blind["reached"]
+    assert blind["control_tries"] > 3
+    assert blind["p"] == pytest.approx(2 * 0.5**10)
+    points = cross["curves"][0]["points"]
+    assert [(point["tries"], point["value"]) for point in points] == [(1, 0.0), (2, 1.0)]
+    shown = " ".join(rrr("eval", *flags).err.split())
+    assert "strong reflects, base retries, at equal tokens: a second try after a reflection beats" in shown
+
+
 def test_a_resumed_cross_has_the_same_rows(rrr, flags, tmp_path):
     whole = crossed(rrr, *flags)
     rows = list(read(tmp_path / "run", "later_tries", {"arm": "cross"}))
