@@ -42,7 +42,7 @@ COMMANDS = {
     "repair": ["repair", "--part", "8", *SHORT],
     "self-train": ["self-train", "--texts", "own", "--epochs", "4", "--batch", "16", "--held-out", "0.2",
                    "--patience", "4"],
-    "eval": ["eval", "--limit", "64", "--tries", "3", "--part", "8", "--reflection-tokens", "48", *SHORT],
+    "eval": ["eval", "--limit", "48", "--part", "8", "--reflection-tokens", "48", *SHORT],
     "grpo": ["grpo", "--steps", "6", "--save-every", "1", "--batch", "32", "--group", "8",
              "--reflection-tokens", "48", "--max-tokens", "48"],
 }
