@@ -7,6 +7,7 @@ fingerprints; writes nothing. Refuses a name for two models, and an engine optio
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -92,6 +93,9 @@ def _placed(options: T, name: str, spec: str) -> Model[T]:
     known = takes(engine_class(used))
     values: dict[str, Any] = {f.name: f.default for f in fields(EngineOptions) if f.name not in known}
     values |= {"engine": used} | ({"base_url": url} if url else {})
+    if engine and "base_url" in known and DATE in (arguments := parsed(options.template_args)):
+        rest = {key: value for key, value in arguments.items() if key != DATE}  # a server's template has its own date
+        values["template_args"] = json.dumps(rest, sort_keys=True, ensure_ascii=False) if rest else None
     placed = replace(options, **values)
     if engine and "base_url" in known and not placed.base_url:
         raise RrrError(f"--model {name}={spec}: which server? Type {name}={spec}@URL, such as "

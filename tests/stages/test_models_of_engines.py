@@ -148,6 +148,12 @@ def test_an_option_goes_to_the_engines_that_take_it(script):
         open_models(SamplingOptions(engine="vllm"), {"c": f"scripted:{script}"})
 
 
+def test_a_server_is_sent_no_date():
+    options = SamplingOptions(template_args='{"date": "2026-01-31", "thinking": false}')
+    models = open_models(options, {"a": "tiny", "b": "openai:x@http://h"})
+    assert [m.options.template_args for m in models.values()] == [options.template_args, '{"thinking": false}']
+
+
 def test_forgetting_takes_no_engine(rrr, tmp_path):
     refused = rrr("forgetting", "--run", tmp_path / "run", "--model", "base=vllm:tiny", "--dry-run")
     assert refused.code == 2
