@@ -1,4 +1,4 @@
-"""Calls that a text notes rather than makes: `timer ( minutes = 24 )`, `lamp ok ( room = hall ok , level = 9 - 2 = 7 )`.
+"""Calls that a text notes rather than makes: `timer ( minutes = 24 )`, `lamp ok ( room = hall ok , hour = 9 - 2 = 7 )`.
 
 No verifier takes these for calls; who reads them has the answer all the same. A noted call is the name of an offered
 tool, up to two words, and in round brackets each argument's name, `=` or `:`, and its value: without quotes, of a
