@@ -61,28 +61,15 @@ from evaluations group by model order by model"""
 # outcome of k tries is known where a problem was solved, or has k tries, or its last found no room in the model's
 # context (0 tokens). Models whose server doesn't count tokens have no rows.
 _ARMS = """\
-with tries as (
-    select model, problem_id, arm, 1 as number, first_success as success, first_tokens as cost, first_tokens as tokens
-    from evaluations, (select unnest(['reflect', 'blind', 'plain']) as arm) where arm <> 'blind' or temperature > 0
-    union all
-    select model, problem_id, 'reflect', 2, second_success, second_tokens + reflection_tokens, second_tokens
-    from evaluations where second is not null
-    union all
-    select model, problem_id, 'blind', 2, blind_success, blind_tokens, blind_tokens
-    from evaluations where blind is not null
-    union all
-    select model, problem_id, 'plain', 2, plain_success, plain_tokens, plain_tokens
-    from evaluations where plain is not null
-    union all
-    select model, problem_id, arm, number, success,
-        tokens + case when reflection is null then 0 else reflection_tokens end, tokens
-    from later_tries where arm in ('reflect', 'blind', 'plain')
+with arms as (
+    select *, tokens + case when reflection is null then 0 else reflection_tokens end as cost
+    from tries where arm in ('reflect', 'plain', 'blind')
 ), uncounted as (
-    select distinct model from tries where cost is null
+    select distinct model from arms where cost is null
 ), outcomes as (
     select model, arm, problem_id, max(number) as last, min(number) filter (success) as solved_at,
         arg_max(tokens, number) = 0 as no_room, list(cost order by number) as costs
-    from tries anti join uncounted using (model) group by all
+    from arms anti join uncounted using (model) group by all
 ), known as (
     select *, coalesce(solved_at <= k, false) as solved
     from outcomes join (select unnest(range(1, (select max(last) from outcomes) + 1)) as k) on true
@@ -93,8 +80,8 @@ with tries as (
 )
 """
 
-CURVES = _ARMS + """\
-select model, arm, k as tries, n, solved, tokens from curve order by model, arm, k"""
+CURVES = """\
+select model, arm, k as tries, n, solved, tokens from compute_curves order by model, arm, k"""
 
 AT_EQUAL_TOKENS = _ARMS + """\
 , pairs as (

@@ -131,7 +131,8 @@ def retried(
 ) -> Iterator[tuple[list[LaterTry], Loop]]:
     """One actor's rows, a part at a time, and its loop; the memory of the model is freed after the last."""
     options = model.options
-    loop = open_loop(options, task, model.path, options.retry_context, options.reflection_tokens)
+    loop = open_loop(
+        options, task, model.path, options.retry_context, options.reflection_tokens, options.feedback)
     for start in range(0, len(pairs), options.part):
         part = pairs[start : start + options.part]
         retries = [row for rows in loop.retry([(p.failure, p.reflection) for p in part], range(1)) for row in rows]

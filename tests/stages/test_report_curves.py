@@ -97,7 +97,7 @@ def test_the_first_figure_is_success_against_tokens(rrr, tmp_path):
     assert figure["aria-label"] == "run: share solved against mean tokens spent"
     last = reported["curves"][0]["points"][-1]
     assert f"{100 * last['value']:.1f}{100 * last['low']:.1f}–{100 * last['high']:.1f}" in page.shown
-    statement = next(sql for sql in page.sql if "from curve order by" in sql)
+    statement = next(sql for sql in page.sql if "from compute_curves order by" in sql)
     pasted = rrr("sql", "--run", tmp_path / "run", "--format", "jsonl", statement)
     assert [json.loads(line)["model"] for line in pasted.out.splitlines()].count("base") == 3 + 5 + 5
 
