@@ -61,21 +61,18 @@ class Recipe:
     near: float = 0.5  # chance that a wrong one is among the NEAREST; unlikely ones teach little about what to try next
     give_up: tuple[float, ...] = (0.25, 0.8)  # of stopping after a wrong candidate; one of them for a whole transcript
     most: int = 6  # candidates in a series
-    habit_steps: int = 300  # at the end: the habit of giving up early, which a reward can unlearn
-    habit_learning_rate: float = 6e-4
-    habit_give_up: tuple[float, ...] = (0.25, *[0.85] * 9)
     use_reflection: float = 0.9  # chance that a retry takes what its reflection found
-    settle_steps: int = 300  # then: giving up isn't quite so usual, and a retry always takes what was found
-    settle_give_up: tuple[float, ...] = (*[0.15] * 3, *[0.85] * 7)
+    habit_steps: int = 800  # then: the habit of giving up early, which a reward can unlearn; found answers are taken
+    habit_learning_rate: float = 1e-3
+    habit_give_up: tuple[float, ...] = (*[0.15] * 4, *[0.85] * 6)
 
 
 def phases(recipe: Recipe) -> list[Recipe]:
-    """It learns to search, gets the habit of giving up early, and learns to trust what a reflection found."""
-    habit = replace(
-        recipe, steps=recipe.habit_steps, learning_rate=recipe.habit_learning_rate, give_up=recipe.habit_give_up
-    )
-    settle = replace(habit, steps=recipe.settle_steps, give_up=recipe.settle_give_up, use_reflection=1.0)
-    return [recipe, habit, settle]
+    """It learns to search, then it gets the habit of giving up early and learns to trust what a reflection found."""
+    return [recipe, replace(
+        recipe, steps=recipe.habit_steps, learning_rate=recipe.habit_learning_rate, give_up=recipe.habit_give_up,
+        use_reflection=1.0,
+    )]
 
 
 # The language --------------------------------------------------------------------------------------------------------
