@@ -32,10 +32,12 @@ from rrr_cli.tasks.countdown import Countdown
 from rrr_cli.tasks.countdown.judge import judge
 from rrr_cli.tasks.countdown.problem import WORDS
 
-__all__ = ["HELD_OUT_SHARE", "Recipe", "Transcripts", "candidates", "check_problems", "held_out", "phases"]
+__all__ = ["HELD_OUT_SHARE", "Recipe", "Transcripts", "check_problems", "phases"]
+
 TASK = "countdown"
 MAX_TOKENS = 96
 NEAREST = 8  # wrong candidates whose values lie nearest to the target
+# Before a reflection on another problem.
 HINT = "Here is a reflection on a failed attempt at another problem of this kind:\n{reflection}"
 
 
