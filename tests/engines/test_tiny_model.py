@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -26,6 +27,7 @@ from rrr_cli.records import Message, Problem
 from rrr_cli.rollout import Loop
 from rrr_cli.tasks.base import Task
 from rrr_cli.tasks.countdown import Countdown
+from rrr_cli.tasks.countdown.arithmetic import evaluate, parse
 from rrr_cli.tasks.countdown.judge import judge
 from rrr_cli.tasks.countdown.problem import problem_key
 from rrr_cli.tasks.function_calling import FunctionCalling
@@ -138,6 +140,31 @@ def test_a_chat_is_a_prefix_of_its_continuation(tokenizer: Any) -> None:
             assert whole[: len(start)] == start
 
 
+BAD_ANSWERS = [
+    "8 * 7 - 3", "(7 - 3) / 8", "7 - 3 * 8", "3 * 8 * 7", "8 * 8 * 99 - 1", "8 / (3 - 3)", "8 / (8 - 8)", "", "* 8",
+    "(8", "8 )", "8 7", "8 +", "08 + 3", "8 yes 3", "8 = 3", "8 <answer> 3", "(8 , 3)", "8 ' 3", "1" * 30, "(" * 70,
+    "1" * 600,
+]
+
+
+def test_every_word_of_the_feedback_is_known(tokenizer: Any) -> None:
+    said = {judge(f"<answer> {answer} </answer>", [3, 8, 7], 29).feedback for answer in BAD_ANSWERS}
+    assert len(said) >= 20
+    for feedback in said:
+        request = [Message("user", f"{feedback}\n\n{Countdown.words['reflect']}")]
+        assert tokenizer.unk_token_id not in render(tokenizer, request, generate=True), feedback
+    words = tokenizer.tokenize("The answer comes to 120, not to 29.")
+    assert words == ["The answer comes to", "120", ", not to", "29", "."]
+    assert tokenizer.tokenize("7/2 1250") == ["7", "/", "2", "1", "2", "5", "0"]
+
+
+def test_hints_read_as_in_the_transcripts(course: ModuleType, tokenizer: Any) -> None:
+    for template in (course.HINT, prompts.REFLECTION_ONLY):
+        ids = tokenizer.encode(template.format(reflection="That makes 29 , not 30 ."), add_special_tokens=False)
+        assert len(ids) == 6
+        assert tokenizer.unk_token_id not in ids
+
+
 def test_no_transcript_has_a_test_problem(transcripts: list[list[Message]]) -> None:
     test_ids = {problem.problem_id for problem in Countdown(level="easy").problems("test")}
     keys = set()
@@ -146,6 +173,58 @@ def test_no_transcript_has_a_test_problem(transcripts: list[list[Message]]) -> N
         keys |= {problem_key(numbers, value) for value in [target, *(value for value, _ in tried(transcript))]}
     assert len(keys) > 1500
     assert not keys & test_ids
+
+
+PAIR = r"(\d+) ([-+*/]) (\d+) = \d+"
+
+
+def expressions(text: str) -> list[str]:
+    """What the workings in a text calculate, right or wrong."""
+    left = [f"({a} {o} {b}) {p} {c}" for a, o, b, p, c in re.findall(PAIR + r" ([-+*/]) (\d+) = \d+", text)]
+    right = re.findall(r"(\d+) ([-+*/]) \( " + PAIR + r" \) = \d+", text)
+    return [*left, *(f"{c} {p} ({a} {o} {b})" for c, p, a, o, b in right)]
+
+
+def test_no_turn_solves_a_test_problem(transcripts: list[list[Message]]) -> None:
+    test_ids = {problem.problem_id for problem in Countdown(level="easy").problems("test")}
+    keys = set()
+    for expression in {e for transcript in transcripts for m in transcript for e in expressions(m.content)}:
+        with contextlib.suppress(ZeroDivisionError):
+            postfix = parse(expression)
+            value = evaluate(postfix)
+            if value.denominator == 1:
+                keys.add(problem_key([item for item in postfix if isinstance(item, int)], int(value)))
+    assert len(keys) > 3000
+    assert not keys & test_ids
+
+
+def test_chats_hold_what_the_stages_send(transcripts: list[list[Message]]) -> None:
+    words, task = Countdown.words, Countdown()
+    asked = fed = three = 0
+    for transcript in transcripts:
+        numbers, target = posed(transcript)
+        requests = [m.content for m in transcript[2::2]]
+        three += requests.count(words["retry"]) == 2
+        for i, request in enumerate(requests):
+            if request == words["retry"]:
+                continue
+            answer = transcript[2 * i + 1].content
+            feedback = judge(answer, numbers, target).feedback
+            assert request in (words["reflect"], f"{feedback}\n\n{words['reflect']}")
+            asked, fed = asked + 1, fed + (request != words["reflect"])
+            chat = retry_chat(transcript[:1], transcript[1:2], transcript[3].content, requests[0], task.words["retry"])
+            assert list(chat) == transcript[:5]
+    assert 0.4 < fed / asked < 0.6
+    assert 0.15 < three / len(transcripts) < 0.2
+
+
+def test_a_candidate_is_tried_once_in_a_chat(transcripts: list[list[Message]]) -> None:
+    for transcript in transcripts:
+        known: set[str] = set()
+        for message in transcript[1:]:
+            wrong = re.findall(r"[\d(][-+*/()=\d ]+(?= no)", message.content if message.role == "assistant" else "")
+            assert not known & set(wrong)
+            known |= set(wrong)
 
 
 def test_transcript_marks_agree_with_the_verifier(transcripts: list[list[Message]]) -> None:
@@ -183,7 +262,7 @@ def test_loss_skips_wrong_candidates(
 
 
 def test_the_same_seed_trains_the_same_model(script: ModuleType, course: ModuleType) -> None:
-    recipe = course.Recipe(steps=2, batch_size=2, habit_steps=1, settle_steps=1)
+    recipe = course.Recipe(steps=2, batch_size=2, habit_steps=1)
     once, again, other = (script.train(course, recipe, seed)[0].state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(once[name], again[name]) for name in once)
     assert any(not torch.equal(once[name], other[name]) for name in once)

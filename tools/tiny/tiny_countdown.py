@@ -5,6 +5,11 @@ them and the last one counts; a reflection says what came out and tries some mor
 up is a matter of chance, so the model fails often, and a reward for reflections has something to teach. Going on is a
 comma and giving up a full stop, in answers and reflections alike, so what reflections learn reaches the answers too.
 
+A chat holds up to three tries, with a reflection after each failed one, or (the control) with none. The request to
+reflect comes with the verifier's feedback or without it. A reflection can also stand alone behind the problem, and so
+can one on another problem. Some failed tries are slips or are broken off, as the model's own will be; they are given to
+it and not learned.
+
 Refuses to learn from the test split: no transcript poses a problem that is held out, and none holds a candidate that
 solves one, not even as a wrong candidate for another target.
 """
@@ -13,63 +18,63 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from itertools import combinations, combinations_with_replacement, islice
+from dataclasses import dataclass, field, replace
+from itertools import combinations_with_replacement, islice
 from random import Random
 from typing import Any
+
+from countdown_tries import HELD_OUT_SHARE, LARGEST, Candidate, broken, candidates, held_out, slip
+from tiny_tools import GIVEN
 
 from rrr_cli import prompts
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.countdown import Countdown
-from rrr_cli.tasks.countdown.problem import WORDS, problem_key
-from rrr_cli.tasks.splits import split_of
+from rrr_cli.tasks.countdown.judge import judge
+from rrr_cli.tasks.countdown.problem import WORDS
+
+__all__ = ["HELD_OUT_SHARE", "Recipe", "Transcripts", "check_problems", "phases"]
 
 TASK = "countdown"
 MAX_TOKENS = 96
-LARGEST = 120  # the largest number that is a word
 NEAREST = 8  # wrong candidates whose values lie nearest to the target
-HELD_OUT_SHARE = 0.30  # the test split, and above it the dev split on which the recipe was tuned
+# Before a reflection on another problem.
+HINT = "Here is a reflection on a failed attempt at another problem of this kind:\n{reflection}"
+
 
 @dataclass(frozen=True)
 class Recipe:
     """Every number that shapes the model. Shares and chances are probabilities."""
 
-    steps: int = 3000
+    steps: int = 1500
     batch_size: int = 32
     learning_rate: float = 2e-3  # after 50 steps of warm-up; cosine down to a tenth
+    muon: float = 2.0  # Muon's rate is so many times that
     largest_number: int = 12  # of the wider problems, which keep the model from learning the easy ones by heart
     wide_share: float = 0.3  # of transcripts with a number above 10
-    answer_only: float = 0.5  # transcripts that are a problem and its answer
-    plain_retry: float = 0.1  # a failed answer, then another try without a reflection: the control of `rrr eval`
+    answer_only: float = 0.4  # transcripts that are a problem and its answer
+    plain_retry: float = 0.12  # failed answers, each with another try without a reflection: the control of `rrr eval`
+    reflection_only: float = 0.1  # a problem with a reflection on an attempt that isn't shown, and its answer
+    hint: float = 0.05  # a problem with a reflection on another one, and its answer
+    feedback: float = 0.5  # of the rest, which reflect in full: with what the verifier said of the failed tries
+    third: float = 0.4  # chats with retries that hold three tries and not two
+    slips: float = 0.14  # failed tries whose last candidate is a slip
+    broken: float = 0.02  # failed tries that are broken off, or whose answer can't be read
     right: float = 0.45  # chance that a candidate is right
     near: float = 0.5  # chance that a wrong one is among the NEAREST; unlikely ones teach little about what to try next
     give_up: tuple[float, ...] = (0.25, 0.8)  # of stopping after a wrong candidate; one of them for a whole transcript
     most: int = 6  # candidates in a series
-    habit_steps: int = 300  # at the end: the habit of giving up early, which a reward can unlearn
-    habit_learning_rate: float = 6e-4
-    habit_give_up: tuple[float, ...] = (0.25, *[0.85] * 9)
     use_reflection: float = 0.9  # chance that a retry takes what its reflection found
-    settle_steps: int = 300  # then: giving up isn't quite so usual, and a retry always takes what was found
-    settle_give_up: tuple[float, ...] = (*[0.15] * 3, *[0.85] * 7)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An expression over three numbers, its working and its value."""
-
-    expression: tuple[str, ...]  # ( 3 * 7 ) + 8
-    working: tuple[str, ...]  # 3 * 7 = 21 + 8 = 29
-    value: int
+    habit_steps: int = 800  # then: the habit of giving up early, which a reward can unlearn; found answers are taken
+    habit_learning_rate: float = 1e-3
+    habit_give_up: tuple[float, ...] = (*[0.15] * 4, *[0.85] * 6)
 
 
 def phases(recipe: Recipe) -> list[Recipe]:
-    """It learns to search, gets the habit of giving up early, and learns to trust what a reflection found."""
-    habit = replace(
-        recipe, steps=recipe.habit_steps, learning_rate=recipe.habit_learning_rate, give_up=recipe.habit_give_up
-    )
-    settle = replace(habit, steps=recipe.settle_steps, give_up=recipe.settle_give_up, use_reflection=1.0)
-    return [recipe, habit, settle]
+    """It learns to search, then it gets the habit of giving up early and learns to trust what a reflection found."""
+    return [recipe, replace(
+        recipe, steps=recipe.habit_steps, learning_rate=recipe.habit_learning_rate, give_up=recipe.habit_give_up,
+        use_reflection=1.0,
+    )]
 
 
 # The language --------------------------------------------------------------------------------------------------------
@@ -82,7 +87,17 @@ SPECIAL = ["<pad>", "<unk>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>
 TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
 CAME_TO, NOT, TRY = "That makes", ", not", ". Try:"  # of a reflection
 SYMBOLS = ["[", "]", ",", ".", "+", "-", "*", "/", "(", ")", "=", "yes", "no"]
-WORD = r"\d+|[A-Za-z]+|[^\dA-Za-z]"
+NUMBER = r"(?<!\d)(?:1[01]\d|120|\d\d?)(?!\d)"  # up to LARGEST; of a larger one each digit is a word
+WORD = NUMBER + r"|\d|[A-Za-z]+|[^\dA-Za-z]"
+# What the verifier says of a failed answer (rrr_cli/tasks/countdown/judge.py and arithmetic.py), cut at its fields.
+FEEDBACK = [
+    "The answer comes to", ", not to", "The answer divides by zero.", "The answer uses the numbers", ", but each of",
+    "has to be used exactly once.", "The answer isn't an expression that can be read:", "isn't allowed", "at character",
+    "No answer was found: put one expression between <answer> and </answer>.", "a number should stand where",
+    "an operator should stand where", "it ends where a number should stand", "has no", "before it", "is never closed",
+    "the number at character", "starts with a zero", "it has", "characters, and at most", "a number of",
+    "digits, and at most", "tokens, and at most", "are read",
+]
 
 
 def phrases() -> list[str]:
@@ -90,11 +105,11 @@ def phrases() -> list[str]:
     cut: list[str] = []
     for template, fields in (
         (WORDS["prompt"], ("{numbers}", "{target}")), (WORDS["reflect"], ()), (WORDS["retry"], ()),
-        (prompts.REFLECTION_ONLY, ("{reflection}",)),
+        (prompts.REFLECTION_ONLY, ("{reflection}",)), (HINT, ("{reflection}",)),
     ):
         rest = template
-        for field in fields:
-            head, _, rest = rest.partition(field)
+        for name in fields:
+            head, _, rest = rest.partition(name)
             cut.append(head.strip())
         cut.append(rest.strip())
     return [phrase for phrase in cut if phrase]
@@ -102,12 +117,14 @@ def phrases() -> list[str]:
 
 def whole_words() -> list[str]:
     """What is one token though it holds spaces or symbols."""
-    return [*TAGS, *phrases(), CAME_TO, NOT, TRY]
+    return [*TAGS, *phrases(), *FEEDBACK, CAME_TO, NOT, TRY]
 
 
 def words() -> list[str]:
-    """All other words."""
-    return [*SYMBOLS, *map(str, range(LARGEST + 1))]
+    """All other words; the feedback names single characters, the first of a word that stands where none may."""
+    known = [*SYMBOLS, *map(str, range(LARGEST + 1)), "'", '"', "a", "is"]
+    first = {word[0] for word in [*whole_words(), *SYMBOLS] if word[0] not in known}
+    return [*known, *sorted(first)]
 
 
 def untrained(recipe: Recipe, tokenizer: Any, ids: Sequence[int]) -> Iterator[int]:
@@ -127,46 +144,6 @@ def untrained(recipe: Recipe, tokenizer: Any, ids: Sequence[int]) -> Iterator[in
 # The transcripts -----------------------------------------------------------------------------------------------------
 
 
-@cache
-def candidates(numbers: tuple[int, ...]) -> list[Candidate]:
-    """What three sorted numbers can make in whole steps from 0 to LARGEST, the larger operand of a pair first."""
-    found: dict[tuple[str, ...], Candidate] = {}
-    for i, j in combinations(range(3), 2):
-        small, large, third = numbers[i], numbers[j], numbers[3 - i - j]
-        for inner in "+-*/":
-            middle = _apply(inner, large, small)
-            if middle is None:
-                continue
-            pair = (str(large), inner, str(small))
-            for outer in "+-*/":
-                value = _apply(outer, middle, third)
-                expression: tuple[str, ...]
-                working: tuple[str, ...]
-                if value is not None:
-                    expression = ("(", *pair, ")", outer, str(third))
-                    working = (*pair, "=", str(middle), outer, str(third), "=", str(value))
-                    found[expression] = Candidate(expression, working, value)
-                value = _apply(outer, third, middle)
-                if value is not None and outer in "-/":
-                    expression = (str(third), outer, "(", *pair, ")")
-                    working = (str(third), outer, "(", *pair, "=", str(middle), ")", "=", str(value))
-                    found[expression] = Candidate(expression, working, value)
-    return list(found.values())
-
-
-def _apply(operator: str, a: int, b: int) -> int | None:
-    if operator == "/":
-        return a // b if b and a % b == 0 else None
-    value = {"+": a + b, "-": a - b, "*": a * b}[operator]
-    return value if 0 <= value <= LARGEST else None
-
-
-@cache
-def held_out(numbers: tuple[int, ...], target: int) -> bool:
-    """Whether a problem belongs to the test split or to the dev split."""
-    return split_of(problem_key(numbers, target), HELD_OUT_SHARE) == "test"
-
-
 def problems(largest_number: int) -> list[tuple[tuple[int, ...], int]]:
     """(sorted numbers, target from 1 to 100) of every solvable problem that isn't held out."""
     return [
@@ -175,6 +152,25 @@ def problems(largest_number: int) -> list[tuple[tuple[int, ...], int]]:
         for target in sorted({c.value for c in candidates(numbers)})
         if 1 <= target <= 100 and not held_out(numbers, target)
     ]
+
+
+@dataclass
+class Chat:
+    """A problem and what was said about it so far."""
+
+    numbers: tuple[int, ...]  # sorted
+    target: int
+    shown: list[int]
+    give_up: float  # chance to stop after a wrong candidate
+    turns: list[Message] = field(default_factory=list)
+    tried: set[Candidate] = field(default_factory=set)
+    came_to: list[str] = field(default_factory=list)  # what the latest failed answer comes to, in words
+
+    def __post_init__(self) -> None:
+        self.turns = [Message("user", self.posed())]
+
+    def posed(self) -> str:
+        return WORDS["prompt"].format(numbers=self.shown, target=self.target)
 
 
 class Transcripts:
@@ -191,59 +187,97 @@ class Transcripts:
         while True:
             yield self.transcript()
 
-    def _problem(self) -> tuple[tuple[int, ...], int, Message]:
+    def _chat(self, give_up: float) -> Chat:
         numbers, target = self.random.choice(
             self.wide if self.random.random() < self.recipe.wide_share else self.easy
         )
-        shown = self.random.sample(numbers, 3)
-        return numbers, target, Message("user", WORDS["prompt"].format(numbers=shown, target=target))
+        return Chat(numbers, target, self.random.sample(numbers, 3), give_up)
 
     def transcript(self) -> list[Message]:
-        """A chat: an answer alone, or a failed one with a retry, after a reflection or (the control) without one."""
+        """A chat: an answer alone, after a reflection that stands behind the problem, or after failed tries."""
         recipe, random = self.recipe, self.random
-        numbers, target, problem = self._problem()
-        tried: set[Candidate] = set()
-        give_up = random.choice(recipe.give_up)
+        chat = self._chat(random.choice(recipe.give_up))
+        shares = (recipe.answer_only, recipe.plain_retry, recipe.reflection_only, recipe.hint)
+        kind = random.choices(("answer", "plain", "alone", "hint", "reflect"), (*shares, 1 - sum(shares)))[0]
+        found = None  # by a reflection
+        if kind == "hint":
+            other = self._chat(chat.give_up)
+            self._fail(other)
+            text = HINT.format(reflection=self._reflection(other, self._series(other, recipe.right)))
+            chat.turns = [Message("user", f"{chat.posed()}\n\n{text}")]
+        elif kind == "alone":
+            self._fail(chat)
+            found = self._series(chat, recipe.right)
+            text = prompts.REFLECTION_ONLY.format(reflection=self._reflection(chat, found))
+            chat.turns = [Message("user", f"{chat.posed()}\n\n{text}")]
+        elif kind != "answer":
+            feedback = kind == "reflect" and random.random() < recipe.feedback
+            for left in range(2 if random.random() < recipe.third else 1, 0, -1):
+                if not self._fail(chat):  # nothing wrong was left to try
+                    return chat.turns
+                if kind == "reflect":
+                    found = self._reflect(chat, feedback, recipe.right if left == 1 else 0.0)
+                chat.turns.append(Message("user", WORDS["retry"]))
+        self._answer(chat, found)
+        return chat.turns
 
-        def series(right: float = recipe.right) -> list[Candidate]:
-            return self._series(numbers, target, tried, right, give_up)
+    def _answer(self, chat: Chat, found: Sequence[Candidate] | None) -> None:
+        """Add the last answer; it takes what a reflection found."""
+        solved = found is not None and found[-1].value == chat.target
+        if found is None or not solved or self.random.random() >= self.recipe.use_reflection:
+            found = self._series(chat, self.recipe.right)
+        else:
+            found = found[-1:]
+        chat.turns.append(Message("assistant", " ".join(_answer(found, chat.target))))
 
-        kind = random.random()
-        if kind < recipe.answer_only:
-            return [problem, self._answer(series(), target)]
-        failed = series(right=0.0)
-        turns = [problem, self._answer(failed, target)]
-        if failed[-1].value == target:  # nothing wrong was left to try
-            return turns
-        if kind < recipe.answer_only + recipe.plain_retry:
-            return [*turns, Message("user", WORDS["retry"]), self._answer(series(), target)]
-        reflected = series()
-        words = [CAME_TO, str(failed[-1].value), NOT, str(target), TRY, *_marked(reflected, target)]
-        turns += [Message("user", WORDS["reflect"]), Message("assistant", " ".join(words))]
-        used = reflected[-1].value == target and random.random() < recipe.use_reflection
-        retry = self._answer(reflected[-1:] if used else series(), target)
-        return [*turns, Message("user", WORDS["retry"]), retry]
+    def _fail(self, chat: Chat) -> bool:
+        """Add a failed answer. False: there was nothing wrong left to try, and it is right."""
+        failed, role = self._series(chat, 0.0), "assistant"
+        chat.came_to = [str(failed[-1].value)]
+        fails = failed[-1].value != chat.target
+        kind = self.random.random() if fails else 1.0
+        if kind < self.recipe.slips:
+            failed[-1], chat.came_to = slip(chat.shown, chat.target, self.random)
+        words = _answer(failed, chat.target)
+        if kind < self.recipe.slips + self.recipe.broken:
+            role = GIVEN
+            if kind >= self.recipe.slips:
+                words = broken(words, self.random)
+        chat.turns.append(Message(role, " ".join(words)))
+        return fails
 
-    def _series(self, numbers: tuple[int, ...], target: int, tried: set[Candidate], right: float,
-                give_up: float) -> list[Candidate]:
+    def _reflect(self, chat: Chat, feedback: bool, right: float) -> list[Candidate]:
+        """Add the request to reflect on the latest answer, and the reflection; what it tries."""
+        request, verdict = WORDS["reflect"], judge(chat.turns[-1].content, chat.shown, chat.target)
+        chat.turns.append(Message("user", f"{verdict.feedback}\n\n{request}" if feedback else request))
+        found = self._series(chat, right)
+        chat.turns.append(Message("assistant", self._reflection(chat, found)))
+        return found
+
+    def _reflection(self, chat: Chat, found: Sequence[Candidate]) -> str:
+        words = [CAME_TO, *chat.came_to, NOT, str(chat.target), TRY, *_marked(found, chat.target)]
+        return " ".join(words)
+
+    def _series(self, chat: Chat, right: float) -> list[Candidate]:
         """Wrong candidates that weren't `tried`, until a right one, giving up, or the most that a series may hold."""
-        good = [c for c in candidates(numbers) if c.value == target]
+        every, target = candidates(chat.numbers), chat.target
+        good = [c for c in every if c.value == target]
         good = [c for c in good if "/" not in c.working] or good  # one way to solve most problems is enough to learn
-        bad = [c for c in candidates(numbers) if c.value != target and not held_out(numbers, c.value)]
+        bad = [c for c in every if c.value != target and not held_out(chat.numbers, c.value)]
         bad.sort(key=lambda c: abs(c.value - target))
         series: list[Candidate] = []
         while True:
-            left = [c for c in bad if c not in tried]
+            left = [c for c in bad if c not in chat.tried]
             if not left or self.random.random() < right:
                 return [*series, self.random.choice(good)]
             series.append(self.random.choice(left[:NEAREST] if self.random.random() < self.recipe.near else left))
-            tried.add(series[-1])
-            if len(series) >= self.recipe.most or self.random.random() < give_up:
+            chat.tried.add(series[-1])
+            if len(series) >= self.recipe.most or self.random.random() < chat.give_up:
                 return series
 
-    def _answer(self, series: list[Candidate], target: int) -> Message:
-        words = ["<think>", *_marked(series, target), "</think>", "<answer>", *series[-1].expression, "</answer>"]
-        return Message("assistant", " ".join(words))
+
+def _answer(series: Sequence[Candidate], target: int) -> list[str]:
+    return ["<think>", *_marked(series, target), "</think>", "<answer>", *series[-1].expression, "</answer>"]
 
 
 def _marked(series: Sequence[Candidate], target: int) -> list[str]:
