@@ -159,7 +159,7 @@ def test_every_word_of_the_feedback_is_known(tokenizer: Any) -> None:
 
 
 def test_hints_read_as_in_the_transcripts(course: ModuleType, tokenizer: Any) -> None:
-    for template in (course.HINT, prompts.REFLECTION_ONLY):
+    for template in (prompts.HINT, prompts.REFLECTION_ONLY):
         ids = tokenizer.encode(template.format(reflection="That makes 29 , not 30 ."), add_special_tokens=False)
         assert len(ids) == 6
         assert tokenizer.unk_token_id not in ids

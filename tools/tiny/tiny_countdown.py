@@ -37,8 +37,6 @@ __all__ = ["HELD_OUT_SHARE", "Recipe", "Transcripts", "check_problems", "phases"
 TASK = "countdown"
 MAX_TOKENS = 96
 NEAREST = 8  # wrong candidates whose values lie nearest to the target
-# Before a reflection on another problem.
-HINT = "Here is a reflection on a failed attempt at another problem of this kind:\n{reflection}"
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def phrases() -> list[str]:
     cut: list[str] = []
     for template, fields in (
         (WORDS["prompt"], ("{numbers}", "{target}")), (WORDS["reflect"], ()), (WORDS["retry"], ()),
-        (prompts.REFLECTION_ONLY, ("{reflection}",)), (HINT, ("{reflection}",)),
+        (prompts.REFLECTION_ONLY, ("{reflection}",)), (prompts.HINT, ("{reflection}",)),
     ):
         rest = template
         for name in fields:
@@ -203,7 +201,7 @@ class Transcripts:
         if kind == "hint":
             other = self._chat(chat.give_up)
             self._fail(other)
-            text = HINT.format(reflection=self._reflection(other, self._series(other, recipe.right)))
+            text = prompts.HINT.format(reflection=self._reflection(other, self._series(other, recipe.right)))
             chat.turns = [Message("user", f"{chat.posed()}\n\n{text}")]
         elif kind == "alone":
             self._fail(chat)
