@@ -117,4 +117,4 @@ def test_every_template_is_in_an_identity():
     own = {value for name, value in vars(prompts).items() if name.isupper() and isinstance(value, str)}
     defaults = {prompts.REFLECT, prompts.RETRY}  # they are among a task's words
     assert own - defaults == set(prompts.TEMPLATES.values())
-    assert {*prompts.RETRY_AFTER_REFLECTION, *prompts.REPAIRING} == prompts.TEMPLATES.keys()
+    assert {*prompts.RETRY_AFTER_REFLECTION, *prompts.TRY_WITH_HINT, *prompts.REPAIRING} == prompts.TEMPLATES.keys()
