@@ -22,7 +22,7 @@ from rrr_cli.errors import RrrError
 NAMED = {
     "tiny": "a demonstration model of 0.7 million parameters, for Countdown only; embedded",
     "tiny-tools": "the same, for function_calling at its easy level",
-    "tiny-household": "the same, for household at its easy level, and for repairs",
+    "tiny-household": "the same, for household at its easy level; it repairs too",
     "smollm2": "SmolLM2-135M-Instruct, pretrained, Apache-2.0; 270 MB",
 }
 EMBEDDED = ("tiny", "tiny-tools", "tiny-household")

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from random import Random
 from types import ModuleType
 from typing import Any
 
@@ -377,48 +376,3 @@ def test_loss_skips_wrong_calls_at_first(
     assert trained_words(right_from_wrong) == (
         "<think> ok bad 2 ok no ; add ok ( item = cups ok , count = 2 ok ) yes . </think> <|end|>"
     )
-
-
-# tiny-household ------------------------------------------------------------------------------------------------------
-
-
-def test_household_transcripts_agree_with_the_simulator(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    course = script.tiny_household
-    tokenizer = script.build_tokenizer(course)
-    games: list[dict[str, Any]] = []
-    pose = course.prompt
-    monkeypatch.setattr(course, "prompt", lambda game: games.append(game) or pose(game))
-    repairs = course.phases(course.Recipe())[1]
-    transcripts = list(islice(course.Transcripts(repairs, seed=3), 400))
-    task = Household()
-    held_out = {problem.problem_id for problem in task.problems("test")}
-    outcomes = []
-    for game, transcript in zip(games, transcripts, strict=True):
-        problem = course.problem(game)
-        assert problem.problem_id not in held_out
-        again = next((i for i, m in enumerate(transcript) if m.content.endswith(prompts.REPAIR[-20:])), len(transcript))
-        for episode in filter(None, (transcript[1:again], transcript[again + 1:])):
-            for i in range(1, len(episode), 2):
-                assert task.observe(problem, episode[:i]) == episode[i]
-            outcomes.append(task.verify(problem, episode).success)
-            assert task.observe(problem, episode) is None
-        for message in transcript:
-            assert tokenizer.unk_token_id not in tokenizer(message.content, add_special_tokens=False)["input_ids"]
-    assert len(outcomes) > 500
-    assert 0.3 < sum(outcomes) / len(outcomes) < 0.9
-
-
-def test_household_repairs_use_the_failed_episode(script: ModuleType) -> None:
-    course = script.tiny_household
-    recipe, random = course.Recipe(), Random(4)
-    failures = repaired = 0
-    for problem in islice(Household().problems("train"), 300):
-        game = json.loads(problem.metadata)
-        failed = course.Player(game, recipe, random, careful=False)
-        if not failed.play()[1]:
-            failures += 1
-            repaired += course.Player(game, recipe, random, True, failed.seen, failed.searched).play()[1]
-    assert failures > 100
-    assert repaired / failures > 0.9

@@ -164,10 +164,10 @@ def save(model: LlamaForCausalLM, tokenizer: Any, out: Path) -> None:
     tokenizer.save_pretrained(out)
 
 
-def success(course: ModuleType, out: Path, seed: int, count: int = 400) -> dict[str, Any]:
+def success(course: ModuleType, out: Path, seed: int) -> dict[str, Any]:
     """Success at temperature 1 on problems that training saw and on the dev split, through rrr's own loop.
 
-    The second try is counted over the failures: after a reflection, and without one; or a repair.
+    The second try is counted over the failures: after a reflection, and without one; and what `other_tries` counts.
     """
     from rrr_cli.engines.base import Sampling
     from rrr_cli.engines.transformers import TransformersEngine
@@ -175,25 +175,41 @@ def success(course: ModuleType, out: Path, seed: int, count: int = 400) -> dict[
     from rrr_cli.tasks import load_task
 
     engine = TransformersEngine(str(out))
-    tokens = course.MAX_TOKENS
-    loop = Loop(load_task(course.TASK), engine, Sampling(1.0, 1.0, tokens), seed, reflection_max_tokens=tokens)
+    sampling = Sampling(1.0, 1.0, course.MAX_TOKENS)
+    words = getattr(course, "REFLECTION_TOKENS", course.MAX_TOKENS)
+    loop = Loop(load_task(course.TASK), engine, sampling, seed, reflection_max_tokens=words)
     found: dict[str, Any] = {}
-    for name, posed in course.check_problems(count).items():
+    for name, posed in course.check_problems(getattr(course, "CHECKED", 400)).items():
         first = [attempts[0] for attempts in loop.attempt(posed, range(1), "first")]
         failed = [Failure.of(p, a) for p, a in zip(posed, first, strict=True) if not a.success]
         found[name] = {"n": len(posed), "first_try": 1 - len(failed) / len(posed), "failures": len(failed)}
-        if getattr(course, "REPAIRS", False):
-            repaired = [rows[0].success for rows in loop.repair(failed, "binary", range(1))]
-            blind = [rows[0].success for rows in loop.attempt([f.problem for f in failed], range(1), "resample")]
-            found[name] |= {"repaired": sum(repaired) / len(repaired), "blind": sum(blind) / len(blind)}
-            continue
         reflections = [rows[0] for rows in loop.reflect(failed, range(1))]
-        after = [rows[0].success for rows in loop.retry(list(zip(failed, reflections, strict=True)), range(1))]
-        plain = [rows[0].success for rows in loop.retry([(f, None) for f in failed], range(1))]
-        found[name] |= {
-            "second_try_on_failures": sum(after) / len(after), "retry_without_reflection": sum(plain) / len(plain),
-        }
+        after = loop.retry(list(zip(failed, reflections, strict=True)), range(1))
+        plain = loop.retry([(f, None) for f in failed], range(1))
+        found[name] |= {"second_try_on_failures": passed(after), "retry_without_reflection": passed(plain)}
+        if hasattr(course, "best_reflection"):
+            found[name] |= other_tries(course, loop, failed, reflections)
     return found
+
+
+def passed(attempts_B_N: Sequence[Sequence[Any]]) -> float:
+    """The share of passing tries, one a row."""
+    return sum(rows[0].success for rows in attempts_B_N) / len(attempts_B_N)
+
+
+def other_tries(course: ModuleType, loop: Any, failed: Sequence[Any], reflections: Sequence[Any]) -> dict[str, float]:
+    """What else may follow a failure: the retry that is shown the reflection alone, the course's best reflection in its
+    place, another blind try, a repair."""
+    alone = replace(loop, retry_context="reflection")
+    best = [replace(r, text=course.best_reflection(f.problem, f.transcript))
+            for f, r in zip(failed, reflections, strict=True)]
+    return {
+        "retry_on_reflection_alone": passed(alone.retry(list(zip(failed, reflections, strict=True)), range(1))),
+        "retry_on_best_reflection": passed(loop.retry(list(zip(failed, best, strict=True)), range(1))),
+        "retry_on_best_reflection_alone": passed(alone.retry(list(zip(failed, best, strict=True)), range(1))),
+        "blind": passed(loop.attempt([f.problem for f in failed], range(1), "resample")),
+        "repaired": passed(loop.repair(failed, "binary", range(1))),
+    }
 
 
 def main() -> None:
