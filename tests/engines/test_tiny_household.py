@@ -20,6 +20,7 @@ from rrr_cli.engines.base import Sampling
 from rrr_cli.records import Message
 from rrr_cli.rollout import Failure, Loop
 from rrr_cli.tasks.household import Household
+from rrr_cli.tasks.solves import solves
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -107,7 +108,7 @@ def test_every_household_chat_is_made_of_known_words(script: ModuleType, househo
         ids = tokenizer.encode(text, add_special_tokens=False)
         assert tokenizer.decode(ids, skip_special_tokens=True) == text
         assert len(ids) < household.REFLECTION_TOKENS
-        assert not Household().leaks(problem, text)
+        assert not solves(Household(), problem, text)
 
 
 def test_household_players_follow_the_reflections_words_alone(household: ModuleType) -> None:

@@ -22,7 +22,7 @@ OLDER = Path(__file__).parent.parent / "data" / "schema_1"
 
 
 def row(index: int) -> Reflection:
-    return Reflection(f"r{index}", f"a{index}", "p", "m", 0, f"text {index}", 4, "stop", index, 1.0, False)
+    return Reflection(f"r{index}", f"a{index}", "p", "m", 0, f"text {index}", 4, "stop", index, 1.0)
 
 
 def write(run: Path, *indices: int, stage: str = "reflect", **more: Any) -> None:
