@@ -90,6 +90,10 @@ class Stubborn(Parity):
         super().__init__()
         self.number, self.seen = number, 0
 
+    def answers_in(self, problem: Any, text: str) -> list[list[str]]:
+        """None: only tries are judged, and counted."""
+        return []
+
     def verify_many(self, pairs: Any) -> list[Verdict]:
         self.seen += 1
         passed = self.seen == self.number

@@ -275,7 +275,7 @@ def test_a_shown_command_parses(line: str):
 def test_options_in_prose_are_options():
     known = {flag for command in commands().values() for entry in command.params
              for flag in [*entry.opts, *entry.secondary_opts]}
-    others = {"--help", "--rows", "--folder", "--generation-config"}  # of other programs
+    others = {"--help", "--rows", "--folder", "--generation-config", "--threads"}  # of other programs
     prose = "\n".join(BLOCK.sub("", text) for name, text in TEXTS.items() if name != "CHANGELOG.md")
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", COPIED.sub("", prose))) - known - others == set()
 
