@@ -5,7 +5,7 @@ Reads and writes nothing. Sources: RRR = Reflect, Retry, Reward (arXiv 2505.2472
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rrr_cli.records import Message
 from rrr_cli.thoughts import first_outside, parts
@@ -57,10 +57,10 @@ def reflect_chat(prompt: Sequence[Message], failed: Sequence[Message], request: 
     return (*prompt, *failed, Message("user", request))
 
 
-def reflect_request(words: Mapping[str, str], verifier: str, feedback: str) -> str:
-    """The turn that asks for a reflection. `feedback` "verifier": what the verifier says of the failed attempt comes
-    before the task's words; "binary" (RRR section 4): that it failed is all that is said."""
-    return f"{verifier}\n\n{words['reflect']}" if feedback == "verifier" and verifier else words["reflect"]
+def with_feedback(request: str, verifier: str, feedback: str) -> str:
+    """A request about a failed attempt. `feedback` "verifier": what the verifier says of it comes before the task's
+    words; "binary" (RRR section 4): that it failed is all that is said."""
+    return f"{verifier}\n\n{request}" if feedback == "verifier" and verifier else request
 
 
 def hint_chat(prompt: Sequence[Message], reflection: str) -> tuple[Message, ...]:

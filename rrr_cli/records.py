@@ -92,7 +92,7 @@ class Reflection:
     seed: int  #: of this sample
     temperature: float  #: of this sample
     thought: str | None = None  #: what the reflector thought before it; null where it didn't, and in older rows
-    solves: bool | None = None  #: by the verifier, a right answer stands in it; null in older rows
+    solves: bool | None = None  #: by the verifier, a right answer stands in it; null if it crashed, and in older rows
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Rollout:
     transcript: list[Message] | None  #: the retry or the answer where it has several turns; null where it has one
     reflection_thought: str | None = None  #: trained; null where there was none, and in older rows
     solves: bool | None = None  #: by the verifier, a right answer stands in the reflection; null without one
-    judged: int | None = None  #: tries that the reward depends on: one, or as many as --retries or other:K say
+    judged: int | None = None  #: tries that were judged: one, or as many as --retries, other:K or the objective say
     judged_passed: int | None = None  #: how many of them passed
     conversation: list[Message] | None = None  #: objective attempts: all of it, of which the other columns have the end
 

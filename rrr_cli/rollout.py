@@ -26,10 +26,10 @@ from rrr_cli.prompts import (
     GOLD,
     hint_chat,
     reflect_chat,
-    reflect_request,
     repair_chat,
     retry_chat,
     split_repair,
+    with_feedback,
 )
 from rrr_cli.records import Attempt, Message, Problem, Reflection, content_id, derive_seed
 from rrr_cli.tasks.base import CUT_OFF, NOTHING_READ, Environment, Task, Verdict, own_turn, verify_all
@@ -121,7 +121,7 @@ class Loop:
     seed: int = 0
     retry_context: str = "full"
     reflection_max_tokens: int = 512
-    feedback: str = "binary"  # what a request to reflect says of the failed attempt: see `prompts.reflect_request`
+    feedback: str = "binary"  # what a request to reflect says of the failed attempt: see `prompts.with_feedback`
     actor: Engine | None = None  # what retries, where it isn't `engine`, which reflects
     judge: Judge = verify_all
     # Whether another turn is generated, given that an episode is open here. In a training whose processes generate
@@ -159,7 +159,7 @@ class Loop:
 
     def request(self, failure: Failure) -> str:
         """The turn that asks for a reflection on a failed attempt."""
-        return reflect_request(self.task.words, failure.feedback, self.feedback)
+        return with_feedback(self.task.words["reflect"], failure.feedback, self.feedback)
 
     def reflections_on(
         self, written_B: Sequence[tuple[Failure, Sequence[int], Sequence[Completion]]]
@@ -233,9 +233,11 @@ class Loop:
         return replace(retried, before=before if self.retry_context == "full" else ())
 
     def _retry_chat(self, failure: Failure, reflection: str | None) -> tuple[Message, ...]:
+        again = self.task.words["retry"]
+        if reflection is None:  # the control knows as much as a request to reflect says
+            again = with_feedback(again, failure.feedback, self.feedback)
         return retry_chat(
-            failure.chat, failure.transcript, reflection, self.request(failure), self.task.words["retry"],
-            self.retry_context)
+            failure.chat, failure.transcript, reflection, self.request(failure), again, self.retry_context)
 
     def repair(self, failures_B: Sequence[Failure], feedback: str, samples: Sequence[int]) -> list[list[Attempt]]:
         """Repairs number `samples` of each failed attempt, reasoning and output in one completion (Re-ReST section 3):

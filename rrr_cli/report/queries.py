@@ -57,9 +57,8 @@ select model,
     any_value(temperature) as temperature
 from evaluations group by model order by model"""
 
-# The tries of each arm and problem up to the first pass; the first try is that of every arm. Then a row for each k: the
-# outcome of k tries is known where a problem was solved, or has k tries, or its last found no room in the model's
-# context (0 tokens). Models whose server doesn't count tokens have no rows.
+# The tries of each arm and problem up to the first pass; the first try is that of every arm. Then a row for each k. A
+# problem whose next try got no answer counts as not solved. Models whose server doesn't count tokens have no rows.
 _ARMS = """\
 with arms as (
     select *, tokens + case when reflection is null then 0 else reflection_tokens end as cost
@@ -68,20 +67,19 @@ with arms as (
     select distinct model from arms where cost is null
 ), outcomes as (
     select model, arm, problem_id, max(number) as last, min(number) filter (success) as solved_at,
-        arg_max(tokens, number) = 0 as no_room, list(cost order by number) as costs
+        list(cost order by number) as costs
     from arms anti join uncounted using (model) group by all
-), known as (
+), outcome_at as (
     select *, coalesce(solved_at <= k, false) as solved
     from outcomes join (select unnest(range(1, (select max(last) from outcomes) + 1)) as k) on true
-    where solved_at is not null or no_room or last >= k
 ), curve as (
     select model, arm, k, count(*) as n, count(*) filter (solved) as solved, avg(list_sum(costs[1:k])) as tokens
-    from known group by model, arm, k having k <= max(last)
+    from outcome_at group by model, arm, k having k <= max(last)
 )
 """
 
 CURVES = """\
-select model, arm, k as tries, n, solved, tokens from compute_curves order by model, arm, k"""
+select model, arm, k as tries, n, unanswered, solved, tokens from compute_curves order by model, arm, k"""
 
 AT_EQUAL_TOKENS = _ARMS + """\
 , pairs as (
@@ -95,8 +93,9 @@ select p.*, any_value(c.tokens) as control_tokens, count(*) as n, count(*) filte
     count(*) filter (b.solved and not a.solved) as lost
 from pairs as p
 join curve as c on c.model = p.model and c.arm = p.control and c.k = p.control_tries
-join known as a on a.model = p.model and a.arm = 'reflect' and a.k = p.tries
-join known as b on b.model = p.model and b.arm = p.control and b.k = p.control_tries and b.problem_id = a.problem_id
+join outcome_at as a on a.model = p.model and a.arm = 'reflect' and a.k = p.tries
+join outcome_at as b
+    on b.model = p.model and b.arm = p.control and b.k = p.control_tries and b.problem_id = a.problem_id
 group by p.model, p.tries, p.tokens, p.control, p.control_tries order by all"""
 
 # Of the first model's failed first tries: who reflected, who retried, and whether the retry passed.

@@ -121,7 +121,8 @@ def curves(ask: Ask, names: Sequence[str]) -> list[Row]:
         {"model": name, "arm": arm, "points": points}
         for name in names for arm in ARMS
         if (points := [
-            {"tries": row["tries"], "tokens": row["tokens"], "n": row["n"], **(share(row["solved"], row["n"]) or {})}
+            {"tries": row["tries"], "tokens": row["tokens"], "n": row["n"], "unanswered": row["unanswered"],
+             **(share(row["solved"], row["n"]) or {})}
             for row in rows if (row["model"], row["arm"]) == (name, arm)
         ])
     ]

@@ -48,14 +48,16 @@ def _point(point: dict[str, Any] | None) -> tuple[Text | str, str]:
 
 def against_table(title: str, tests: list[dict[str, Any]]) -> Table:
     """Reflecting against each control: % solved and mean tokens of the two, and the paired test."""
-    table = _table(title, "model", "tries", "control")
+    short = any(not test["reached"] for test in tests)
+    table = _table(f"{title}{' (*: the control ended before)' if short else ''}", "model", "tries", "control")
     for heading in ("% solved", "tokens", "won/lost", "p"):
         table.add_column(heading, justify="right")
     for test in tests:
         shares = (100 * test[name] / test["n"] for name in ("solved", "control_solved"))
         table.add_row(
             Text(safe_text(test["a"])), str(test["tries"]), f"{test['control']} × {test['control_tries']}",
-            " / ".join(f"{share:.1f}" for share in shares), f"{test['tokens']:.1f} / {test['control_tokens']:.1f}",
+            " / ".join(f"{share:.1f}" for share in shares),
+            f"{test['tokens']:.1f} / {test['control_tokens']:.1f}{'' if test['reached'] else '*'}",
             f"{test['won']}/{test['lost']}", f"{test['p']:.2g}")
     return table
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from typing import Any
 
 from rrr_cli.records import Evaluation, LaterTry
@@ -43,9 +44,10 @@ def counted(*arms: Arm) -> bool:
     return all(one.spent is not None for arm in arms for tries in arm.values() for one in tries)
 
 
-def known(tries: Sequence[Try], k: int) -> bool:
-    """Whether the outcome of k tries is known: not where a server left one of them without an answer."""
-    return len(tries) >= k or not goes_on(tries)
+def unanswered(tries: Sequence[Try], k: int) -> bool:
+    """Whether one of the first k tries is missing, because a server left it without an answer. Such a problem counts as
+    not solved: only unsolved problems are tried again, so leaving it out would raise the share."""
+    return len(tries) < k and goes_on(tries)
 
 
 def solved(tries: Sequence[Try], k: int) -> bool:
@@ -60,24 +62,18 @@ def longest(arm: Arm) -> int:
 
 def mean_spent(arm: Arm) -> list[float]:
     """Mean tokens a problem within k tries, for k = 1, 2, … `longest`; of an arm that is `counted`."""
-    most = longest(arm)
-    sums, counts = [0] * most, [0] * most
-    for tries in arm.values():
-        total = 0
-        for k in range(most if not goes_on(tries) else len(tries)):
-            total += tries[k].spent or 0 if k < len(tries) else 0
-            sums[k] += total
-            counts[k] += 1
-    return [sums[k] / counts[k] for k in range(most)]
+    sums = [sum(tries[k].spent or 0 for tries in arm.values() if k < len(tries)) for k in range(longest(arm))]
+    return [total / len(arm) for total in accumulate(sums)]
 
 
 def point(arm: Arm, k: int) -> dict[str, Any] | None:
-    """The share solved within k tries with its exact interval, and n; None without a problem."""
+    """The share solved within k tries with its exact interval, n, and how many of them lack an answered try; None
+    without a problem."""
     from rrr_cli.metrics import rate
 
-    outcomes = [solved(tries, k) for tries in arm.values() if known(tries, k)]
-    share = rate(outcomes)
-    return {"n": len(outcomes), **asdict(share)} if share else None
+    share = rate([solved(tries, k) for tries in arm.values()])
+    missing = sum(unanswered(tries, k) for tries in arm.values())
+    return {"n": len(arm), "unanswered": missing, **asdict(share)} if share else None
 
 
 def curve(arm: Arm) -> list[dict[str, Any]]:
@@ -94,7 +90,8 @@ def against_controls(name: str, arms: dict[str, Arm], tries: int) -> Iterator[di
     """Reflecting within 2, 3, … `tries` tries against each control, at equal tokens (the smallest k that has spent at
     least as much) and at an equal number of tries: exact McNemar tests, paired by problem.
 
-    `reached`: whether the control has spent as many tokens; it can't where it solved all, for example.
+    `reached`: whether the control has spent as many tokens. It stops before where it solved all, filled the model's
+    context, had the most tries, or where a server refused.
     """
     spent = {arm: mean_spent(problems) for arm, problems in arms.items()}
     for n in range(2, min(tries, len(spent["reflect"])) + 1):
@@ -114,7 +111,7 @@ def _paired(reflecting: Arm, n: int, control: Arm, k: int) -> dict[str, Any]:
     """Reflecting within n tries against a control within k; {} where no problem has both."""
     from rrr_cli.metrics import mcnemar
 
-    both = [p for p in reflecting if p in control and known(reflecting[p], n) and known(control[p], k)]
+    both = [p for p in reflecting if p in control]
     mine, theirs = [solved(reflecting[p], n) for p in both], [solved(control[p], k) for p in both]
     counts = {"n": len(both), "solved": sum(mine), "control_solved": sum(theirs)}
     return {**counts, **asdict(mcnemar(theirs, mine))} if both else {}

@@ -168,8 +168,9 @@ def who_earned(
         with Writer(options.run, "later_tries", origin[0], depends_on, seed=options.seed) as later:
             later.done("try_id")
             loop, _ = opened(task, models[first], None)
-            write_later_tries(later, loop, tested, options.part)
+            asked = write_later_tries(later, loop, tested, options.part)
             loop.engine.close()
+        cross |= counts(asked, tried=len(problems), later=True)
     controls = {arm: tries for arm, tries in tested.arms().items() if arm in CONTROLS}
     return {"cross": cross | cross_curves.against_own_tries(first, arms, controls)}
 

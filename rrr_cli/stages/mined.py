@@ -117,11 +117,13 @@ def base_pass_rate(run: Path, failures: Sequence[Failure]) -> float | None:
     """How often the model that was mined passes the problems of `failures`: the mean over them of the share of passes
     among the tries after the failed one, which chose the problem and so says nothing of it.
 
-    None where mining stopped at failures, which biases that share, or where there are no later tries.
+    None where mining stopped at failures, which biases that share, where failures alone were copied here, or where
+    there are no later tries.
     """
-    from rrr_cli.store.artifacts import read
+    from rrr_cli.store.artifacts import parts, read
 
-    if mining(run).get("stop_at_failure") != 0:
+    copied = any(part.provenance["stage"] == COPIED for part in parts(run, "attempts", complete=False))
+    if copied or mining(run).get("stop_at_failure") != 0:
         return None
     chosen = {f.problem.problem_id: f.attempt_id for f in reversed(failures)}
     tries: dict[str, dict[int, bool]] = {}

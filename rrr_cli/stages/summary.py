@@ -138,9 +138,11 @@ def equal_tokens_in_words(test: dict[str, Any]) -> str:
     """Whether reflecting beat a control that had spent as many tokens, every arm stopping at its first pass."""
     n, control = test["tries"], CONTROL_WORDS[test["control"]]
     reflecting = "a second try after a reflection" if n == 2 else f"reflecting for up to {n} tries"
-    spent = "" if test["reached"] else ", all that they could spend"
+    spent, how = "", "at equal tokens"
+    if not test["reached"]:
+        spent, how = ", which ended before", "at fewer tokens for the control"
     return (
-        f"{test['a']}, at equal tokens: {reflecting} {verdict(test)} {control} {counts(test)}; mean tokens a problem, "
+        f"{test['a']}, {how}: {reflecting} {verdict(test)} {control} {counts(test)}; mean tokens a problem, "
         f"stopping at the first pass: {test['tokens']:.1f}, and {test['control_tokens']:.1f} of up to "
         f"{test['control_tries']} {control}{spent}")
 

@@ -146,8 +146,8 @@ FROM later_tries;
 
 -- Success against tokens: of each model and arm the share of problems solved within k tries, and the mean tokens that a
 -- problem costs if its tries stop at the first pass (reflections count; prompts don't). The `curves` of eval --json,
--- which adds exact intervals from n and solved. A problem counts in n if the outcome of its k tries is known: it was
--- solved, or has k tries, or its last found no room in the context (0 tokens). No rows where a server counts no tokens.
+-- which adds exact intervals from n and solved. `unanswered` problems lack one of their k tries, because a server refused
+-- it or eval isn't done; they count as not solved. No rows where a server counts no tokens.
 CREATE VIEW compute_curves AS
 WITH spent AS (
     SELECT *, tokens + CASE WHEN reflection IS NULL THEN 0 ELSE reflection_tokens END AS cost
@@ -167,9 +167,8 @@ outcomes AS (
 longest AS (SELECT run, model, arm, unnest(range(1, max(last) + 1)) AS k FROM outcomes GROUP BY run, model, arm)
 SELECT
     run, model, arm, k, count(*) AS n, count(*) FILTER (solved_at <= k) AS solved, solved / n AS share,
-    avg(list_sum(costs[1:k])) AS tokens
+    avg(list_sum(costs[1:k])) AS tokens, count(*) FILTER (NOT passed AND NOT no_room AND last < k) AS unanswered
 FROM outcomes JOIN longest USING (run, model, arm)
-WHERE passed OR no_room OR last >= k
 GROUP BY run, model, arm, k;
 
 -- Items of a benchmark that one model answered and another didn't: `from forgotten where knew = 'base'`.

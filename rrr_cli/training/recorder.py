@@ -27,6 +27,7 @@ from rrr_cli.rollout import transcript_text
 from rrr_cli.store import artifacts
 from rrr_cli.training import checkpoints, validation
 from rrr_cli.training.judge import verdict_of
+from rrr_cli.training.objectives import OBJECTIVES
 from rrr_cli.training.samples import Sample
 from rrr_cli.training.trainer import PolicyTrainer
 from rrr_cli.training.validation import Validator
@@ -75,10 +76,12 @@ class Ledger:
         if checkpoint is not None:
             self.commit(checkpoint)
 
-    def rewarded(self) -> bool:
-        """Whether any sample of any step so far earned a reward other than 0."""
-        rows = artifacts.read(self.run, "steps", columns=["reward_mean", "reward_std"])
-        return any(row["reward_mean"] != 0 or row["reward_std"] > 0 for row in rows)
+    def rewarded(self, objective: str) -> bool:
+        """Whether any try of any step so far passed; with an objective of a user's own, whether any was rewarded."""
+        if objective in OBJECTIVES:
+            rows = artifacts.read(self.run, "rollouts", columns=["judged_passed"])
+            return any(row["judged_passed"] for row in rows)
+        return any(row["reward"] for row in artifacts.read(self.run, "rollouts", columns=["reward"]))
 
 
 def tokens_spent(run: Path, step: int) -> int:
@@ -102,7 +105,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         self.trainer, self.work, self.folder, self.config_id = trainer, work, folder, config_id
         self.objective, self.validator, self.measure = objective, validator, measure
         self.save_every, self.ledger, self.spent, self.budget = save_every, ledger, spent, budget
-        self.rewarded = ledger is not None and ledger.rewarded()
+        self.rewarded = ledger is not None and ledger.rewarded(objective)
         self.samples: list[Sample] = []  # of the step, from every process
         self.pending: dict[str, list[dict[str, Any]]] = {table: [] for table in STORED}
         self.interrupted = self.hopeless = False
@@ -135,7 +138,10 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
             raise RrrError(
                 f"step {state.global_step}: no sample has a reward: the task's verify() crashed on each, or the "
                 "objective gave None", BUG)
-        self.rewarded = any(rewards) or any(rewarded for _, _, rewarded in parts)
+        earned = any(rewards)
+        if self.objective in OBJECTIVES:  # a cost of length is a reward other than 0, too
+            earned = any(verdict_of(one) for sample in self.samples for one in sample.tries)
+        self.rewarded = earned or any(rewarded for _, _, rewarded in parts)
         self.interrupted = any(interrupted for _, interrupted, _ in parts)
         self.spent += sum(sample.generated_tokens for sample in self.samples)
         ended = state.global_step == state.max_steps or (self.budget is not None and self.spent >= self.budget)

@@ -62,6 +62,8 @@ class Session:
         self.folder, self.target = checkpoints.places(self.options.run, "policy")
         _, self.best = checkpoints.places(self.options.run, "policy-best")
         self.inputs = {"failures": fingerprint(self.failures)}
+        if self.kept:
+            self.inputs["problems kept aside"] = content_id([problem.problem_id for problem in self.kept])
         # An objective that trains first tries is tested by them alone.
         self.measure: str = getattr(self.objective, "measure", "second_try")
         self.config_id = content_id(comparable(self.config), self.inputs)
@@ -105,7 +107,7 @@ class Session:
                 sampler=sampler, shared_prefix=self.options.shared_prefix, model=str(self.policy.path), args=self.args,
                 train_dataset=self._dataset(), processing_class=self.policy.tokenizer, peft_config=self._lora(),
             )
-        if not trainer.use_vllm:
+        if self.kept or not trainer.use_vllm:
             check_own_tokens(trainer.model)
         trainer.remove_callback(PrinterCallback)  # it prints to stdout
         return trainer
@@ -113,11 +115,12 @@ class Session:
     def _open(self, stack: ExitStack) -> Ledger:
         """Lock the tables, clear what --overwrite replaces, and bring the tables up to the newest checkpoint."""
         run, options = self.options.run, self.options
+        tested = self.kept or (options.overwrite and artifacts.exists(run, "validations"))
         writers = {
             table: stack.enter_context(
                 artifacts.Writer(run, table, "grpo", self.config, self.inputs, options.overwrite, options.seed)
             )
-            for table in ("rollouts", "steps", *(["validations"] if self.kept else []))
+            for table in ("rollouts", "steps", *(["validations"] if tested else []))
         }
         for model in (self.target, self.best):
             checkpoints.check_own(model, COMMAND)
@@ -191,7 +194,7 @@ class Session:
     def _finish(self, steps: int, ledger: Ledger) -> None:
         """Make `models/policy` from the last checkpoint; the checkpoints have then done their work."""
         if not self.target.exists():
-            if not ledger.rewarded():  # the same command again, after it stopped for this
+            if not ledger.rewarded(self.options.objective):  # the same command again, after it stopped for this
                 raise self._hopeless(steps)
             best = validation.best(validation.curve(self.options.run), self.measure) if self.kept else None
             if best is not None and best["step"] > 0:  # else the untrained model was best

@@ -127,7 +127,8 @@ class Options(TaskOptions):
         "of equal verdicts by length; none keeps it small.", least=0, panel="Reward")
     loss_per: str | None = option(
         None, "The loss is a mean over each text's tokens (sequence; GRPO), over all tokens of the step (token; DAPO), "
-        "or a sum over tokens by the larger token limit (none; Dr. GRPO).  [default: distil none, else sequence]",
+        "or a sum over tokens by the larger token limit (none; Dr. GRPO).  [default: attempts token, distil none, else "
+        "sequence]",
         choices=("sequence", "token", "none"), panel="Method")
     attempts: int = option(
         2, "With --objective attempts: most tries of a sample, which ends with its first pass.", least=2,

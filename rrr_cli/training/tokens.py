@@ -38,7 +38,7 @@ class TokenCompletion(Completion):
         """Without the last characters of its text, and without the tokens that wrote them alone: these are neither
         trained nor shown."""
         text = self.text[: len(self.text) - characters]
-        n = bisect_left(range(len(self.ids)), True, key=lambda n: self.decode(self.ids[:n]).startswith(text))
+        n = max(1, bisect_left(range(len(self.ids)), True, key=lambda n: self.decode(self.ids[:n]).startswith(text)))
         return replace(self, text=text, ids=self.ids[:n], logps=self.logps and self.logps[:n])
 
 
@@ -63,7 +63,7 @@ class Tokens:
     @classmethod
     def joined(cls, parts: Iterable[Tokens]) -> Tokens:
         """The parts as one; with log-probabilities if each of them has its own."""
-        parts = list(parts)
+        parts = [part for part in parts if part.ids]  # where there was no room nothing has log-probabilities
         logps = [part.logps for part in parts if part.logps is not None]
         return cls(
             [i for part in parts for i in part.ids], [m for part in parts for m in part.mask],

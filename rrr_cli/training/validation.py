@@ -69,29 +69,32 @@ class Validator:
         step = int(trainer.state.global_step)
         # Equal at each step, and so are the seeds that depend on it.
         engine = PolicyEngine(self.policy, in_memory(trainer), 0, self.policy.window, stops)
+        # With --freeze-actor the untrained model tries and retries, as in the training.
+        untrained = trainer.rollout_func.untrained
+        actor = untrained.engine(trainer, self.policy.window) if untrained else None
         own = list(enumerate(self.problems))[accelerator.process_index :: accelerator.num_processes]
         tried: list[tuple[int, dict[str, Any]]] = []
         for start in range(0, len(own), self.recipe.batch):
             part = own[start : start + self.recipe.batch]
-            rows = self._try(self._loop(engine), [problem for _, problem in part])
+            rows = self._try(self._loop(engine, actor), [problem for _, problem in part])
             tried += [
                 (i, asdict(Validation(step=step, generated_tokens=generated_tokens, **row)))
                 for (i, _), row in zip(part, rows, strict=True) if row is not None
             ]
         return [row for _, row in sorted(gather_object(tried), key=lambda entry: entry[0])]
 
-    def _loop(self, engine: PolicyEngine) -> Loop:
+    def _loop(self, engine: PolicyEngine, actor: PolicyEngine | None) -> Loop:
         options, recipe = self.options, self.recipe
         return Loop(
             self.task, engine, Sampling.of(options, max_tokens=recipe.max_tokens),
             derive_seed(options.seed, "validation"), options.retry_context, recipe.reflection_tokens,
-            options.feedback or DEFAULT_FEEDBACK, judge=judge,
+            options.feedback or DEFAULT_FEEDBACK, actor, judge,
         )
 
     @staticmethod
     def _try(loop: Loop, problems: Sequence[Problem]) -> list[dict[str, Any] | None]:
         """A row a problem but for its step: a first try and, where it failed, a reflection and a retry."""
-        firsts = [attempts[0] for attempts in loop.attempt(problems, range(1))]
+        firsts = [attempts[0] for attempts in loop.acting.attempt(problems, range(1))]
         failed = [i for i, first in enumerate(firsts) if verdict_of(first) is False]
         failures = [Failure.of(problems[i], firsts[i]) for i in failed]
         reflections = [rows[0] for rows in loop.reflect(failures, range(1))]

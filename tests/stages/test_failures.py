@@ -45,6 +45,19 @@ def test_a_request_to_reflect_says_what_the_verifier_says_only_if_it_is_asked_fo
     assert words == {None: {"BLIND"}, "binary": {"BLIND"}, "verifier": {"INFORMED"}}
 
 
+def test_a_retry_without_a_reflection_knows_as_much_as_the_reflector(rrr: Callable[..., Ran], tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"default": "word", "rules": [
+        ["short explanation", "nothing"], ["the number of words is odd\n\nPlease try again", "one two"]]}))
+    common = ["--task", PARITY, "--engine", "scripted", "--model", f"base={script}", "--limit", 4]
+    passed = {}
+    for feedback in ("binary", "verifier"):
+        assert rrr("eval", "--run", tmp_path / feedback, *common, "--feedback", feedback).code == 0
+        passed[feedback] = {row.plain_success for row in artifacts.read(tmp_path / feedback, "evaluations")}
+    assert passed == {"binary": {False}, "verifier": {True}}
+
+
 def test_a_run_keeps_the_feedback_that_it_began_with(
     rrr: Callable[..., Ran], tmp_path: Path, random_model: Path
 ) -> None:

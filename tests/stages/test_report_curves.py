@@ -112,7 +112,7 @@ def test_a_server_that_counts_no_tokens_has_no_figure(rrr, tmp_path):
     assert any(why.startswith("Success against tokens: ") for why in reported["left_out"])
 
 
-def test_an_unknown_outcome_counts_in_no_point(rrr, tmp_path):
+def test_a_try_without_an_answer_counts_as_not_solved(rrr, tmp_path):
     """Of three problems one was never tried again, and the context of one was full."""
     arms: Tries = {("base", arm): [[(False, 4), (True, 6)], [(False, 4), (False, 8)], [(False, 4), (False, 2)]]
                    for arm in ARMS}
@@ -124,9 +124,9 @@ def test_an_unknown_outcome_counts_in_no_point(rrr, tmp_path):
     store(tmp_path / "run", "later_tries", "eval", later)
     reported = report(rrr, tmp_path / "run", "-o", tmp_path / "r.html")[0]["runs"][0]
     blind = next(c["points"] for c in reported["curves"] if c["arm"] == "blind")
-    assert [(p["tries"], p["n"]) for p in blind] == [(1, 3), (2, 3), (3, 3), (4, 3)]
+    assert [(p["tries"], p["n"], p["unanswered"]) for p in blind] == [(1, 3, 0), (2, 3, 0), (3, 3, 0), (4, 3, 0)]
     plain = next(c["points"] for c in reported["curves"] if c["arm"] == "plain")
-    assert [(p["tries"], p["n"]) for p in plain] == [(1, 3), (2, 3), (3, 2)]
+    assert [(p["tries"], p["n"], p["unanswered"]) for p in plain] == [(1, 3, 0), (2, 3, 0), (3, 3, 1)]
 
 
 def test_curves_and_matrix_are_those_of_eval(rrr, tmp_path):

@@ -234,15 +234,15 @@ def view(run: Path) -> list[dict[str, Any]]:
 def test_the_curve_of_a_table_made_by_hand(tables):
     result = curve_summary(*tables, ["m"], 3)
     assert {arm: [(p["tries"], p["n"], p["value"], p["tokens"]) for p in of] for arm, of in points(result).items()} == {
-        "reflect": [(1, 4, 0.25, 10), (2, 4, 0.5, 10 + 3 * 25 / 4), (3, 3, 2 / 3, (10 + 35 + 60) / 3)],
+        "reflect": [(1, 4, 0.25, 10), (2, 4, 0.5, 10 + 3 * 25 / 4), (3, 4, 0.5, 10 + 4 * 25 / 4)],
         "plain": [(1, 4, 0.25, 10), (2, 4, 0.25, 10 + 15 / 4), (3, 4, 0.25, (10 + 20 + 20 + 15) / 4),
-                  (4, 3, 1 / 3, (10 + 25 + 15) / 3)],  # c has no fourth; that of d would have no room
+                  (4, 4, 0.25, (10 + 25 + 20 + 15) / 4)],  # c has no fourth; that of d would have no room
         "blind": [(1, 4, 0.25, 10), (2, 4, 0.25, 10 + 15 / 4), (3, 4, 0.5, 10 + 30 / 4),
-                  (4, 4, 0.5, (10 + 25 + 20 + 25) / 4), (5, 3, 2 / 3, (10 + 30 + 20) / 3)],
+                  (4, 4, 0.5, (10 + 25 + 20 + 25) / 4), (5, 4, 0.5, (10 + 30 + 20 + 25) / 4)],
     }
     tests = {t["measure"]: t for t in (*result["at_equal_tokens"], *result["at_equal_tries"])}
     equal = tests["second_try over blind at equal tokens"]
-    assert (equal["control_tries"], equal["reached"], equal["n"]) == (5, False, 3)
+    assert (equal["control_tries"], equal["reached"], equal["n"]) == (5, False, 4)
     assert (equal["won"], equal["lost"], equal["p"]) == (1, 1, 1.0)
     equal = tests["second_try over blind at equal tries"]
     assert (equal["won"], equal["lost"], equal["n"], equal["control_tries"]) == (1, 0, 4, 2)
@@ -259,7 +259,7 @@ def test_the_view_has_the_numbers_of_the_curves(tables, tmp_path):
     curves = points(curve_summary(*tables, ["m"], 3))
     expected = [
         {"arm": arm, "k": p["tries"], "n": p["n"], "solved": round(p["value"] * p["n"]),
-         "share": pytest.approx(p["value"]), "tokens": pytest.approx(p["tokens"])}
+         "share": pytest.approx(p["value"]), "tokens": pytest.approx(p["tokens"]), "unanswered": p["unanswered"]}
         for arm in sorted(curves) for p in curves[arm]
     ]
     assert view(tmp_path) == expected

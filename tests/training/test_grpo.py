@@ -289,10 +289,13 @@ def test_a_reflection_that_solves_earns_nothing_with_no_answers(tmp_path: Path, 
     assert all(row.reward == 0.0 for row in leaks)
 
 
-def test_it_stops_and_says_so_when_nothing_is_ever_rewarded(tmp_path: Path, random_model: Path) -> None:
+@pytest.mark.parametrize("cost", [0.0, 0.01])  # a cost of length isn't a success
+def test_it_stops_and_says_so_when_nothing_is_ever_rewarded(tmp_path: Path, random_model: Path, cost: float) -> None:
     mine(tmp_path)
+    impossible = options(
+        tmp_path, random_model, task=PARITY.replace("Parity", "Impossible"), steps=3, length_cost=cost)
     with pytest.raises(RrrError, match="can't yet solve any of these 40 problems: none of the 48") as error:
-        grpo.run(options(tmp_path, random_model, task=PARITY.replace("Parity", "Impossible"), steps=3))
+        grpo.run(impossible)
     assert error.value.exit_code == NOTHING
     assert artifacts.count(tmp_path, "rollouts") == 48  # the evidence is kept
     assert not (tmp_path / "models" / "policy").exists()

@@ -135,6 +135,43 @@ def test_two_processes_test_as_one_does(tmp_path: Path, random_model: Path) -> N
     assert rows(two) == rows(one)
 
 
+def test_another_training_in_its_place_takes_the_tests_away(tmp_path: Path, random_model: Path) -> None:
+    mine(tmp_path)
+    grpo.run(options(tmp_path, random_model, steps=1, eval_every=1, eval_limit=4))
+    assert rows(tmp_path)
+    grpo.run(options(tmp_path, random_model, steps=1, overwrite=True))
+    assert rows(tmp_path) == []
+    assert not (tmp_path / "models" / "policy-best").exists()
+
+
+def test_other_problems_kept_aside_are_another_training(tmp_path: Path, random_model: Path) -> None:
+    mine(tmp_path)
+    tested = {"steps": 1, "eval_every": 1, "eval_limit": 4, "limit": 8}
+    grpo.run(options(tmp_path, random_model, **tested))
+    kept = {row.problem_id for row in rows(tmp_path)}
+    trained = {row.problem_id for row in artifacts.read(tmp_path, "rollouts")}
+    other = tmp_path / "other"
+    for table in ("problems", "attempts"):
+        records = [r for r in artifacts.read(tmp_path, table) if r.problem_id in trained or r.problem_id not in kept]
+        with artifacts.Writer(other, table, "mine-failures", {}) as writer:
+            writer.append(records)
+    ids = [prepared(other, random_model, **tested), prepared(tmp_path, random_model, **tested)]
+    assert ids[0] != ids[1]
+
+
+def prepared(run: Path, model: Path, **changes: object) -> dict[str, str]:
+    """What the run's training depends on, beside its options."""
+    inputs: dict[str, str] = grpo.prepare(options(run, model, **changes)).inputs
+    return inputs
+
+
+def test_a_frozen_actor_is_tested_as_it_is_trained(tmp_path: Path, random_model: Path) -> None:
+    mine(tmp_path)
+    grpo.run(options(tmp_path, random_model, steps=3, eval_every=3, eval_limit=10, freeze_actor=True, lr=1e-1))
+    first = {step: [row.first_success for row in rows(tmp_path) if row.step == step] for step in (0, 3)}
+    assert first[0] == first[3]  # by the untrained model, with the same seeds
+
+
 def test_convergence_is_the_first_step_near_the_best(tmp_path: Path) -> None:
     passed = {0: 2, 10: 5, 20: 12, 30: 11}  # of 20
     with artifacts.Writer(tmp_path, "validations", "grpo", {}) as writer:

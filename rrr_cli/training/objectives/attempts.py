@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.options import refuse_given
-from rrr_cli.prompts import reflect_chat, reflect_request
+from rrr_cli.prompts import reflect_chat, with_feedback
 from rrr_cli.records import Message
 from rrr_cli.rollout import Failure, Loop
 from rrr_cli.tasks.base import Environment
@@ -39,6 +39,9 @@ class Attempts:
     """See the module."""
 
     tries = "samples"
+    # As LaMer. A mean over each sample would weigh a failed first try, which has more turns beside it, less than one
+    # that passes, and the baseline would no longer cancel.
+    loss_per = "token"
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
@@ -74,7 +77,7 @@ class Attempts:
     def _longest(self, failure: Failure) -> int:
         """Tokens of a problem with all tries of one turn. What a verifier says is taken to be as long as it was."""
         setting, words, tools = self.setting, self.setting.task.words, failure.problem.tools
-        asked = reflect_request(words, failure.feedback, setting.feedback)
+        asked = with_feedback(words["reflect"], failure.feedback, setting.feedback)
         before = (*failure.chat, *failure.transcript[:-1])
         request = reply_ids(setting.render, before, Message("user", asked), tools)
         again = reply_ids(

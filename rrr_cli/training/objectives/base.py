@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from rrr_cli.engines.base import Completion, Prompt
 from rrr_cli.errors import RrrError
 from rrr_cli.options import DEFAULT_FEEDBACK, refuse_given
-from rrr_cli.prompts import reflect_chat, reflect_request, retry_chat
+from rrr_cli.prompts import reflect_chat, retry_chat, with_feedback
 from rrr_cli.records import Reflection
 from rrr_cli.rollout import Failure, Loop
 from rrr_cli.tasks.base import Task
@@ -149,7 +149,7 @@ def fit_reflections(
     words = setting.task.words
 
     def request(failure: Failure) -> str:
-        return reflect_request(words, failure.feedback, setting.feedback)
+        return with_feedback(words["reflect"], failure.feedback, setting.feedback)
 
     def reflection_prompt(failure: Failure) -> int:
         chat = reflect_chat(failure.chat, failure.transcript, request(failure))

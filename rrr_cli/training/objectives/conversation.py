@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.options import refuse_given
-from rrr_cli.prompts import reflect_chat, reflect_request
+from rrr_cli.prompts import reflect_chat, with_feedback
 from rrr_cli.records import Message
 from rrr_cli.rollout import Failure, Loop
 from rrr_cli.tasks.base import Environment
@@ -83,7 +83,7 @@ class Conversation:
     def _request(self, failure: Failure) -> tuple[tuple[Message, ...], str, str | None]:
         """The chat before a reflection, the words between it and the retry, and the problem's tools."""
         words = self.setting.task.words
-        request = reflect_request(words, failure.feedback, self.setting.feedback)
+        request = with_feedback(words["reflect"], failure.feedback, self.setting.feedback)
         return reflect_chat(failure.chat, failure.transcript, request), words["retry"], failure.problem.tools
 
     @property

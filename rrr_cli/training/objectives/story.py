@@ -49,14 +49,14 @@ class Story:
         before = (*self.episode.chat, *self.episode.transcript[:-1])
         return self.thread.request(before, loop.request(self.failed), self.failure.problem.tools)
 
-    def reflected(self, completion: TokenCompletion, request: Tokens, loop: Loop) -> None:
+    def reflected(self, completion: TokenCompletion, row: Reflection, request: Tokens, loop: Loop) -> None:
         """Take in a reflection, and open the retry after it; with nothing written, the window is full: end."""
         if completion.tokens == 0 or self.failed is None:
             self.failed = None
             return
         self.thread.add(request)
         self.turns.append(self.thread.add(Tokens.written(completion)))
-        self.reflections += loop.reflections(self.failed, range(1), [completion])
+        self.reflections.append(row)
         chat = reflect_chat(self.failed.chat, self.failed.transcript, loop.request(self.failed))
         self.thread.add(self.thread.request(chat, loop.task.words["retry"], self.failure.problem.tools))
         (retry,) = loop.retries(self.failed, self.reflections[-1], range(1))
@@ -89,10 +89,13 @@ def play(loop: Loop, phase: str, stories_B_N: Sequence[Sequence[Story]]) -> None
 def reflect(loop: Loop, stories: Sequence[Story]) -> None:
     """A reflection on each story's newest try, which failed."""
     requests = [story.request(loop) for story in stories]
+    failures = [story.failed for story in stories if story.failed is not None]
     prompts = []
-    for story, request in zip(stories, requests, strict=True):
-        assert story.failed is not None
-        chat = loop.reflect_prompt(story.failed, range(1))
+    for story, failure, request in zip(stories, failures, requests, strict=True):
+        chat = loop.reflect_prompt(failure, range(1))
         prompts.append(TokenPrompt(chat.messages, chat.seeds, chat.tools, tuple(story.thread.ids + request.ids)))
-    for story, request, (completion,) in zip(stories, requests, write_reflections(loop, prompts), strict=True):
-        story.reflected(token_completion(completion), request, loop)
+    completions_B_1 = write_reflections(loop, prompts)
+    rows_B_1 = loop.reflections_on(
+        [(failure, range(1), written) for failure, written in zip(failures, completions_B_1, strict=True)])
+    for story, request, (completion,), (row,) in zip(stories, requests, completions_B_1, rows_B_1, strict=True):
+        story.reflected(token_completion(completion), row, request, loop)
