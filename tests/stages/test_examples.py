@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,20 +56,44 @@ def test_re_rest_ends_with_every_baseline(tmp_path: Path):
     assert HELD_OUT in done.stderr
 
 
-def test_re_rest_on_household_too(rrr, tmp_path: Path):
-    """The commands of the script, in order, in this process: starting each costs more than its work."""
+def replayed(rrr, tmp_path: Path, script: str, *arguments: str, **settings: str) -> list[Any]:
+    """What the commands of a script print, run in order in this process: starting each costs more than its work."""
     calls = tmp_path / "calls"
     stub = tmp_path / "bin" / "rrr"
     stub.parent.mkdir()
     stub.write_text(f"#!/bin/sh\nprintf '%s\\t' \"$@\" >> {calls}\necho >> {calls}\n")
     stub.chmod(0o755)
-    settings = SMALL | {"LIMIT": "20", "TEST": "6", "RUN": str(tmp_path / "run"),
-                        "PATH": f"{stub.parent}:{os.environ['PATH']}"}
-    subprocess.run(["bash", str(ROOT / "examples/rerest_household.sh")], env=os.environ | settings, check=True)
-    printed = ""
+    settings |= {"RUN": str(tmp_path / "run"), "PATH": f"{stub.parent}:{os.environ['PATH']}"}
+    subprocess.run(["bash", str(ROOT / "examples" / script), *arguments], env=os.environ | settings, check=True)
+    printed = []
     for line in calls.read_text().splitlines():
-        ran = rrr(*line.split("\t")[:-1])
-        assert ran.code == 0, ran.err
-        printed += ran.err
-    assert [m["name"] for m in json.loads(ran.out)["models"]] == RE_REST
-    assert HELD_OUT in printed
+        printed.append(rrr(*line.split("\t")[:-1]))
+        assert printed[-1].code == 0, printed[-1].err
+    return printed
+
+
+def test_re_rest_on_household_too(rrr, tmp_path: Path):
+    printed = replayed(rrr, tmp_path, "rerest_household.sh", **SMALL | {"LIMIT": "20", "TEST": "6"})
+    assert [m["name"] for m in json.loads(printed[-1].out)["models"]] == RE_REST
+    assert any(HELD_OUT in ran.err for ran in printed)
+
+
+FEW = {"LIMIT": "24", "TEST": "4", "BUDGET": "200", "GRPO": "--batch 8 --group 4"}
+
+
+def test_five_objectives_end_in_one_table_and_report(rrr, tmp_path: Path):
+    *_, evaluated, _ = replayed(rrr, tmp_path, "compare_objectives.sh", "household", **FEW)
+    result = json.loads(evaluated.out)
+    objectives = ["reflection", "answer", "reflection+answer", "attempts", "distil"]
+    assert [m["name"] for m in result["models"]] == ["base", *objectives]
+    assert {curve["model"] for curve in result["curves"]} == {"base", *objectives}
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_when_reflections_help_compares_frozen_reflectors_at_equal_tokens(rrr, tmp_path: Path):
+    printed = replayed(rrr, tmp_path, "when_do_reflections_help.sh", "countdown", ANSWERS="allowed", **FEW)
+    results = [json.loads(ran.out) for ran in printed if ran.out.startswith('{"models"')]
+    assert len(results) == 2  # binary and verifier feedback
+    for result in results:
+        assert [m["name"] for m in result["models"]] == ["base", "shared-allowed", "frozen-allowed"]
+        assert {t["reflector"] for t in result["cross"]["at_equal_tokens"]} == {"shared-allowed", "frozen-allowed"}
