@@ -91,8 +91,8 @@ class Reflection:
     finish_reason: str  #: stop or length
     seed: int  #: of this sample
     temperature: float  #: of this sample
-    thought: str | None = None  #: what the reflector thought before it; null where it didn't, and in older rows
     solves: bool | None = None  #: by the verifier, a right answer stands in it; null if it crashed, and in older rows
+    thought: str | None = None  #: what the reflector thought before it; null where it didn't, and in older rows
 
 
 @dataclass(frozen=True)
@@ -114,12 +114,12 @@ class Rollout:
     retry_tokens: int  #: tokens of `retry`, end-of-turn included; 0 where there is none
     trained_tokens: int  #: tokens of the trained texts, but for those whose advantage is 0, which trains nothing
     reflection_finish: str | None  #: stop or length; null where there is no reflection
+    solves: bool | None  #: by the verifier, a right answer stands in the reflection; null without one
     answer: str | None  #: a new first answer, trained: objective answer, or attempts where it passed; else null
     try_finish: str | None  #: of the retry or the answer, whichever was judged: stop or length; null in older rows
     generated_tokens: int | None  #: all tokens of the sample: reflection and tries, or answer; null in older rows
     transcript: list[Message] | None  #: the retry or the answer where it has several turns; null where it has one
     reflection_thought: str | None = None  #: trained; null where there was none, and in older rows
-    solves: bool | None = None  #: by the verifier, a right answer stands in the reflection; null without one
     judged: int | None = None  #: tries that were judged: one, or as many as --retries, other:K or the objective say
     judged_passed: int | None = None  #: how many of them passed
     conversation: list[Message] | None = None  #: objective attempts: all of it, of which the other columns have the end
@@ -196,6 +196,7 @@ class Evaluation:
     shared_retry: str | None  #: this model's retry after that
     shared_success: bool | None  #: its verdict
     reflection_tokens: int | None  #: length of `reflection`
+    solves: bool | None  #: by the verifier, a right answer stands in `reflection`; null without one
     temperature: float  #: the one temperature of every arm
     seed: int  #: of the whole evaluation
     turns: list[Message] | None  #: the first try where it has several turns; null where `first` is all of it
@@ -204,7 +205,6 @@ class Evaluation:
     reflected: str | None  #: the answer that most samples gave after a reflector repaired each, with --reflect-all
     reflected_success: bool | None  #: its verdict
     oracle_success: bool | None  #: the first try passed, or its repair did, with --oracle; null without
-    solves: bool | None = None  #: by the verifier, a right answer stands in `reflection`; null without one
     shared_solves: bool | None = None  #: likewise in `shared_reflection`
     first_tokens: int | None = None  #: that the model wrote in `first`; null where a server doesn't say
     second_tokens: int | None = None  #: in `second`, without the reflection

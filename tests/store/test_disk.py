@@ -148,7 +148,7 @@ def test_a_stage_resumes_with_its_own_token_limit_after_a_training_with_another(
     assert rrr(*command, *common, 2, "--reflection-tokens", 40).code == 0
     with Writer(tmp_path, "rollouts", "grpo", {"objective": "reflection", "reflection_tokens": 96}) as writer:
         writer.append([Rollout(
-            1, 0, 0, "p", "a", "r", "t", True, None, 1.0, 0.0, 20, 9, 20, "stop", None, "stop", 29, None)])
+            1, 0, 0, "p", "a", "r", "t", True, None, 1.0, 0.0, 20, 9, 20, "stop", False, None, "stop", 29, None)])
     again = rrr(*command, *common, 3)
     assert again.code == 0, again.err
 

@@ -75,8 +75,8 @@ def trained(run: Path) -> Path:
                                  "reflection", None, 0.0, 116)])
     with Writer(other, "rollouts", "grpo", {}) as writer:
         writer.append([
-            Rollout(1, 0, i, "prob-1", "try-1-1", "r", "t", i == 0, None, float(i == 0), 0.0, 20, 9, 20, "stop",
-                    None, "stop", 29, None, solves=False)
+            Rollout(1, 0, i, "prob-1", "try-1-1", "r", "t", i == 0, None, float(i == 0), 0.0, 20, 9, 20, "stop", False,
+                    None, "stop", 29, None)
             for i in range(4)
         ])
     return other
