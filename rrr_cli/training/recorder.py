@@ -184,7 +184,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
             checkpoint = checkpoints.path_of(self.folder, state.global_step)
             checkpoints.seal(partial, checkpoint, self.config_id)
             self.ledger.commit(checkpoint)
-            best = validation.best(validation.curve(self.ledger.run), self.measure)
+            best = validation.best(validation.curve(self.ledger.run), self.measure) if self.validator else None
             checkpoints.prune(self.folder, {best["step"]} if best else ())
         self.pending = {table: [] for table in STORED}
         self.trainer.accelerator.wait_for_everyone()
