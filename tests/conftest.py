@@ -1,11 +1,13 @@
-"""Shared fixtures: a random-weights chat model, made on the spot."""
+"""Shared fixtures: a random-weights chat model, made on the spot; the tool that trains the embedded ones."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -22,6 +24,15 @@ WORDS = (
     "system user assistant tool : Using the numbers create an equation that equals You tried again wrong Reflect short "
     "explanation Please try solve problem answer <answer> </answer> think <work> </work> + - * / ( ) = ; , . yes no"
 )
+
+
+@pytest.fixture(scope="module")
+def train_tiny() -> Iterator[ModuleType]:
+    """The tool that trains the embedded models."""
+    folder = str(Path(__file__).parent.parent / "tools" / "tiny")
+    sys.path.insert(0, folder)
+    yield importlib.import_module("train_tiny")
+    sys.path.remove(folder)
 
 
 @pytest.fixture(scope="session")

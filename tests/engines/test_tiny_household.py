@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -29,15 +27,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
-def script() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(ROOT / "tools" / "tiny"))
-    yield importlib.import_module("train_tiny")
-    sys.path.remove(str(ROOT / "tools" / "tiny"))
-
-
-@pytest.fixture(scope="module")
-def household(script: ModuleType) -> ModuleType:
-    module: ModuleType = script.tiny_household
+def household(train_tiny: ModuleType) -> ModuleType:
+    module: ModuleType = train_tiny.tiny_household
     return module
 
 
@@ -53,9 +44,9 @@ def episodes(course: ModuleType, transcript: list[Message]) -> list[list[Message
 
 
 def test_household_transcripts_agree_with_the_simulator(
-    script: ModuleType, household: ModuleType, monkeypatch: pytest.MonkeyPatch
+    train_tiny: ModuleType, household: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tokenizer = script.build_tokenizer(household)
+    tokenizer = train_tiny.build_tokenizer(household)
     games: list[dict[str, Any]] = []
     pose = household.prompt
     monkeypatch.setattr(household, "prompt", lambda game: games.append(game) or pose(game))
@@ -84,8 +75,8 @@ def test_household_transcripts_agree_with_the_simulator(
     assert 0.2 < sum(outcomes) / len(outcomes) < 0.6
 
 
-def test_every_household_chat_is_made_of_known_words(script: ModuleType, household: ModuleType) -> None:
-    tokenizer, words, random = script.build_tokenizer(household), household.WORDS, Random(5)
+def test_every_household_chat_is_made_of_known_words(train_tiny: ModuleType, household: ModuleType) -> None:
+    tokenizer, words, random = train_tiny.build_tokenizer(household), household.WORDS, Random(5)
     recipe = replace(household.Recipe(), right=0.5)
     for problem in islice(Household().problems("train"), 200):
         failed = household.Player(json.loads(problem.metadata), recipe, random)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -40,15 +38,8 @@ FOLDER = ROOT / "rrr_cli" / "models" / "tiny"
 
 
 @pytest.fixture(scope="module")
-def script() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(ROOT / "tools" / "tiny"))
-    yield importlib.import_module("train_tiny")
-    sys.path.remove(str(ROOT / "tools" / "tiny"))
-
-
-@pytest.fixture(scope="module")
-def course(script: ModuleType) -> ModuleType:
-    module: ModuleType = script.tiny_countdown
+def course(train_tiny: ModuleType) -> ModuleType:
+    module: ModuleType = train_tiny.tiny_countdown
     return module
 
 
@@ -102,20 +93,21 @@ def test_the_folder_is_a_small_safetensors_llama(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_tokenizer_and_shape_come_from_the_script(script: ModuleType, name: str) -> None:
+def test_tokenizer_and_shape_come_from_the_script(train_tiny: ModuleType, name: str) -> None:
     folder = FOLDER.with_name(name)
-    built, shipped = script.build_tokenizer(script.COURSES[name]), transformers.AutoTokenizer.from_pretrained(folder)
+    built = train_tiny.build_tokenizer(train_tiny.COURSES[name])
+    shipped = transformers.AutoTokenizer.from_pretrained(folder)
     assert shipped.get_vocab() == built.get_vocab()
     assert shipped.chat_template == built.chat_template
     weights = transformers.AutoModelForCausalLM.from_pretrained(folder).state_dict()
-    assert {k: v.shape for k, v in script.build_model(built).state_dict().items()} == {
+    assert {k: v.shape for k, v in train_tiny.build_model(built).state_dict().items()} == {
         k: v.shape for k, v in weights.items()
     }
 
 
-def test_every_embedded_model_has_a_course(script: ModuleType) -> None:
+def test_every_embedded_model_has_a_course(train_tiny: ModuleType) -> None:
     assert set(EMBEDDED) == {p.name for p in FOLDER.parent.iterdir() if p.is_dir()}
-    assert set(EMBEDDED) <= set(script.COURSES)
+    assert set(EMBEDDED) <= set(train_tiny.COURSES)
     assert set(EMBEDDED) < NAMED.keys()
 
 
@@ -247,12 +239,12 @@ def test_transcript_marks_agree_with_the_verifier(transcripts: list[list[Message
 
 
 def test_loss_skips_wrong_candidates(
-    script: ModuleType, course: ModuleType, tokenizer: Any
+    train_tiny: ModuleType, course: ModuleType, tokenizer: Any
 ) -> None:
     problem, request = Message("user", "Using the numbers [3, 8, 7]"), Message("user", Countdown.words["retry"])
     wrong = Message("assistant", "<think> 8 * 7 = 56 - 3 = 53 no . </think> <answer> ( 8 * 7 ) - 3 </answer>")
     mixed = Message("assistant", "<think> 8 - ( 7 - 3 = 4 ) = 4 no , 7 * 3 = 21 + 8 = 29 yes . </think>")
-    [(ids, trained)] = script.encode(course, course.Recipe(), tokenizer, [[problem, wrong, request, mixed]])
+    [(ids, trained)] = train_tiny.encode(course, course.Recipe(), tokenizer, [[problem, wrong, request, mixed]])
     assert ids == render(tokenizer, [problem, wrong, request, mixed], generate=False)
     assert tokenizer.decode([i for i, on in zip(ids, trained, strict=True) if on]) == (
         "<think> 56 53 no . </think> <answer> ( 8 * 7 ) - 3 </answer> <|end|> "
@@ -260,9 +252,9 @@ def test_loss_skips_wrong_candidates(
     )
 
 
-def test_the_same_seed_trains_the_same_model(script: ModuleType, course: ModuleType) -> None:
+def test_the_same_seed_trains_the_same_model(train_tiny: ModuleType, course: ModuleType) -> None:
     recipe = course.Recipe(steps=2, batch_size=2, habit_steps=1)
-    once, again, other = (script.train(course, recipe, seed)[0].state_dict() for seed in (1, 1, 2))
+    once, again, other = (train_tiny.train(course, recipe, seed)[0].state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(once[name], again[name]) for name in once)
     assert any(not torch.equal(once[name], other[name]) for name in once)
 
@@ -303,14 +295,14 @@ def test_the_model_fails_often_but_not_always(
 
 
 @pytest.fixture(scope="module")
-def tools_course(script: ModuleType) -> ModuleType:
-    module: ModuleType = script.tiny_tools
+def tools_course(train_tiny: ModuleType) -> ModuleType:
+    module: ModuleType = train_tiny.tiny_tools
     return module
 
 
 @pytest.fixture(scope="module")
-def tools_tokenizer(script: ModuleType, tools_course: ModuleType) -> Any:
-    return script.build_tokenizer(tools_course)
+def tools_tokenizer(train_tiny: ModuleType, tools_course: ModuleType) -> Any:
+    return train_tiny.build_tokenizer(tools_course)
 
 
 def test_tools_prompts_match_the_transcripts(
@@ -359,7 +351,7 @@ def test_tools_marks_agree_with_the_verifier(
 
 
 def test_loss_skips_wrong_calls_at_first(
-    script: ModuleType, tools_course: ModuleType, tools_tokenizer: Any
+    train_tiny: ModuleType, tools_course: ModuleType, tools_tokenizer: Any
 ) -> None:
     asked = Message("user", "we need two cups with no fan .")
     words = (
@@ -369,7 +361,8 @@ def test_loss_skips_wrong_calls_at_first(
     right_from_wrong, habit = tools_course.phases(tools_course.Recipe())
 
     def trained_words(recipe: Any) -> str:
-        [(ids, trained)] = script.encode(tools_course, recipe, tools_tokenizer, [[asked, Message("assistant", words)]])
+        [(ids, trained)] = train_tiny.encode(
+            tools_course, recipe, tools_tokenizer, [[asked, Message("assistant", words)]])
         return str(tools_tokenizer.decode([i for i, on in zip(ids, trained, strict=True) if on]))
 
     assert trained_words(habit) == f"{words} <|end|>"
