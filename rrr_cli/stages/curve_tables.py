@@ -48,8 +48,8 @@ def _point(point: dict[str, Any] | None) -> tuple[Text | str, str]:
 
 def against_table(title: str, tests: list[dict[str, Any]]) -> Table:
     """Reflecting against each control: % solved and mean tokens of the two, and the paired test."""
-    short = any(not test["reached"] for test in tests)
-    table = _table(f"{title}{' (*: the control ended before)' if short else ''}", "model", "tries", "control")
+    table = _table(f"{title}{' (*: the control ended before)' if any(map(_ended, tests)) else ''}",
+                   "model", "tries", "control")
     for heading in ("% solved", "tokens", "won/lost", "p"):
         table.add_column(heading, justify="right")
     for test in tests:
@@ -57,9 +57,14 @@ def against_table(title: str, tests: list[dict[str, Any]]) -> Table:
         table.add_row(
             Text(safe_text(test["a"])), str(test["tries"]), f"{test['control']} × {test['control_tries']}",
             " / ".join(f"{share:.1f}" for share in shares),
-            f"{test['tokens']:.1f} / {test['control_tokens']:.1f}{'' if test['reached'] else '*'}",
+            f"{test['tokens']:.1f} / {test['control_tokens']:.1f}{'*' if _ended(test) else ''}",
             f"{test['won']}/{test['lost']}", f"{test['p']:.2g}")
     return table
+
+
+def _ended(test: dict[str, Any]) -> bool:
+    """Whether a control that was to spend as many tokens couldn't."""
+    return test["equal"] == "tokens" and not test["reached"]
 
 
 def solves_table(rows: list[dict[str, Any]]) -> Table:

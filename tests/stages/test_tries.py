@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("scipy")
 
 from rrr_cli.records import Evaluation, LaterTry
+from rrr_cli.stages.curve_tables import against_table
 from rrr_cli.stages.curves import curve_summary
 from rrr_cli.store.artifacts import Writer, part_paths, read
 from rrr_cli.store.query_child import answer, connect
@@ -250,6 +251,16 @@ def test_the_curve_of_a_table_made_by_hand(tables):
     own, shared = solves["own"], solves["shared"]
     assert (own["n"], own["solving"], own["passed"], own["passed_after_solving"]) == (3, 1, 1, 1)
     assert (shared["n"], shared["solving"], shared["passed"], shared["passed_after_solving"]) == (3, 0, 1, 0)
+
+
+def test_a_control_that_ended_early_is_marked_at_equal_tokens_alone(tables):
+    result = curve_summary(*tables, ["m"], 3)
+    shown = {equal: [list(column.cells) for column in against_table("", result[f"at_equal_{equal}"]).columns]
+             for equal in ("tokens", "tries")}
+    starred = {equal: [cell.endswith("*") for cell in columns[4]] for equal, columns in shown.items()}
+    assert starred["tokens"] == [not test["reached"] for test in result["at_equal_tokens"]]
+    assert any(starred["tokens"])
+    assert not any(starred["tries"])
 
 
 def test_the_view_has_the_numbers_of_the_curves(tables, tmp_path):
