@@ -225,7 +225,7 @@ class LaterTry:
 
     An arm of a model and problem ends at its first pass. Arms: reflect (each try after a reflection on the one before),
     plain (without reflections), blind (independent samples), cross (the first model's failed first try, a reflection
-    by `reflector`, and a retry by `model`).
+    by `reflector`, and a retry by `model`), swapped (the same with a reflection on another failure: a control).
     """
 
     try_id: str  #: hash of the problem, the models, the arm and the number
@@ -233,7 +233,7 @@ class LaterTry:
     task: str  #: task name
     difficulty: str  #: the problem's level
     model: str  #: the name given in --model NAME=…: who tried
-    arm: str  #: reflect, plain, blind or cross
+    arm: str  #: reflect, plain, blind, cross or swapped
     number: int  #: 1-based, among the tries of the arm; the model's first try is number 1 of each
     text: str  #: the try
     success: bool  #: its verdict

@@ -1,22 +1,25 @@
-"""Who earned a repair, the model that reflected or the one that retried: `rrr eval --cross`.
+"""Who earned a repair, the model that reflected or the one that retried, and was the reflection about its own failure:
+`rrr eval --cross`.
 
 Every model (actor) retries the first model's failed first tries after every model's stored reflection on them. Where
 actor and reflector are one model, the retry stands in `evaluations` (shared_success); the others are rows of
-`later_tries` with arm cross. Reads evaluations, given as rows; a rerun does what is missing. Refuses a single model.
+`later_tries` with arm cross. With arm swapped the first model and the reflector itself retry after a reflection on
+another failure. Reads evaluations, given as rows; a rerun does what is missing. Refuses a single model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.progress import Work
-from rrr_cli.records import Attempt, Evaluation, LaterTry, Reflection, content_id
-from rrr_cli.rollout import Failure, Loop, transcript_text
-from rrr_cli.stages import cross_curves
+from rrr_cli.records import Evaluation, LaterTry
+from rrr_cli.rollout import Failure, Loop
+from rrr_cli.stages import cross_curves, swapped
+from rrr_cli.stages.crossed_pairs import CROSS, SWAPPED, Cells, Pair, later_try, stored_reflections
 from rrr_cli.stages.models import Model
 from rrr_cli.stages.setup import open_loop
 from rrr_cli.stages.unanswered import answered, counts, record, stop_if_failed
@@ -26,27 +29,7 @@ from rrr_cli.text import safe_text
 if TYPE_CHECKING:
     from rich.console import Console
 
-ARM = "cross"
 STAGE_NAME = "eval-cross"  # in provenance: its rows are resumed and replaced apart from those of the other arms
-
-#: (reflector, actor) -> {problem_id: whether the actor's retry after the reflector's reflection passed}
-Cells = Mapping[tuple[str, str], Mapping[str, bool]]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A failed first try of the first model, and what one model wrote about it."""
-
-    failure: Failure
-    reflector: str
-    reflection: Reflection
-    solves: bool | None
-    tokens: int | None
-
-    def try_id(self, actor: str, hashes: Mapping[str, str]) -> str:
-        """Of the actor's retry. The content is part of it: another failure or reflection is another try."""
-        return content_id(ARM, self.failure.attempt_id, self.reflection.text, self.reflector, hashes[self.reflector],
-                          actor, hashes[actor])
 
 
 def check_cross(cross: bool, models: Iterable[str]) -> None:
@@ -71,13 +54,15 @@ def crossed(
     options = models[0].options
     names = [model.name for model in models]
     pairs = list(stored_reflections(failures, evaluated, first=names[0]))
-    ids = {pair.try_id(a, hashes): (pair.reflector, a) for pair in pairs for a in names if a != pair.reflector}
+    pairs += swapped.swapped_pairs(pairs)
+    asked = {model.name: [pair for pair in pairs if retries(model.name, pair, names[0])] for model in models}
+    ids = {pair.try_id(actor, hashes): (pair.arm, pair.reflector, actor) for actor in names for pair in asked[actor]}
+    loops = list[Loop]()
     with Writer(options.run, "later_tries", STAGE_NAME, depends_on, overwrite=options.overwrite,
                 seed=options.seed) as rows:
-        done, asked = rows.done("try_id"), list[Loop]()
+        done = rows.done("try_id")
         for model in models:
-            remaining = [pair for pair in pairs if pair.reflector != model.name
-                         and pair.try_id(model.name, hashes) not in done]
+            remaining = [pair for pair in asked[model.name] if pair.try_id(model.name, hashes) not in done]
             if not remaining:
                 continue
             with Work(f"crossing {model.name}", len(remaining), 0) as work:
@@ -86,16 +71,32 @@ def crossed(
                     rows.append(tries)
                     stop_if_failed(loop)
                     work.advance(len(tries))
-            asked.append(loop)
-        missing = counts(*asked, tried=len(failures))
-    cells: dict[tuple[str, str], dict[str, bool]] = {(r, a): {} for r in names for a in names}
+            loops.append(loop)
+        missing = counts(*loops, tried=len(failures))
+    stored = [one for one in read(options.run, "later_tries", {"arm": [CROSS, SWAPPED]}) if one.try_id in ids]
+    cells = outcomes(evaluated, [(ids[one.try_id], one) for one in stored])
+    own = {(r, a): cells.get((CROSS, r, a), {}) for r in names for a in names}
+    others = {(r, a): tries for (arm, r, a), tries in cells.items() if arm == SWAPPED}
+    result = matrix(names, own) | {"swapped": swapped.against_swapped(own, others)} | missing
+    return result, [one for one in stored if one.arm == CROSS and one.model == names[0]]
+
+
+def retries(actor: str, pair: Pair, first: str) -> bool:
+    """Whether an actor's retry of a pair is a row of `later_tries`."""
+    return actor != pair.reflector if pair.arm == CROSS else actor in (first, pair.reflector)
+
+
+def outcomes(
+    evaluated: Sequence[Evaluation], later: Iterable[tuple[tuple[str, str, str], LaterTry]]
+) -> dict[tuple[str, str, str], dict[str, bool]]:
+    """(arm, reflector, actor) -> {problem_id: whether the retry passed}."""
+    cells: dict[tuple[str, str, str], dict[str, bool]] = {}
     for row in evaluated:
         if row.shared_success is not None:
-            cells[row.model, row.model][row.problem_id] = row.shared_success
-    stored = [one for one in read(options.run, "later_tries", {"arm": ARM}) if one.try_id in ids]
-    for one in stored:
-        cells[ids[one.try_id]][one.problem_id] = one.success
-    return matrix(names, cells) | missing, [one for one in stored if one.model == names[0]]
+            cells.setdefault((CROSS, row.model, row.model), {})[row.problem_id] = row.shared_success
+    for key, one in later:
+        cells.setdefault(key, {})[one.problem_id] = one.success
+    return cells
 
 
 def drop_crossed(run: Path, depends_on: dict[str, Any]) -> None:
@@ -105,25 +106,6 @@ def drop_crossed(run: Path, depends_on: dict[str, Any]) -> None:
     if exists(run, "later_tries"):
         with Writer(run, "later_tries", STAGE_NAME, depends_on, overwrite=True):
             pass
-
-
-def stored_reflections(
-    failures: Sequence[Failure], evaluated: Sequence[Evaluation], first: str
-) -> Iterator[Pair]:
-    """What each model wrote about each failure, as it stands in `evaluations`. Its id is its content's, so that a retry
-    has the same seed whenever it is sampled, and after equal reflections is the same."""
-    by_problem = {failure.problem.problem_id: failure for failure in failures}
-    for row in evaluated:
-        failure = by_problem.get(row.problem_id)
-        if failure is None or row.shared_reflection is None:
-            continue
-        own = row.model == first  # the columns without `shared` say the same of the first model
-        reflection = Reflection(
-            reflection_id=content_id(ARM, failure.attempt_id, row.shared_reflection), attempt_id=failure.attempt_id,
-            problem_id=row.problem_id, reflector=row.model, sample_index=0, text=row.shared_reflection, tokens=None,
-            finish_reason="stop", seed=row.seed, temperature=row.temperature)
-        yield Pair(failure, row.model, reflection, row.solves if own else row.shared_solves,
-                   row.reflection_tokens if own else row.shared_reflection_tokens)
 
 
 def retried(
@@ -139,16 +121,6 @@ def retried(
         yield [later_try(p, a, model.name, hashes, options.seed) for p, a in zip(part, retries, strict=True)
                if answered([a])], loop
     loop.engine.close()
-
-
-def later_try(pair: Pair, retry: Attempt, actor: str, hashes: Mapping[str, str], seed: int) -> LaterTry:
-    """The row of a retry."""
-    return LaterTry(
-        try_id=pair.try_id(actor, hashes), problem_id=retry.problem_id, task=retry.task, difficulty=retry.difficulty,
-        model=actor, arm=ARM, number=2, text=transcript_text(retry.transcript), success=retry.success,
-        error_type=retry.error_type, tokens=retry.completion_tokens, reflector=pair.reflector,
-        reflection=pair.reflection.text, reflection_tokens=pair.tokens, solves=pair.solves,
-        turns=retry.transcript if len(retry.transcript) > 1 else None, temperature=retry.temperature, seed=seed)
 
 
 def matrix(names: Sequence[str], cells: Cells) -> dict[str, Any]:
@@ -211,5 +183,6 @@ def cross_table(cross: Mapping[str, Any], console: Console) -> None:
     for reflector, row in cross["cells"].items():
         table.add_row(Text(safe_text(reflector)), *(stacked(row[actor]) for actor in cross["actors"]))
     console.print(table)
-    for sentence in (*in_words(cross), *cross_curves.in_words(cross["at_equal_tokens"])):
+    for sentence in (*in_words(cross), *swapped.in_words(cross["swapped"]),
+                     *cross_curves.in_words(cross["at_equal_tokens"])):
         console.print(Text(safe_text(sentence)))

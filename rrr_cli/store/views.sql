@@ -112,7 +112,8 @@ ORDER BY run, step;
 
 -- Every try of an evaluation, one row a try, and the reflection before it. Each arm begins with the model's first try
 -- and ends at its first pass: reflect, plain (no reflections), blind (independent samples; none at temperature 0), and
--- cross (eval --cross: the first model's failed try, reflected on by `reflector` and retried by `model`).
+-- cross (eval --cross: the first model's failed try, reflected on by `reflector` and retried by `model`) and swapped (the
+-- same with the reflection on another failure).
 CREATE VIEW tries AS
 SELECT
     e.run, e.model, e.problem_id, e.task, e.difficulty, arm, 1 AS number, e.first_success AS success,

@@ -17,6 +17,7 @@ pytest.importorskip("scipy")
 from parity_task import Parity
 
 from rrr_cli.metrics import difference, mean_difference
+from rrr_cli.records import LaterTry
 from rrr_cli.stages.cross import in_words, matrix
 from rrr_cli.store.artifacts import part_paths, read
 
@@ -106,6 +107,49 @@ def test_a_resumed_cross_has_the_same_rows(rrr, flags, tmp_path):
     assert crossed(rrr, *flags, "--part", 3, "--batch-size", 2) == whole
     again = {r.try_id: r for r in read(tmp_path / "run", "later_tries", {"arm": "cross"})}
     assert again == {r.try_id: r for r in rows}
+
+
+def test_swapped_reflections_are_about_another_failure(rrr, flags, tmp_path):
+    def swapped() -> dict[str, LaterTry]:
+        return {r.try_id: r for r in read(tmp_path / "run", "later_tries", {"arm": "swapped"})}
+
+    crossed(rrr, *flags, "--limit", 6)
+    before = swapped()
+    cross = crossed(rrr, *flags)  # more problems change no row
+    after = swapped()
+    assert before.items() < after.items()
+    rows = {(r.model, r.problem_id): r for r in read(tmp_path / "run", "evaluations")}
+    failed = {p for (model, p), r in rows.items() if model == "base" and not r.first_success}
+    assert Counter((r.reflector, r.model) for r in after.values()) == dict.fromkeys(
+        [("base", "base"), ("trained", "base"), ("trained", "trained")], len(failed))
+    for row in after.values():
+        others = {rows[row.reflector, p].shared_reflection for p in failed - {row.problem_id}}
+        assert row.reflection in others
+        assert row.solves is None
+    own = {p: rows["base", p].second_success for p in failed}
+    other = {r.problem_id: r.success for r in after.values() if (r.reflector, r.model) == ("base", "base")}
+    test = cross["swapped"][0]
+    assert (test["reflector"], test["actor"], test["n"]) == ("base", "base", len(failed))
+    assert (test["own"]["value"], test["swapped"]["value"]) == pytest.approx(
+        (sum(own.values()) / len(failed), sum(other.values()) / len(failed)))
+    assert (test["won"], test["lost"]) == (
+        sum(own[p] and not other[p] for p in failed), sum(other[p] and not own[p] for p in failed))
+
+
+def test_general_advice_helps_as_much_where_it_is_about_another_failure(rrr, tmp_path):
+    weak, strong = script(tmp_path / "weak.json", "nothing"), script(tmp_path / "strong.json", "secret")
+    flags = ["--run", tmp_path / "run", "--task", PARITY, "--engine", "scripted", "--retry-context", "reflection",
+             "--model", f"base={weak}", "--model", f"strong={strong}", "--cross"]
+    rates = {(t["reflector"], t["actor"]): (t["own"]["value"], t["swapped"]["value"], t["p"])
+             for t in crossed(rrr, *flags[:-1])["swapped"]}
+    assert rates == {("base", "base"): (0.0, 0.0, 1.0), ("strong", "base"): (1.0, 1.0, 1.0),
+                     ("strong", "strong"): (1.0, 1.0, 1.0)}
+    shown = " ".join(rrr("eval", *flags).err.split())
+    assert "strong reflects, base retries: 100.0 % of 10 failures repaired, and 100.0 % after the reflection on" in shown
+
+
+def test_a_single_failure_of_a_level_has_no_other(rrr, flags):
+    assert crossed(rrr, *flags, "--limit", 1)["swapped"] == []
 
 
 def test_a_replaced_evaluation_drops_its_crossed_retries(rrr, flags, tmp_path):
