@@ -145,7 +145,7 @@ def test_general_advice_helps_as_much_where_it_is_about_another_failure(rrr, tmp
     assert rates == {("base", "base"): (0.0, 0.0, 1.0), ("strong", "base"): (1.0, 1.0, 1.0),
                      ("strong", "strong"): (1.0, 1.0, 1.0)}
     shown = " ".join(rrr("eval", *flags).err.split())
-    assert "strong reflects, base retries: 100.0 % of 10 failures repaired, and 100.0 % after the reflection on" in shown
+    assert "strong reflects, base retries: 100.0 % of 10 failures repaired, and 100.0 % after the reflection" in shown
 
 
 def test_a_single_failure_of_a_level_has_no_other(rrr, flags):
