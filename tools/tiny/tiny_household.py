@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from rrr_cli.prompts import FAILED, HINT, REFLECTION_ONLY, REPAIR, hint_chat, retry_chat
+from rrr_cli.prompts import FAILED, HINT, REFLECTION_ONLY, REPAIR, hint_chat, retry_chat, with_feedback
 from rrr_cli.records import Message, Problem
 from rrr_cli.tasks.household import Household
 from rrr_cli.tasks.household.generate import draw
@@ -54,22 +54,22 @@ WORD = r"\d+|[A-Za-z]+|[^\dA-Za-z]"
 class Recipe:
     """Every number that shapes the model. Shares and chances are probabilities."""
 
-    steps: int = 400  # mostly one episode after a reflection: the shortest way to learn what reflections say
+    steps: int = 500  # mostly one episode after a reflection: the shortest way to learn what reflections say
     batch_size: int = 32
     learning_rate: float = 2e-3  # after 50 steps of warm-up; cosine down to a tenth
     muon: float = 2.0  # Muon's rate is so many times that
     alone: float = 0.6  # transcripts that show a reflection without the failed try that it is about
     hint: float = 0.1  # the same, about a try at another game
-    chat_steps: int = 700  # then: whole chats as well
+    chat_steps: int = 1200  # then: whole chats as well
     chat_alone: float = 0.3
-    again_steps: int = 250  # then: more of them
+    again_steps: int = 500  # then: more of them
     again_learning_rate: float = 1.2e-3
     habit_steps: int = 80  # at the end: the habit of reflecting badly, which a reward can unlearn
     habit_learning_rate: float = 1e-3
     reflects: float = 0.7  # failed tries followed by a reflection and a retry
     repairs: float = 0.15  # failed first tries followed by a repair; the rest are retried without a reflection
     third_try: float = 0.4  # chats that go on after a failed retry
-    feedback: float = 0.5  # requests to reflect, or to repair, that tell the verifier's feedback
+    feedback: float = 0.5  # requests to reflect, to retry or to repair that say what the verifier said
     sentences: tuple[float, ...] = (0.4, 0.35, 0.25)  # reflections of 1, 2 and 3
     informs: float = 0.45  # sentences that say where something was, or wasn't
     advises: float = 0.4
@@ -415,9 +415,10 @@ class Transcripts:
             if draw < recipe.repairs + recipe.reflects:
                 text = Reflector(player).reflection()
                 notes.read(text, game["goal"]["kind"])
-                request = f"{verifier}\n\n{WORDS['reflect']}" if verifier else WORDS["reflect"]
-                chat += [Message("user", request), Message("assistant", text)]
-            chat.append(Message("user", WORDS["retry"]))
+                request = with_feedback(WORDS["reflect"], verifier, "verifier")
+                chat += [Message("user", request), Message("assistant", text), Message("user", WORDS["retry"])]
+            else:
+                chat.append(Message("user", with_feedback(WORDS["retry"], verifier, "verifier")))
         return chat
 
     def _repair(self, game: dict[str, Any], failed: Player, verifier: str) -> list[Message]:
