@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.failures import Failure
 from rrr_cli.progress import Work
 from rrr_cli.records import Attempt, Evaluation, LaterTry, Reflection, content_id
-from rrr_cli.rollout import Failure, Loop, transcript_text
+from rrr_cli.rollout import Loop, transcript_text
 from rrr_cli.stages import cross_curves
 from rrr_cli.stages.models import Model
 from rrr_cli.stages.setup import open_loop
