@@ -16,8 +16,9 @@ from guessing_task import Guessing
 from parity_task import Parity
 
 from rrr_cli.engines.base import Sampling
+from rrr_cli.failures import Failure
 from rrr_cli.records import Message
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Loop
 from rrr_cli.tasks.base import Verdict
 from rrr_cli.training.objectives.attempts import Attempts
 from rrr_cli.training.objectives.base import Setting

@@ -21,6 +21,7 @@ LAYERS = [
     {"show"},
     {"sandbox"},
     {"tasks", "engines", "benchmarks"},
+    {"failures", "episodes"},
     {"rollout"},
     {"training"},
     {"stages"},

@@ -57,13 +57,11 @@ select model,
     any_value(temperature) as temperature
 from evaluations group by model order by model"""
 
-# The tries of each arm and problem up to the first pass; the first try is that of every arm. Then a row for each k. A
-# problem whose next try got no answer counts as not solved. Models whose server doesn't count tokens have no rows.
-_ARMS = """\
-with arms as (
-    select *, tokens + case when reflection is null then 0 else reflection_tokens end as cost
-    from tries where arm in ('reflect', 'plain', 'blind')
-), uncounted as (
+# From `arms`, the tries of each arm and problem up to the first pass (the first try is that of every arm): a row for
+# each k, then reflecting against each control. A problem whose next try got no answer counts as not solved. Models
+# whose server doesn't count tokens have no rows.
+_EQUAL_TOKENS = """\
+, uncounted as (
     select distinct model from arms where cost is null
 ), outcomes as (
     select model, arm, problem_id, max(number) as last, min(number) filter (success) as solved_at,
@@ -75,14 +73,7 @@ with arms as (
 ), curve as (
     select model, arm, k, count(*) as n, count(*) filter (solved) as solved, avg(list_sum(costs[1:k])) as tokens
     from outcome_at group by model, arm, k having k <= max(last)
-)
-"""
-
-CURVES = """\
-select model, arm, k as tries, n, unanswered, solved, tokens from compute_curves order by model, arm, k"""
-
-AT_EQUAL_TOKENS = _ARMS + """\
-, pairs as (
+), pairs as (
     select r.model, r.k as tries, r.tokens, c.arm as control,
         coalesce(min(c.k) filter (c.tokens >= r.tokens), max(c.k)) as control_tries
     from curve as r join curve as c using (model)
@@ -97,6 +88,27 @@ join outcome_at as a on a.model = p.model and a.arm = 'reflect' and a.k = p.trie
 join outcome_at as b
     on b.model = p.model and b.arm = p.control and b.k = p.control_tries and b.problem_id = a.problem_id
 group by p.model, p.tries, p.tokens, p.control, p.control_tries order by all"""
+
+CURVES = """\
+select model, arm, k as tries, n, unanswered, solved, tokens from compute_curves order by model, arm, k"""
+
+AT_EQUAL_TOKENS = """\
+with arms as (
+    select *, tokens + case when reflection is null then 0 else reflection_tokens end as cost
+    from tries where arm in ('reflect', 'plain', 'blind')
+)""" + _EQUAL_TOKENS
+
+# The same for retries after another model's reflection; the controls are the actor's own tries. Only rows whose actor
+# is the first model mean something: the others retried the first model's failures, not their own.
+CROSSED_AT_EQUAL_TOKENS = """\
+with crossings as (
+    select distinct reflector, model as actor from tries where arm = 'cross'
+), arms as (
+    select {'reflector': c.reflector, 'actor': c.actor} as model, replace(t.arm, 'cross', 'reflect') as arm,
+        problem_id, number, success, tokens + case when reflection is null then 0 else reflection_tokens end as cost
+    from crossings as c join tries as t on t.model = c.actor
+    where arm in ('plain', 'blind') or (arm = 'reflect' and number = 1) or (arm = 'cross' and t.reflector = c.reflector)
+)""" + _EQUAL_TOKENS
 
 # Of the first model's failed first tries: who reflected, who retried, and whether the retry passed.
 CROSSED = """\

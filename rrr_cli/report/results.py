@@ -131,16 +131,19 @@ def curves(ask: Ask, names: Sequence[str]) -> list[Row]:
 def at_equal_tokens(ask: Ask, names: Sequence[str]) -> list[Row]:
     """Reflecting for up to 2, 3, … tries against each control at the smallest number of tries that has spent at least
     as many tokens, as in `rrr eval --json`. `reached`: whether it could spend as many."""
-    found = {(row["model"], row["tries"], row["control"]): row for row in ask(queries.AT_EQUAL_TOKENS)}
-    ordered = sorted(found, key=lambda key: (names.index(key[0]), key[1], key[2]))
-    return [
-        {
-            "a": name, "b": name, "equal": "tokens", **{key: value for key, value in row.items() if key != "model"},
-            "measure": f"{'second_try' if tries == 2 else f'try {tries}'} over {control} at equal tokens",
-            "reached": row["control_tokens"] >= row["tokens"], **asdict(paired(row["won"], row["lost"])),
-        }
-        for name, tries, control in ordered for row in [found[name, tries, control]]
-    ]
+    rows = ask(queries.AT_EQUAL_TOKENS)
+    ordered = sorted(rows, key=lambda row: (names.index(row["model"]), row["tries"], row["control"]))
+    return [equal_tokens(row["model"], row) for row in ordered]
+
+
+def equal_tokens(model: str, row: Row) -> Row:
+    """One test at equal tokens, from a row of counts."""
+    tries = "second_try" if row["tries"] == 2 else f"try {row['tries']}"
+    return {
+        "a": model, "b": model, "equal": "tokens", **{key: value for key, value in row.items() if key != "model"},
+        "measure": f"{tries} over {row['control']} at equal tokens",
+        "reached": row["control_tokens"] >= row["tokens"], **asdict(paired(row["won"], row["lost"])),
+    }
 
 
 def kept_aside(ask: Ask) -> list[Row]:
@@ -166,6 +169,15 @@ def crossed(ask: Ask, names: Sequence[str]) -> Row | None:
         if all((name, other) in cells and (other, name) in cells for other in [*chosen, name]):
             chosen.append(name)
     return matrix(chosen, cells) if len(chosen) > 1 else None
+
+
+def crossed_at_equal_tokens(ask: Ask, names: Sequence[str], controls: Sequence[str]) -> list[Row]:
+    """The first model's retries after each other model's reflections, against its own tries at equal tokens, as in
+    `rrr eval --cross --json`. `names`: those of the matrix. [] where tokens aren't counted."""
+    found = {(row["model"]["reflector"], row["model"]["actor"], row["control"]): row
+             for row in ask(queries.CROSSED_AT_EQUAL_TOKENS)}
+    keys = [(reflector, names[0], control) for reflector in names[1:] for control in controls]
+    return [{"reflector": key[0], **equal_tokens(names[0], found[key])} for key in keys if key in found]
 
 
 def forgotten(ask: Ask, names: Sequence[str]) -> list[Row]:

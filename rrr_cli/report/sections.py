@@ -22,6 +22,7 @@ from rrr_cli.report.results import (
     Row,
     at_equal_tokens,
     crossed,
+    crossed_at_equal_tokens,
     curves,
     forgotten,
     kept_aside,
@@ -29,7 +30,7 @@ from rrr_cli.report.results import (
     share,
     verdicts,
 )
-from rrr_cli.stages import cross
+from rrr_cli.stages import cross, cross_curves
 from rrr_cli.stages.summary import MEASURES, in_words
 from rrr_cli.store.artifacts import exists, provenance, read
 from rrr_cli.store.query_child import DAMAGED, answer, connect
@@ -121,14 +122,20 @@ def successes(ask: Ask, run: Path, story: Story) -> Row | None:
 
 
 def earned(ask: Ask, run: Path, story: Story) -> Row | None:
-    """Reflectors by actors on the first model's failures, and what each further model earned as either."""
+    """Reflectors by actors on the first model's failures, and what each further model earned as either; then the first
+    model's retries after the others' reflections, against its own tries at equal tokens."""
     if story.result is None:
         return None
     matrix = crossed(ask, [model["name"] for model in story.result["models"]])
     if matrix is None:
         return None
-    story.result["cross"] = matrix
-    return {"cross": matrix, "words": cross.in_words(matrix)}
+    config: Row = next((p["config"] for p in provenance(run, "evaluations")), {})
+    greedy = story.result["models"][0]["temperature"] == 0
+    # A greedy retry that sees neither the failed try nor a reflection is the first try again, and no control.
+    controls = ("blind",) if greedy and config.get("retry_context") == "reflection" else ("blind", "plain")
+    tests = crossed_at_equal_tokens(ask, matrix["reflectors"], controls)
+    story.result["cross"] = matrix | {"at_equal_tokens": tests}
+    return {"cross": matrix, "words": cross.in_words(matrix), "equal_tokens": cross_curves.in_words(tests)}
 
 
 def evaluated(ask: Ask, run: Path, story: Story) -> Row | None:

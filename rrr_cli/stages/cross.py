@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.failures import Failure
+from rrr_cli.failures import Failure
 from rrr_cli.progress import Work
 from rrr_cli.records import Evaluation, LaterTry
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Loop
 from rrr_cli.stages import cross_curves, swapped
 from rrr_cli.stages.crossed_pairs import CROSS, SWAPPED, Cells, Pair, later_try, stored_reflections
 from rrr_cli.stages.models import Model

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from rrr_cli.failures import Failure
 from rrr_cli.records import Attempt, Evaluation, LaterTry, Reflection, content_id
-from rrr_cli.rollout import Failure, transcript_text
+from rrr_cli.rollout import transcript_text
 
 CROSS, SWAPPED = "cross", "swapped"  # arms
 

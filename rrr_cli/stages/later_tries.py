@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rrr_cli.engines.base import REFUSED
+from rrr_cli.episodes import Unanswered
+from rrr_cli.failures import Failure
 from rrr_cli.progress import Work
 from rrr_cli.records import Attempt, LaterTry, Problem, Reflection, content_id
-from rrr_cli.rollout import Failure, Loop, Unanswered, transcript_text
+from rrr_cli.rollout import Loop, transcript_text
 from rrr_cli.stages.curves import counted, longest, mean_spent
 from rrr_cli.stages.tries import ARMS, Arm, Try, arms_of, goes_on
 from rrr_cli.stages.unanswered import record, stop_if_failed

@@ -15,6 +15,7 @@ from rrr_cli import options as shared
 from rrr_cli.engines import engine_class
 from rrr_cli.engines.fingerprints import content_of
 from rrr_cli.errors import NOTHING, USAGE, RrrError
+from rrr_cli.failures import Failure
 from rrr_cli.options import (
     DEFAULT_FEEDBACK,
     DEFAULT_MODEL,
@@ -26,7 +27,6 @@ from rrr_cli.options import (
 )
 from rrr_cli.plugs import names
 from rrr_cli.records import Attempt, Problem, content_id
-from rrr_cli.rollout import Failure
 from rrr_cli.stages.identity import CONTENT
 from rrr_cli.stages.rendering import as_rendered
 from rrr_cli.tasks import TASKS, load_task

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from rrr_cli import options as shared
+from rrr_cli.failures import Failure
 from rrr_cli.options import option
 from rrr_cli.progress import Work
 from rrr_cli.prompts import RETRY_AFTER_REFLECTION
 from rrr_cli.records import Attempt, Reflection
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Loop
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import (

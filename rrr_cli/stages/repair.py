@@ -16,11 +16,12 @@ from typing import Any
 
 from rrr_cli import options as shared
 from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.failures import Failure
 from rrr_cli.options import option
 from rrr_cli.progress import Work
 from rrr_cli.prompts import REPAIRING
 from rrr_cli.records import Attempt, content_id
-from rrr_cli.rollout import Failure, Loop, feedback_text
+from rrr_cli.rollout import Loop, feedback_text
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import FailureOptions, check_same_judge, chosen_failures, copy_failures

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rrr_cli import options as shared
+from rrr_cli.failures import Failure
 from rrr_cli.options import option
 from rrr_cli.prompts import REPAIRING, repair_chat
 from rrr_cli.records import Attempt, Message
-from rrr_cli.rollout import Failure, feedback_text
+from rrr_cli.rollout import feedback_text
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.learnt import Tried, distinct, require_rows, tried

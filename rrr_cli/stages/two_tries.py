@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rrr_cli.failures import Failure
 from rrr_cli.records import Attempt, Evaluation, Message, Problem, Reflection, content_id
-from rrr_cli.rollout import Failure, Loop, transcript_text
+from rrr_cli.rollout import Loop, transcript_text
 from rrr_cli.stages.unanswered import answered
 from rrr_cli.stages.votes import vote_columns
 

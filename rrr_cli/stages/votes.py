@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from rrr_cli.failures import Failure
 from rrr_cli.records import Attempt, Problem
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Loop
 
 FEEDBACK = "binary"  # the same text for every sample: it says nothing about the sample
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from random import Random
 
 from rrr_cli.errors import RrrError
+from rrr_cli.failures import Failure
 from rrr_cli.records import Problem, content_id
-from rrr_cli.rollout import Failure
 from rrr_cli.tasks.base import Environment, Task
 from rrr_cli.training.overlap import NEAR, overlap
 

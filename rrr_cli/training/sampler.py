@@ -18,10 +18,11 @@ from accelerate.utils import gather_object
 
 from rrr_cli.engines.base import Sampling
 from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.failures import Failure
 from rrr_cli.options import DEFAULT_FEEDBACK
 from rrr_cli.plugs import blame
 from rrr_cli.records import derive_seed
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Loop
 from rrr_cli.tasks.base import Task
 from rrr_cli.training.judge import judge
 from rrr_cli.training.objectives.base import Objective

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rrr_cli.failures import Failure
 from rrr_cli.records import Attempt, Message, Reflection
-from rrr_cli.rollout import Failure
 from rrr_cli.training.tokens import Tokens
 
 

@@ -24,9 +24,9 @@ from transformers.utils import logging as transformers_logging
 from rrr_cli.engines.decoding import check_own_tokens
 from rrr_cli.engines.loading import loading
 from rrr_cli.errors import INTERRUPTED, NOTHING, RrrError
+from rrr_cli.failures import Failure
 from rrr_cli.progress import Work
 from rrr_cli.records import Problem, content_id
-from rrr_cli.rollout import Failure
 from rrr_cli.store import artifacts
 from rrr_cli.store.provenance import comparable
 from rrr_cli.tasks.base import Environment, Task

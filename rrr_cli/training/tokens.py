@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from rrr_cli.engines.base import Completion, Prompt
+from rrr_cli.episodes import Episode
 from rrr_cli.errors import RrrError
 from rrr_cli.records import Message
-from rrr_cli.rollout import Episode
 
 Render = Callable[[tuple[Message, ...], str | None], list[int]]  # a chat and its tools to token ids
 

@@ -16,10 +16,11 @@ from accelerate.utils import gather_object
 
 from rrr_cli.engines.base import Sampling
 from rrr_cli.errors import RrrError
+from rrr_cli.failures import Failure
 from rrr_cli.metrics import rate
 from rrr_cli.options import DEFAULT_FEEDBACK
 from rrr_cli.records import Problem, Validation, content_id, derive_seed
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Loop
 from rrr_cli.store.artifacts import read
 from rrr_cli.tasks.base import Task
 from rrr_cli.training.judge import judge, verdict_of

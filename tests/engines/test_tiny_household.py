@@ -15,8 +15,9 @@ import pytest
 
 from rrr_cli import prompts
 from rrr_cli.engines.base import Sampling
+from rrr_cli.failures import Failure
 from rrr_cli.records import Message
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Loop
 from rrr_cli.tasks.household import Household
 from rrr_cli.tasks.solves import solves
 

@@ -16,6 +16,8 @@ pytest.importorskip("scipy")
 from test_report import HOSTILE, Page, evaluations, report, rounded, row, store
 
 from rrr_cli.records import Evaluation, LaterTry, Validation, content_id
+from rrr_cli.stages.cross_curves import against_own_tries, in_words, reflector_arms
+from rrr_cli.stages.tries import arms_of
 from rrr_cli.text import UNSAFE
 
 PARITY = f"{Path(__file__).parent.parent / 'parity_task.py'}:Parity"
@@ -129,14 +131,16 @@ def test_a_try_without_an_answer_counts_as_not_solved(rrr, tmp_path):
     assert [(p["tries"], p["n"], p["unanswered"]) for p in plain] == [(1, 3, 0), (2, 3, 0), (3, 3, 1)]
 
 
-def test_curves_and_matrix_are_those_of_eval(rrr, tmp_path):
+@pytest.mark.parametrize("temperature", [1, 0])
+def test_curves_and_matrix_are_those_of_eval(rrr, tmp_path, temperature):
     names, flags = ("base", "strong", "other"), []
     for i, name in enumerate(names):
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps({"default": ["odd", "two words"], "rules": [
             ["short explanation", ["nothing", "secret"][: i + 1]], ["secret", ["two words", "two words", "odd"]]]}))
         flags += ["--model", f"{name}={path}"]
-    common = ["--run", tmp_path / "run", "--task", PARITY, "--engine", "scripted", "--retry-context", "reflection"]
+    common = ["--run", tmp_path / "run", "--task", PARITY, "--engine", "scripted", "--retry-context", "reflection",
+              "--temperature", temperature]
     result = rrr("eval", *common, *flags[:4], "--cross", "--json")
     assert rrr("eval", *common, *flags).code == 0  # the third is crossed with none
     figures, text = report(rrr, tmp_path / "run", "-o", tmp_path / "r.html")
@@ -147,9 +151,40 @@ def test_curves_and_matrix_are_those_of_eval(rrr, tmp_path):
     expected = {key: evaluated["cross"][key] for key in reported["cross"]}
     assert rounded(reported["cross"]) == rounded(expected)
     cell = expected["cells"]["strong"]["base"]
-    shown = Page(text).shown
+    shown = " ".join(Page(text).shown.split())
     assert f"strong {100 * cell['value']:.1f}{100 * cell['low']:.1f}–{100 * cell['high']:.1f}" in shown
     assert "strong as reflector earned" in shown
+    sentences = in_words(evaluated["cross"]["at_equal_tokens"])
+    assert len(sentences) == 2 * temperature  # greedy tries are the first one again, and so no controls
+    assert all(sentence in shown for sentence in sentences)
+
+
+def test_crossed_retries_meet_the_actors_own_tries_at_equal_tokens(rrr, tmp_path):
+    """Base retries after each other model's reflections. Of one no server counted the tokens."""
+    names, draw = ("base", "trained", "uncounted"), random.Random(5)
+    rows, later = rows_of(tries(names), names)
+    failed = [r.problem_id for r in rows if r.model == "base" and not r.first_success]
+    rows = [row(Evaluation, **vars(r) | {"shared_success": False}) if r.problem_id in failed else r for r in rows]
+    crossed = [
+        row(LaterTry, try_id=content_id(reflector, actor, problem), problem_id=problem, model=actor, arm="cross",
+            number=2, reflector=reflector, reflection="x", success=draw.random() < 0.6, tokens=draw.randrange(5, 15),
+            reflection_tokens=None if reflector == "uncounted" else draw.randrange(5, 30))
+        for reflector in names for actor in names if reflector != actor for problem in failed]
+    store(tmp_path / "run", "evaluations", "eval", rows)
+    store(tmp_path / "run", "later_tries", "eval", later)
+    store(tmp_path / "run", "later_tries", "eval-cross", crossed)
+    figures, text = report(rrr, tmp_path / "run", "-o", tmp_path / "r.html")
+    arms = reflector_arms([r for r in rows if r.model == "base"], [one for one in crossed if one.model == "base"])
+    own = arms_of([r for r in rows if r.model == "base"], [one for one in later if one.model == "base"])
+    expected = against_own_tries("base", arms, {arm: own[arm] for arm in ("blind", "plain")})["at_equal_tokens"]
+    assert {test["reflector"] for test in expected} == {"trained"}
+    assert rounded(figures["runs"][0]["cross"]["at_equal_tokens"]) == rounded(expected)
+    statement = next(sql for sql in Page(text).sql if "crossings" in sql)
+    pasted = [json.loads(line) for line in rrr(
+        "sql", "--run", tmp_path / "run", "--format", "jsonl", statement).out.splitlines()]
+    assert [(line["control"], line["won"], line["lost"]) for line in pasted
+            if line["model"] == {"reflector": "trained", "actor": "base"}] == [
+        (test["control"], test["won"], test["lost"]) for test in expected]
 
 
 def test_names_of_crossed_models_are_shown_as_text(rrr, tmp_path):
@@ -161,6 +196,7 @@ def test_names_of_crossed_models_are_shown_as_text(rrr, tmp_path):
             reflector=names[r.model == names[0]], success=True) for r in rows if r.shared_success is not None])
     figures, text = report(rrr, tmp_path / "run", "-o", tmp_path / "r.html")
     assert figures["runs"][0]["cross"]["reflectors"] == list(names)
+    assert figures["runs"][0]["cross"]["at_equal_tokens"] == []  # no tokens are counted
     assert not UNSAFE.search(text)
     assert "<script" not in text
 

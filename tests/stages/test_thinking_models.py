@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from rrr_cli.engines.base import Completion, Sampling
+from rrr_cli.failures import Failure
 from rrr_cli.records import Message, Problem
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Loop
 from rrr_cli.store.artifacts import provenance, read
 from rrr_cli.tasks import load_task
 

@@ -9,8 +9,9 @@ import pytest
 
 from rrr_cli.engines.base import Completion, Sampling
 from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.failures import Failure
 from rrr_cli.records import Message
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Loop
 from rrr_cli.tasks import load_task
 from rrr_cli.tasks.base import Verdict
 from rrr_cli.tasks.countdown import Countdown, make_problem

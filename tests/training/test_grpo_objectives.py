@@ -21,9 +21,10 @@ from transformers import AutoTokenizer
 from trl import GRPOTrainer
 
 from rrr_cli.errors import NOTHING, USAGE, RrrError
+from rrr_cli.failures import Failure
 from rrr_cli.prompts import retry_chat
 from rrr_cli.records import TrainStep
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Loop
 from rrr_cli.stages import grpo
 from rrr_cli.store import artifacts, parts, provenance
 from rrr_cli.store.schema import arrow_schema

@@ -53,7 +53,7 @@ class Recipe:
     plain_retry: float = 0.12  # failed answers, each with another try without a reflection: the control of `rrr eval`
     reflection_only: float = 0.1  # a problem with a reflection on an attempt that isn't shown, and its answer
     hint: float = 0.05  # a problem with a reflection on another one, and its answer
-    feedback: float = 0.5  # of the rest, which reflect in full: with what the verifier said of the failed tries
+    feedback: float = 0.5  # of chats with retries: requests that say what the verifier said of the failed tries
     third: float = 0.4  # chats with retries that hold three tries and not two
     slips: float = 0.14  # failed tries whose last candidate is a slip
     broken: float = 0.02  # failed tries that are broken off, or whose answer can't be read
@@ -209,13 +209,14 @@ class Transcripts:
             text = prompts.REFLECTION_ONLY.format(reflection=self._reflection(chat, found))
             chat.turns = [Message("user", f"{chat.posed()}\n\n{text}")]
         elif kind != "answer":
-            feedback = kind == "reflect" and random.random() < recipe.feedback
+            feedback = random.random() < recipe.feedback
             for left in range(2 if random.random() < recipe.third else 1, 0, -1):
                 if not self._fail(chat):  # nothing wrong was left to try
                     return chat.turns
                 if kind == "reflect":
                     found = self._reflect(chat, feedback, recipe.right if left == 1 else 0.0)
-                chat.turns.append(Message("user", WORDS["retry"]))
+                told = kind == "plain" and feedback
+                chat.turns.append(Message("user", self._request(chat, "retry", told)))
         self._answer(chat, found)
         return chat.turns
 
@@ -246,11 +247,16 @@ class Transcripts:
 
     def _reflect(self, chat: Chat, feedback: bool, right: float) -> list[Candidate]:
         """Add the request to reflect on the latest answer, and the reflection; what it tries."""
-        request, verdict = WORDS["reflect"], judge(chat.turns[-1].content, chat.shown, chat.target)
-        chat.turns.append(Message("user", f"{verdict.feedback}\n\n{request}" if feedback else request))
+        chat.turns.append(Message("user", self._request(chat, "reflect", feedback)))
         found = self._series(chat, right)
         chat.turns.append(Message("assistant", self._reflection(chat, found)))
         return found
+
+    @staticmethod
+    def _request(chat: Chat, word: str, feedback: bool) -> str:
+        """A request about the latest answer, with or without what the verifier says of it."""
+        said = judge(chat.turns[-1].content, chat.shown, chat.target).feedback if feedback else ""
+        return prompts.with_feedback(WORDS[word], said, "verifier")
 
     def _reflection(self, chat: Chat, found: Sequence[Candidate]) -> str:
         words = [CAME_TO, *chat.came_to, NOT, str(chat.target), TRY, *_marked(found, chat.target)]

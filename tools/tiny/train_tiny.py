@@ -171,7 +171,8 @@ def success(course: ModuleType, out: Path, seed: int) -> dict[str, Any]:
     """
     from rrr_cli.engines.base import Sampling
     from rrr_cli.engines.transformers import TransformersEngine
-    from rrr_cli.rollout import Failure, Loop
+    from rrr_cli.failures import Failure
+    from rrr_cli.rollout import Loop
     from rrr_cli.tasks import load_task
 
     engine = TransformersEngine(str(out))

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rrr_cli.errors import RrrError
+from rrr_cli.failures import Failure
 from rrr_cli.options import refuse_given
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Loop
 from rrr_cli.training.objectives.base import Setting, check_episodes, passes, refuse_attempts
 from rrr_cli.training.samples import Group, Sample
 from rrr_cli.training.tokens import TokenEpisode, token_completion

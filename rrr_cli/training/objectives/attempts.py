@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.failures import Failure
 from rrr_cli.options import refuse_given
 from rrr_cli.prompts import reflect_chat, with_feedback
 from rrr_cli.records import Message
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Loop
 from rrr_cli.tasks.base import Environment
 from rrr_cli.training.judge import verdict_of
 from rrr_cli.training.objectives.base import Setting, check_episodes, fit_reflections

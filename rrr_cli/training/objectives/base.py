@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from rrr_cli.engines.base import Completion, Prompt
 from rrr_cli.errors import RrrError
+from rrr_cli.failures import Failure
 from rrr_cli.options import DEFAULT_FEEDBACK, refuse_given
 from rrr_cli.prompts import reflect_chat, retry_chat, with_feedback
 from rrr_cli.records import Reflection
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Loop
 from rrr_cli.tasks.base import Task
 from rrr_cli.training.judge import verdict_of
 from rrr_cli.training.policy_engine import PolicyEngine

@@ -14,8 +14,9 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rrr_cli.failures import Failure
 from rrr_cli.options import refuse_given
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Loop
 from rrr_cli.training.judge import verdict_of
 from rrr_cli.training.objectives.base import Setting, check_episodes, fit_reflections, reflect, refuse_attempts
 from rrr_cli.training.samples import Group, Sample

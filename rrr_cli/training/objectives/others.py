@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from random import Random
 
 from rrr_cli.errors import RrrError
+from rrr_cli.failures import Failure
 from rrr_cli.prompts import hint_chat
 from rrr_cli.records import Attempt, Problem, Reflection, derive_seed
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Loop
 from rrr_cli.training.objectives.base import Setting
 
 

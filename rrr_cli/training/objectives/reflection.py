@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rrr_cli.failures import Failure
 from rrr_cli.options import refuse_given
 from rrr_cli.records import Attempt
 from rrr_cli.records import Reflection as Row
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Loop
 from rrr_cli.training.objectives.base import Setting, earned, fit_reflections, reflect, refuse_attempts
 from rrr_cli.training.objectives.others import Others
 from rrr_cli.training.samples import Group, Sample

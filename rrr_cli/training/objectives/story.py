@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from rrr_cli.failures import Failure
 from rrr_cli.prompts import reflect_chat
 from rrr_cli.records import Attempt, Reflection
-from rrr_cli.rollout import Failure, Loop
+from rrr_cli.rollout import Loop
 from rrr_cli.training.judge import verdict_of
 from rrr_cli.training.objectives.base import write_reflections
 from rrr_cli.training.samples import Sample
