@@ -110,12 +110,14 @@ with crossings as (
     where arm in ('plain', 'blind') or (arm = 'reflect' and number = 1) or (arm = 'cross' and t.reflector = c.reflector)
 )""" + _EQUAL_TOKENS
 
-# Of the first model's failed first tries: who reflected, who retried, and whether the retry passed.
+# Of the first model's failed first tries: who reflected, on this failure or (swapped) on another, who retried, and
+# whether the retry passed.
 CROSSED = """\
-select model as reflector, model as actor, problem_id, shared_success as success
+select model as reflector, model as actor, false as swapped, problem_id, shared_success as success
 from evaluations where shared_success is not null
 union all
-select reflector, model as actor, problem_id, success from later_tries where arm = 'cross'
+select reflector, model as actor, arm = 'swapped' as swapped, problem_id, success
+from later_tries where arm in ('cross', 'swapped')
 order by all"""
 
 ERRORS = """\

@@ -16,6 +16,7 @@ from rrr_cli.report import queries
 from rrr_cli.stages.cross import matrix
 from rrr_cli.stages.forgetting import verdict
 from rrr_cli.stages.summary import MEASURES
+from rrr_cli.stages.swapped import against_swapped
 
 Row = dict[str, Any]
 Ask = Callable[[str], list[Row]]
@@ -160,15 +161,21 @@ def kept_aside(ask: Ask) -> list[Row]:
 
 
 def crossed(ask: Ask, names: Sequence[str]) -> Row | None:
-    """The matrix of `rrr eval --cross`: of the models that were all crossed with each other. None without retries."""
+    """The matrix of `rrr eval --cross`, of the models that were all crossed with each other, and `swapped`: their
+    retries after reflections on other failures. None without retries."""
     cells: dict[tuple[str, str], dict[str, bool]] = {}
+    others: dict[tuple[str, str], dict[str, bool]] = {}
     for row in ask(queries.CROSSED):
-        cells.setdefault((row["reflector"], row["actor"]), {})[row["problem_id"]] = row["success"]
+        tries = others if row["swapped"] else cells
+        tries.setdefault((row["reflector"], row["actor"]), {})[row["problem_id"]] = row["success"]
     chosen: list[str] = []
     for name in names:
         if all((name, other) in cells and (other, name) in cells for other in [*chosen, name]):
             chosen.append(name)
-    return matrix(chosen, cells) if len(chosen) > 1 else None
+    if len(chosen) < 2:
+        return None
+    found = {pair: tries for pair, tries in others.items() if pair in cells and set(pair) <= set(chosen)}
+    return matrix(chosen, cells) | {"swapped": against_swapped(cells, found)}
 
 
 def crossed_at_equal_tokens(ask: Ask, names: Sequence[str], controls: Sequence[str]) -> list[Row]:

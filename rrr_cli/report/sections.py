@@ -30,7 +30,7 @@ from rrr_cli.report.results import (
     share,
     verdicts,
 )
-from rrr_cli.stages import cross, cross_curves
+from rrr_cli.stages import cross, cross_curves, swapped
 from rrr_cli.stages.summary import MEASURES, in_words
 from rrr_cli.store.artifacts import exists, provenance, read
 from rrr_cli.store.query_child import DAMAGED, answer, connect
@@ -135,7 +135,8 @@ def earned(ask: Ask, run: Path, story: Story) -> Row | None:
     controls = ("blind",) if greedy and config.get("retry_context") == "reflection" else ("blind", "plain")
     tests = crossed_at_equal_tokens(ask, matrix["reflectors"], controls)
     story.result["cross"] = matrix | {"at_equal_tokens": tests}
-    return {"cross": matrix, "words": cross.in_words(matrix), "equal_tokens": cross_curves.in_words(tests)}
+    return {"cross": matrix, "words": cross.in_words(matrix), "swapped": swapped.in_words(matrix["swapped"]),
+            "equal_tokens": cross_curves.in_words(tests)}
 
 
 def evaluated(ask: Ask, run: Path, story: Story) -> Row | None:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.failures import Failure
-from rrr_cli.failures import Failure
 from rrr_cli.progress import Work
 from rrr_cli.records import Evaluation, LaterTry
 from rrr_cli.rollout import Loop

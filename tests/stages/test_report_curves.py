@@ -16,6 +16,7 @@ pytest.importorskip("scipy")
 from test_report import HOSTILE, Page, evaluations, report, rounded, row, store
 
 from rrr_cli.records import Evaluation, LaterTry, Validation, content_id
+from rrr_cli.stages import swapped
 from rrr_cli.stages.cross_curves import against_own_tries, in_words, reflector_arms
 from rrr_cli.stages.tries import arms_of
 from rrr_cli.text import UNSAFE
@@ -156,7 +157,7 @@ def test_curves_and_matrix_are_those_of_eval(rrr, tmp_path, temperature):
     assert "strong as reflector earned" in shown
     sentences = in_words(evaluated["cross"]["at_equal_tokens"])
     assert len(sentences) == 2 * temperature  # greedy tries are the first one again, and so no controls
-    assert all(sentence in shown for sentence in sentences)
+    assert all(sentence in shown for sentence in [*sentences, *swapped.in_words(evaluated["cross"]["swapped"])])
 
 
 def test_crossed_retries_meet_the_actors_own_tries_at_equal_tokens(rrr, tmp_path):
