@@ -3,7 +3,7 @@
 A completion sees its prompt and itself. On a CPU the two are attended to apart and put together by their log-sum-exp
 (as in flash attention, arXiv 2205.14135; ring attention, 2310.01889), so that nothing of the size rows x rows exists.
 Elsewhere, and with dropout, a group's completions are one call with a mask. Reads and writes nothing. `register` puts
-it before transformers' own "sdpa", which it hands all other calls to.
+it before transformers' own "sdpa", which gets all calls whose mask isn't `Layout.as_mask`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,13 @@ class Layout:
     bounds: tuple[tuple[int, ...], ...]
     masks: dict[Any, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)  # made once for all layers
 
+    def as_mask(self, device: torch.device) -> torch.Tensor:
+        """What a forward takes as its attention mask: of four dimensions, so transformers hands it to each layer as it
+        is. Layers need not pass on anything else, and a checkpointed layer gets it again in backward."""
+        mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
+        mask.group_layout = self  # type: ignore[attr-defined]
+        return mask
+
     def parts(self) -> Iterator[Part]:
         """What attends to what. A completion's rows come twice: to itself, then to its prompt."""
         for start, fork, *ends in self.bounds:
@@ -51,27 +58,27 @@ class Layout:
 
 
 def register() -> None:
-    """From now on "sdpa" attends by a layout where a forward is given one as `group_layout`."""
+    """From now on "sdpa" attends by a layout where the mask is one."""
     ALL_ATTENTION_FUNCTIONS["sdpa"] = attend
 
 
 def attend(
     module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-    attention_mask: torch.Tensor | None, dropout: float = 0.0, scaling: float | None = None,
-    group_layout: Layout | None = None, **more: Any,
+    attention_mask: torch.Tensor | None, dropout: float = 0.0, scaling: float | None = None, **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """An attention function of transformers: (1, H, N, D) and keys of as many or fewer heads to (1, N, H, D)."""
-    if group_layout is None:
+    layout: Layout | None = getattr(attention_mask, "group_layout", None)
+    if layout is None:
         return sdpa_attention_forward(  # type: ignore[no-any-return]
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **more)
     device = query.device.type
     if torch.is_autocast_enabled(device):
         query, key, value = (part.to(torch.get_autocast_dtype(device)) for part in (query, key, value))
     if device == "cpu" and not dropout and query.shape[-1] == value.shape[-1]:
-        out: torch.Tensor = ByParts.apply(query, key, value, group_layout, scaling)
+        out: torch.Tensor = ByParts.apply(query, key, value, layout, scaling)
     else:
         repeats = query.shape[1] // key.shape[1]
-        out = by_masks(query, repeat_kv(key, repeats), repeat_kv(value, repeats), group_layout, dropout, scaling)
+        out = by_masks(query, repeat_kv(key, repeats), repeat_kv(value, repeats), layout, dropout, scaling)
     return out.transpose(1, 2).contiguous(), None
 
 

@@ -53,7 +53,7 @@ def is_exact(model: Any) -> bool:
             plain = model(input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True).log_probs[:, -5:]
             shared, _ = log_probabilities(model, ids, mask, 5)
     except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
-        return False  # a forward that takes no layout
+        return False  # a forward of the model's own that can't do with such a mask
     finally:
         model.train(training)
     return torch.allclose(plain, shared, rtol=0, atol=3 * torch.finfo(model.dtype).eps ** 0.5)
@@ -109,12 +109,10 @@ def log_probabilities(
     `model` has TRL's fused LM head, so the temperature is in it; `longest` has said that it can.
     """
     packed = pack(input_ids, attention_mask, completion_length)
-    # Transformers makes no mask of its own where it is given one of four dimensions; the layout is all that is read.
-    no_mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device)
     with only(packed.source, model):
         out = model(
-            input_ids=packed.input_ids, attention_mask=no_mask, position_ids=packed.position_ids,
-            group_layout=packed.layout, shift_labels=packed.labels, fused_lm_head=True,
+            input_ids=packed.input_ids, attention_mask=packed.layout.as_mask(input_ids.device),
+            position_ids=packed.position_ids, shift_labels=packed.labels, fused_lm_head=True,
         )
     shape = (len(input_ids), completion_length)
 

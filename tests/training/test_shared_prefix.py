@@ -98,7 +98,7 @@ def test_gradient_checkpointing_and_an_adapter_change_no_gradient() -> None:
 
 @pytest.mark.parametrize(("kind", "changes", "length"), [
     ("mistral", {"sliding_window": 16}, 16),
-    ("gemma3_text", {"head_dim": 16, "sliding_window": 8}, 8),
+    ("gemma3_text", {"head_dim": 16, "sliding_window": 12}, 12),
     ("qwen3", {"head_dim": 16, "layer_types": ["full_attention", "chunked_attention"]}, 0),
     ("llama", {"attn_implementation": "eager"}, 0),
 ])
