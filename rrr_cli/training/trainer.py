@@ -40,7 +40,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
         """TRL's, without its shuffle of single samples: that would tear the groups apart, and with them the prompts
         that micro-batches share. With one iteration a batch the order is no more than that of a sum."""
-        assert self.num_iterations == 1 and self.model.training
+        assert self.num_iterations == 1  # and `rrr grpo` has no evaluation of TRL's
         part = self._step % self.args.steps_per_generation
         if part == 0 or self._buffered_inputs is None:  # None: resumed
             output = self._generate_and_score_completions(generation_batch)
