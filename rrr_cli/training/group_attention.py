@@ -32,7 +32,7 @@ class Layout:
         """What a forward takes as its attention mask: of four dimensions, so transformers hands it to each layer as it
         is. Layers need not pass on anything else, and a checkpointed layer gets it again in backward."""
         mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
-        mask.group_layout = self  # type: ignore[attr-defined]
+        mask.group_layout = self
         return mask
 
     def parts(self) -> Iterator[Part]:
@@ -96,11 +96,11 @@ def by_masks(
     return torch.cat(outs, 2)
 
 
-class ByParts(torch.autograd.Function):
+class ByParts(torch.autograd.Function):  # type: ignore[misc]
     """PyTorch's flash attention for CPUs, part by part; saved for backward are its inputs, its output and (1, H, N)."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scale: float | None
     ) -> torch.Tensor:
         """(1, H, N, D), in memory as (1, N, H, D)."""

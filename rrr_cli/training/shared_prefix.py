@@ -56,7 +56,7 @@ def is_exact(model: Any) -> bool:
         return False  # a forward of the model's own that can't do with such a mask
     finally:
         model.train(training)
-    return torch.allclose(plain, shared, rtol=0, atol=3 * torch.finfo(model.dtype).eps ** 0.5)
+    return bool(torch.allclose(plain, shared, rtol=0, atol=3 * torch.finfo(model.dtype).eps ** 0.5))
 
 
 @dataclass(frozen=True)

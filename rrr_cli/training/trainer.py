@@ -34,6 +34,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             super().__init__(*args, reward_funcs=passes, rollout_func=sampler, **kwargs)
         self.shares_below = longest(self.model) if shared_prefix else 0  # tokens of a text
         self.batch = Batch([], 0.0, 0.0)
+        self.parts: list[dict[str, Any]] = []  # of the batch as the loss gets it: its micro-batches
         self.skips_dead_groups: bool = sampler.options.skip_dead_groups
         self.drop_below: float | None = getattr(sampler.objective, "drop_below", None)
 
@@ -41,12 +42,11 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         """TRL's, without its shuffle of single samples: that would tear the groups apart, and with them the prompts
         that micro-batches share. With one iteration a batch the order is no more than that of a sum."""
         assert self.num_iterations == 1  # and `rrr grpo` has no evaluation of TRL's
-        part = self._step % self.args.steps_per_generation
-        if part == 0 or self._buffered_inputs is None:  # None: resumed
+        part: int = self._step % self.args.steps_per_generation
+        if part == 0 or not self.parts:  # none: resumed
             output = self._generate_and_score_completions(generation_batch)
-            self._buffered_inputs = split_tensor_dict(output, self.args.steps_per_generation)
-        inputs: dict[str, Any] = self._buffered_inputs[part]
-        return inputs
+            self.parts = split_tensor_dict(output, self.args.steps_per_generation)
+        return self.parts[part]
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int,
@@ -101,7 +101,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             samples = self._without_unlikely(output, samples, self.drop_below)
         if any(gather_object([any(sample.internalised for sample in samples)])):  # so that all have the same forwards
             output |= self._to_internalise(samples)
-        self.batch = Batch(samples, *inputs[0]["seconds"], inputs[0]["replaced"])
+        reflect, tries = inputs[0]["seconds"]
+        self.batch = Batch(samples, reflect, tries, inputs[0]["replaced"])
         if self.skips_dead_groups:
             dead = dead_groups(samples)
             live_B_1 = output["completion_mask"].new_tensor([[sample.group not in dead] for sample in samples])
