@@ -28,6 +28,7 @@ from rrr_cli.training.judge import judge
 from rrr_cli.training.objectives.base import Objective
 from rrr_cli.training.policy import Policy
 from rrr_cli.training.policy_engine import PolicyEngine, in_memory, open_anywhere, with_vllm
+from rrr_cli.training.refill import refilled, spare
 from rrr_cli.training.samples import Group, Sample
 from rrr_cli.training.settings import Options, Recipe
 from rrr_cli.training.untrained import Untrained
@@ -53,22 +54,38 @@ class Sampler:
         first = trainer.accelerator.process_index * len(prompts)  # row of the step's whole batch
         engine = self._engine(trainer)
         rows = list(enumerate(prompts, start=first))
-        groups = [
-            self._group(list(members)) for _, members in groupby(rows, key=lambda row: row[0] // self.recipe.group)
-        ]
+        loop, size = self._loop(engine, trainer), self.recipe.group
+
+        def write(fresh: dict[int, int]) -> list[Sample]:
+            return self._written([(row, fresh[row // size]) for row, _ in rows if row // size in fresh], loop, trainer)
+
+        samples, replaced = refilled(
+            self._written(rows, loop, trainer), self.options.refill, self._spare(prompts, trainer), write,
+            lambda samples: weighed(self.objective, samples, trainer.accelerator.process_index))
+        reflect = engine.seconds_reflecting
+        seconds = reflect, perf_counter() - start - reflect
+        return as_columns(samples) | {"seconds": seconds, "replaced": tuple(replaced)}
+
+    def _written(self, rows: list[tuple[int, int]], loop: Loop, trainer: Any) -> list[Sample]:
+        """A sample of each row of the step's whole batch (its number, the index of its failure), with its reward."""
+        size = self.recipe.group
+        groups = [self._group(list(members)) for _, members in groupby(rows, key=lambda row: row[0] // size)]
         with blame("objective", self.objective, "complete()"):
-            samples = self.objective.complete(groups, self._loop(engine, trainer), trainer.eos_token_ids)
+            samples = self.objective.complete(groups, loop, trainer.eos_token_ids)
         with blame("objective", self.objective, "reward()"):
-            samples = [
+            return [
                 replace(
-                    sample, group=row // self.recipe.group, sample_index=row % self.recipe.group,
+                    sample, group=row // size, sample_index=row % size,
                     reward=checked(self.objective, self.objective.reward(sample)),
                 )
                 for (row, _), sample in zip(rows, samples, strict=True)
             ]
-        samples = weighed(self.objective, samples, trainer.accelerator.process_index)
-        reflect = engine.seconds_reflecting
-        return as_columns(samples) | {"seconds": (reflect, perf_counter() - start - reflect)}
+
+    def _spare(self, prompts: list[int], trainer: Any) -> list[int]:
+        """The failures that --refill may take, which no process has a group about."""
+        if not self.options.refill:
+            return []
+        return spare(len(self.failures), gather_object(prompts), self.options.seed, trainer.state.global_step)
 
     def _group(self, members: list[tuple[int, int]]) -> Group:
         """Rows of one group: its failure, and which of its samples they are."""

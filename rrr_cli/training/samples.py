@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rrr_cli.failures import Failure
@@ -74,3 +75,19 @@ class Batch:
     samples: list[Sample]
     seconds_reflect: float
     seconds_try: float
+    replaced: tuple[Sample, ...] = ()  # by --refill: they cost tokens, and that is all
+
+
+def by_group(samples: Sequence[Sample]) -> dict[int, list[Sample]]:
+    """The samples of each group, by its number."""
+    groups: dict[int, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.group, []).append(sample)
+    return groups
+
+
+def is_dead(group: Sequence[Sample]) -> bool:
+    """Whether a group gives no gradient: all rewards equal, or all advantages 0 where the objective has its own."""
+    if group[0].advantages is not None:
+        return not any(any(sample.advantages or ()) for sample in group)
+    return len({sample.reward for sample in group} - {None}) < 2

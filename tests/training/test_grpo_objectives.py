@@ -463,12 +463,14 @@ def test_each_problems_own_tools_reach_every_prompt_with_one_bos(
 
 def test_rows_from_before_these_columns_are_read_with_nulls_and_nothing_else_is(tmp_path: Path) -> None:
     step = TrainStep(
-        1, 0.1, None, 0.25, 0.4, 0.5, 20.0, 9.0, 0.0, None, 1e-4, 1.0, 2.0, 1.0, 0.5, 0.5, "reflection", None, 0.0, 116
+        1, 0.1, None, 0.25, 0.4, 0.5, 20.0, 9.0, 0.0, None, 1e-4, 1.0, 2.0, 1.0, 0.5, 0.5, "reflection", None, 0.0, 116,
+        0, 0,
     )
     now = arrow_schema("steps")
     old = pa.schema([
         field.with_nullable(field.name in ("kl", "entropy")) for field in now
-        if field.name not in ("objective", "answer_length", "clipped_tries", "generated_tokens")
+        if field.name not in ("objective", "answer_length", "clipped_tries", "generated_tokens", "skipped_groups",
+                              "refilled_groups")
     ])
     made = provenance.make("steps", "grpo", {}, {}, 0)
     (tmp_path / "steps").mkdir()
@@ -476,7 +478,8 @@ def test_rows_from_before_these_columns_are_read_with_nulls_and_nothing_else_is(
     row = {name: [value] for name, value in vars(step).items() if name in old.names}
     path.write_bytes(parts.encode(pa.table(row, schema=old), made, parts.Place(0))[0])
     assert list(artifacts.read(tmp_path, "steps")) == [
-        replace(step, objective=None, clipped_tries=None, generated_tokens=None)
+        replace(step, objective=None, clipped_tries=None, generated_tokens=None, skipped_groups=None,
+                refilled_groups=None)
     ]
     for wrong in (old.remove(0), old.append(pa.field("more", pa.int64())), old.set(1, pa.field("loss", pa.string()))):
         empty = pa.table({field.name: pa.array([], field.type) for field in wrong}, schema=wrong)
