@@ -149,6 +149,8 @@ class TrainStep:
     answer_length: float | None  #: mean tokens of a first answer; null where there is none
     clipped_tries: float | None  #: share of retries and answers that hit the token limit; null in older rows
     generated_tokens: int | None  #: all tokens generated in the step, reflections and tries; null in older rows
+    prefilled_tokens: int | None = None  #: of prompts, equal ones once: computed; null with vLLM, in older rows
+    reused_tokens: int | None = None  #: of prompts: keys and values of an earlier text stood in; null likewise
 
 
 @dataclass(frozen=True)

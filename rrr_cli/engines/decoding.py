@@ -23,13 +23,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.random import Generator, Philox
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache
 
 from rrr_cli.engines.base import Sampling
+from rrr_cli.engines.key_values import Buffer, Slab, write
+from rrr_cli.engines.prefill import prefill
+from rrr_cli.engines.prefix_cache import PrefixCache
 from rrr_cli.errors import BUG, RrrError
 
 ROOM = 64  # columns a rebuild leaves free, so that the buffer is copied once in 64 steps
-PREFILL_TOKENS = 16384  # of one prefill forward; bounds its memory
 
 
 @dataclass
@@ -41,6 +43,7 @@ class _Row:
     uniforms: np.ndarray[Any, Any]  # one for each token that it may write
     ids: list[int]  # written so far
     done: bool = False
+    first: int = 0  # column of its first token
 
     @property
     def length(self) -> int:
@@ -48,41 +51,15 @@ class _Row:
         return len(self.prompt) + len(self.ids) - 1
 
 
-class _Buffer(DynamicLayer):  # type: ignore[misc]
-    """One layer's keys and values (R, heads, width + room, size): a step fills a column instead of copying them all."""
-
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, width: int) -> None:
-        super().__init__()
-        self.all_keys, self.all_values = keys, values
-        self.is_initialized, self.dtype, self.device = True, keys.dtype, keys.device
-        self._show(width)
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append keys and values (R, heads, 1, size)."""
-        start = self.keys.shape[2]
-        end = start + key_states.shape[2]
-        self.all_keys[:, :, start:end] = key_states
-        self.all_values[:, :, start:end] = value_states
-        self._show(end)
-        return self.keys, self.values
-
-    def get_seq_length(self) -> int:
-        """Columns in use. (The base class treats an empty tensor as an uninitialised layer.)"""
-        return int(self.keys.shape[2])
-
-    def _show(self, width: int) -> None:
-        self.keys, self.values = self.all_keys[:, :, :width], self.all_values[:, :, :width]
-
-
 def sample(
     model: Any, prompts_B: Sequence[Sequence[int]], seeds_B: Sequence[Sequence[int]], sampling: Sampling,
     eos_ids: Sequence[int], *, batch_size: int = 256, max_model_len: int | None = None,
+    cache: PrefixCache | None = None,
 ) -> list[list[list[int]]]:
     """Token ids completions_B_N, one completion a seed; it ends with an end-of-turn token unless it was cut.
 
-    At most `batch_size` rows decode at once. The model keeps its mode (train or eval). Raises RrrError (exit 3): a
+    At most `batch_size` rows decode at once. `cache`: texts that this model has computed before, to go on from and to
+    add to. The model keeps its mode (train or eval). Raises RrrError (exit 3): a
     prompt is empty, holds a token that the model doesn't know, or leaves no room in the context, the model has other
     than plain attention layers, or its probabilities aren't finite.
     """
@@ -103,7 +80,7 @@ def sample(
     queue = [(b, n) for b in order for n in reversed(range(len(seeds_B[b])))]  # taken from the end
     ids_B_N: list[list[list[int]]] = [[[] for _ in seeds] for seeds in seeds_B]
     with _inference(model):
-        decoder = _Decoder(model, sampling, frozenset(eos_ids), context)
+        decoder = _Decoder(model, sampling, frozenset(eos_ids), context, cache)
         while queue or decoder.live:
             entering = []
             for b, n in _take(queue, batch_size - len(decoder.live), idle=not decoder.live):
@@ -112,6 +89,7 @@ def sample(
                 entering.append(_Row(b, prompts_B[b], uniforms, ids_B_N[b][n]))
             decoder.rebuild(entering)
             decoder.run()
+            decoder.keep_finished()
     return ids_B_N
 
 
@@ -169,12 +147,14 @@ def pick(logits_R_V: torch.Tensor, uniforms_R: torch.Tensor, sampling: Sampling)
 class _Decoder:
     """The rows being decoded and their keys and values."""
 
-    def __init__(self, model: Any, sampling: Sampling, eos_ids: frozenset[int], context: int) -> None:
+    def __init__(
+        self, model: Any, sampling: Sampling, eos_ids: frozenset[int], context: int, cache: PrefixCache | None
+    ) -> None:
         check_cache(model)
         self.model, self.sampling, self.eos_ids, self.context = model, sampling, eos_ids, context
-        self.layers: int = model.config.get_text_config().num_hidden_layers
+        self.cache = cache
         self.rows: list[_Row] = []
-        self.buffers: list[_Buffer] = []
+        self.buffers: list[Buffer] = []
 
     @property
     def live(self) -> list[_Row]:
@@ -185,16 +165,30 @@ class _Decoder:
         keep = [i for i, row in enumerate(self.rows) if not row.done]
         self.rows = self.live + entering
         width = max(row.length for row in self.rows)
-        self.buffers = [self._copied(buffer, keep, width) for buffer in self.buffers] if keep else []
-        start = len(keep)
-        for rows_P in _prefill_groups(entering):
-            for i, layer in enumerate(self._prefill([rows[0].prompt for rows in rows_P])):
-                if i == len(self.buffers):
-                    keys, values = self._empty(layer.keys, width), self._empty(layer.values, width)
-                    self.buffers.append(_Buffer(keys, values, width))
-                _spread(layer.keys, self.buffers[i].keys[start:], rows_P)
-                _spread(layer.values, self.buffers[i].values[start:], rows_P)
-            start += sum(len(rows) for rows in rows_P)
+        rows = len(self.rows)
+        self.buffers = [buffer.rebuilt(keep, rows, width, ROOM) for buffer in self.buffers] if keep else []
+        entering_P = [list(of_prompt) for _, of_prompt in groupby(entering, key=lambda row: row.index)]
+        if entering_P:
+            spans_P = prefill(self.model, [rows_N[0].prompt for rows_N in entering_P], self.context, self.cache)
+            if not self.buffers:
+                self.buffers = [Buffer.empty(pair, rows, width, ROOM) for pair in spans_P[0][0].slab.layers]
+            texts = [spans for spans, rows_N in zip(spans_P, entering_P, strict=True) for _ in rows_N]
+            write(texts, self.buffers, len(keep), width)
+        for row in self.rows:
+            row.first = width - row.length
+
+    def keep_finished(self) -> None:
+        """Give the cache what the finished rows have written, but for the last token, which no step has fed."""
+        if self.cache is None:
+            return
+        done = [(r, row) for r, row in enumerate(self.rows) if row.done]
+        pieces = [(r, row.first + len(row.prompt) - 1, row.first + row.length) for r, row in done]
+        start, texts = 0, []
+        for (_, row), (_, first, last) in zip(done, pieces, strict=True):
+            texts.append(([*row.prompt, *row.ids[:-1]], len(row.prompt) - 1, start))
+            start += last - first
+        if done:
+            self.cache.add(texts, Slab.of(self.buffers, pieces))
 
     def run(self) -> None:
         """Decode until a rebuild pays: a quarter of the rows are done, or the buffer is full."""
@@ -223,34 +217,6 @@ class _Decoder:
             if sum(row.done for row in self.rows) >= enough:
                 return
 
-    def _prefill(self, prompts_P: list[Sequence[int]]) -> list[Any]:
-        """Each layer's keys and values (P, heads, T, size) of every prompt token but the last, which `run` feeds.
-
-        Padded on the right: under a causal mask nothing sees the padding, so no mask is needed.
-        """
-        ids = torch.zeros(len(prompts_P), max(1, *(len(p) - 1 for p in prompts_P)), dtype=torch.long)
-        for ids_T, prompt in zip(ids, prompts_P, strict=True):
-            ids_T[: len(prompt) - 1] = torch.tensor(prompt[:-1])
-        cache = Cache(layers=[DynamicLayer() for _ in range(self.layers)])
-        self.model(input_ids=ids.to(self.model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        if any(layer.get_seq_length() != ids.shape[1] for layer in cache.layers):
-            raise RrrError(f"this model ({self.model.config.model_type}) has layers that don't keep the keys and "
-                           "values of each token; use --engine vllm for it")
-        return list(cache.layers)
-
-    def _copied(self, buffer: _Buffer, keep: list[int], width: int) -> _Buffer:
-        """A buffer of `width` columns with the rows of `keep`, right-aligned, and room for entering ones."""
-        index = torch.tensor(keep, device=buffer.keys.device)
-        keys, values = self._empty(buffer.keys, width), self._empty(buffer.values, width)
-        used = min(width, buffer.get_seq_length())  # columns further left are padding by now
-        for new, old in ((keys, buffer.keys), (values, buffer.values)):
-            new[: len(keep), :, width - used : width] = old[:, :, old.shape[2] - used :].index_select(0, index)
-        return _Buffer(keys, values, width)
-
-    def _empty(self, like: torch.Tensor, width: int) -> torch.Tensor:
-        # zeros: masked values must be finite, or attention gives NaN
-        return like.new_zeros(len(self.rows), like.shape[1], width + ROOM, like.shape[3])
-
 
 def _take(queue: list[tuple[int, int]], free: int, idle: bool) -> list[tuple[int, int]]:
     """The next samples, at most `free`; those of one prompt enter together, unless a whole batch can't hold them."""
@@ -258,27 +224,6 @@ def _take(queue: list[tuple[int, int]], free: int, idle: bool) -> list[tuple[int
     while 0 < whole < len(queue) and queue[-whole][0] == queue[-whole - 1][0]:
         whole -= 1
     return [queue.pop() for _ in range(whole or (most if idle else 0))]
-
-
-def _prefill_groups(rows: list[_Row]) -> Iterator[list[list[_Row]]]:
-    """The rows of each prompt, in groups of prompts that are prefilled by one forward."""
-    group: list[list[_Row]] = []
-    for _, of_prompt in groupby(rows, key=lambda row: row.index):
-        group.append(list(of_prompt))
-        if sum(len(rows[0].prompt) for rows in group) >= PREFILL_TOKENS:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def _spread(states_P: torch.Tensor, columns_R: torch.Tensor, rows_P: list[list[_Row]]) -> None:
-    """Copy prompt p's keys or values to each of its rows, aligned to the right."""
-    start, width = 0, columns_R.shape[2]
-    for states, rows in zip(states_P, rows_P, strict=True):
-        length = rows[0].length
-        columns_R[start : start + len(rows), :, width - length :] = states[:, :length]
-        start += len(rows)
 
 
 def _window(row: _Row) -> np.ndarray[Any, Any]:

@@ -1,6 +1,9 @@
-"""What `--device` means: auto, or a device that is here. Reads and writes nothing."""
+"""What `--device` means: auto, or a device that is here; and how much of its memory is free. Writes nothing."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 from rrr_cli.errors import USAGE, RrrError
 
@@ -28,3 +31,22 @@ def devices() -> list[str]:
         return []
     kind = accelerator.type
     return [kind, *(f"{kind}:{i}" for i in range(torch.accelerator.device_count()))]
+
+
+def free_memory(device: Any) -> int:
+    """Bytes that are free on a torch.device: of a GPU with what torch keeps in reserve, of a CPU's machine within the
+    limit of the container."""
+    import torch
+
+    if device.type == "cuda":
+        reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reserve
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        return free if limit == "max" else max(0, min(free, int(limit) - int(used)))
+    except (OSError, ValueError):  # another system, or an older kind of container
+        return free

@@ -65,7 +65,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             samples = self._without_unlikely(output, samples, self.drop_below)
         if any(gather_object([any(sample.internalised for sample in samples)])):  # so that all have the same forwards
             output |= self._to_internalise(samples)
-        self.batch = Batch(samples, *inputs[0]["seconds"])
+        self.batch = Batch(samples, *inputs[0]["spent"])
         return output
 
     def _without_unlikely(self, output: dict[str, Any], samples: list[Sample], least: float) -> list[Sample]:
