@@ -26,12 +26,14 @@ from numpy.random import Generator, Philox
 from transformers.cache_utils import Cache
 
 from rrr_cli.engines.base import Sampling
-from rrr_cli.engines.key_values import Buffer, Slab, write
+from rrr_cli.engines.key_values import Buffer, Slab, Span, length, write
 from rrr_cli.engines.prefill import prefill
 from rrr_cli.engines.prefix_cache import PrefixCache
+from rrr_cli.engines.shared_attention import Shared, SharedAttention, beginnings, takes_shared, tokens_saved
 from rrr_cli.errors import BUG, RrrError
 
 ROOM = 64  # columns a rebuild leaves free, so that the buffer is copied once in 64 steps
+SHARING = 4096  # keys that a step needn't read again, from which on a text that rows share is kept apart
 
 
 @dataclass
@@ -43,25 +45,36 @@ class _Row:
     uniforms: np.ndarray[Any, Any]  # one for each token that it may write
     ids: list[int]  # written so far
     done: bool = False
-    first: int = 0  # column of its first token
+    shared: tuple[Span, ...] = ()  # the beginning of its prompt, where it is kept once for several rows
+    apart: int = 0  # tokens of it
+    first: int = 0  # column of its first token of its own
 
     @property
     def length(self) -> int:
         """Tokens whose keys and values are known: all but the last, which the next step feeds."""
         return len(self.prompt) + len(self.ids) - 1
 
+    @property
+    def own(self) -> int:
+        """Those of them that are in its columns of the buffer."""
+        return self.length - self.apart
+
+    def share(self, spans: tuple[Span, ...]) -> None:
+        """Keep the beginning of its prompt apart."""
+        self.shared, self.apart = spans, length(spans)
+
 
 def sample(
     model: Any, prompts_B: Sequence[Sequence[int]], seeds_B: Sequence[Sequence[int]], sampling: Sampling,
     eos_ids: Sequence[int], *, batch_size: int = 256, max_model_len: int | None = None,
-    cache: PrefixCache | None = None,
+    cache: PrefixCache | None = None, sharing: int = SHARING,
 ) -> list[list[list[int]]]:
     """Token ids completions_B_N, one completion a seed; it ends with an end-of-turn token unless it was cut.
 
     At most `batch_size` rows decode at once. `cache`: texts that this model has computed before, to go on from and to
-    add to. The model keeps its mode (train or eval). Raises RrrError (exit 3): a
-    prompt is empty, holds a token that the model doesn't know, or leaves no room in the context, the model has other
-    than plain attention layers, or its probabilities aren't finite.
+    add to. `sharing`: see SHARING. The model keeps its mode (train or eval). Raises RrrError (exit 3): a prompt is
+    empty, holds a token that the model doesn't know, or leaves no room in the context, the model has other than plain
+    attention layers, or its probabilities aren't finite.
     """
     if unknown := {f.name for f in fields(sampling)} - {"temperature", "top_p", "max_tokens"}:
         raise RrrError(f"decoding.py doesn't sample by {', '.join(sorted(unknown))} yet", BUG)
@@ -79,8 +92,9 @@ def sample(
     order = sorted(range(len(prompts_B)), key=lambda b: len(prompts_B[b]))
     queue = [(b, n) for b in order for n in reversed(range(len(seeds_B[b])))]  # taken from the end
     ids_B_N: list[list[list[int]]] = [[[] for _ in seeds] for seeds in seeds_B]
-    with _inference(model):
-        decoder = _Decoder(model, sampling, frozenset(eos_ids), context, cache)
+    attention = SharedAttention()
+    with _inference(model), attention.in_use():
+        decoder = _Decoder(model, sampling, frozenset(eos_ids), context, cache, attention, sharing)
         while queue or decoder.live:
             entering = []
             for b, n in _take(queue, batch_size - len(decoder.live), idle=not decoder.live):
@@ -111,21 +125,30 @@ def check_cache(model: Any) -> None:
 def check_own_tokens(model: Any) -> None:
     """Raise RrrError (exit 3) unless this decoding writes the model's own tokens, as it does without cache and padding.
 
-    A few greedy tokens after short prompts of several lengths: an attention or positions of another kind show here.
+    A few greedy tokens after short prompts of several lengths, then after what was written and a few more: an attention
+    or positions of another kind show here.
     """
     check_cache(model)
-    vocabulary = model.config.get_text_config().vocab_size
+    vocabulary, cache = model.config.get_text_config().vocab_size, PrefixCache()
     prompts_B = [[(31 * i + 7 * b + 5) % vocabulary for i in range(1 + 3 * b)] for b in range(4)]
-    written_B = sample(model, prompts_B, [(0,)] * 4, Sampling(temperature=0.0, max_tokens=4), ())
+    for tokens, seeds, sharing in ((4, (0,), SHARING), (2, (0, 1), 0)):
+        greedy = Sampling(temperature=0.0, max_tokens=tokens)
+        written_B = sample(model, prompts_B, [seeds] * 4, greedy, (), cache=cache, sharing=sharing)
+        if not all(_likeliest(model, p, ids) for p, (ids, *_) in zip(prompts_B, written_B, strict=True)):
+            raise RrrError(f"this model ({model.config.model_type}) has an attention or positions that this engine "
+                           "doesn't compute as the model does; use --engine vllm for it")
+        prompts_B = [
+            [*p, *ids, *p[: 1 + 2 * b]] for b, (p, (ids, *_)) in enumerate(zip(prompts_B, written_B, strict=True))]
+
+
+def _likeliest(model: Any, prompt: Sequence[int], ids: Sequence[int]) -> bool:
+    """Whether no token would have been likelier, at any place, than the one that was written there."""
     within = 0.02 if model.dtype == torch.float32 else 0.5  # standard deviations of the logits: rounding
     with _inference(model):
-        for prompt, (ids,) in zip(prompts_B, written_B, strict=True):
-            fed = torch.tensor([[*prompt, *ids[:-1]]], device=model.device)
-            logits_T_V = model(input_ids=fed, use_cache=False).logits[0, len(prompt) - 1 :].float()
-            chosen_T = logits_T_V.gather(1, torch.tensor(ids, device=model.device)[:, None])[:, 0]
-            if ((logits_T_V.amax(-1) - chosen_T) > within * logits_T_V.std(-1)).any():
-                raise RrrError(f"this model ({model.config.model_type}) has an attention or positions that this engine "
-                               "doesn't compute as the model does; use --engine vllm for it")
+        fed = torch.tensor([[*prompt, *ids[:-1]]], device=model.device)
+        logits_T_V = model(input_ids=fed, use_cache=False).logits[0, len(prompt) - 1 :].float()
+        chosen_T = logits_T_V.gather(1, torch.tensor(ids, device=model.device)[:, None])[:, 0]
+        return not bool(((logits_T_V.amax(-1) - chosen_T) > within * logits_T_V.std(-1)).any())
 
 
 def pick(logits_R_V: torch.Tensor, uniforms_R: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -148,13 +171,16 @@ class _Decoder:
     """The rows being decoded and their keys and values."""
 
     def __init__(
-        self, model: Any, sampling: Sampling, eos_ids: frozenset[int], context: int, cache: PrefixCache | None
+        self, model: Any, sampling: Sampling, eos_ids: frozenset[int], context: int, cache: PrefixCache | None,
+        attention: SharedAttention, sharing: int,
     ) -> None:
         check_cache(model)
         self.model, self.sampling, self.eos_ids, self.context = model, sampling, eos_ids, context
-        self.cache = cache
+        self.cache, self.attention, self.sharing = cache, attention, sharing
+        self.shares: bool | None = None  # decided when the first rows enter
         self.rows: list[_Row] = []
         self.buffers: list[Buffer] = []
+        self.shared: Shared | None = None
 
     @property
     def live(self) -> list[_Row]:
@@ -163,26 +189,37 @@ class _Decoder:
     def rebuild(self, entering: list[_Row]) -> None:
         """Drop finished rows, prefill and add `entering`, align all to the right and leave ROOM columns free."""
         keep = [i for i, row in enumerate(self.rows) if not row.done]
+        texts = self._texts(entering)
         self.rows = self.live + entering
-        width = max(row.length for row in self.rows)
-        rows = len(self.rows)
-        self.buffers = [buffer.rebuilt(keep, rows, width, ROOM) for buffer in self.buffers] if keep else []
-        entering_P = [list(of_prompt) for _, of_prompt in groupby(entering, key=lambda row: row.index)]
-        if entering_P:
-            spans_P = prefill(self.model, [rows_N[0].prompt for rows_N in entering_P], self.context, self.cache)
-            if not self.buffers:
-                self.buffers = [Buffer.empty(pair, rows, width, ROOM) for pair in spans_P[0][0].slab.layers]
-            texts = [spans for spans, rows_N in zip(spans_P, entering_P, strict=True) for _ in rows_N]
-            write(texts, self.buffers, len(keep), width)
+        rows, width = len(self.rows), max(row.own for row in self.rows)
+        self.buffers = [buffer.rebuilt(keep, rows, width, ROOM) for buffer in self.buffers] if keep else [
+            Buffer.empty(pair, rows, width, ROOM) for pair in texts[0][0].slab.layers]
+        own = [spans[len(row.shared) :] for row, spans in zip(entering, texts, strict=True)]
+        write(own, self.buffers, len(keep), width)
+        self.shared = Shared([row.shared for row in self.rows]) if self.shares else None
         for row in self.rows:
-            row.first = width - row.length
+            row.first = width - row.own
+
+    def _texts(self, entering: list[_Row]) -> list[list[Span]]:
+        """The prompts of rows that enter, computed, without their last tokens; the rows know what they share."""
+        entering_P = [list(of_prompt) for _, of_prompt in groupby(entering, key=lambda row: row.index)]
+        spans_P = prefill(self.model, [rows[0].prompt for rows in entering_P], self.context, self.cache)
+        texts = [spans for spans, rows in zip(spans_P, entering_P, strict=True) for _ in rows]
+        begun = beginnings(texts) if self.shares in (None, True) else []
+        if self.shares is None:
+            calls = len(self.attention.layers) == self.model.config.get_text_config().num_hidden_layers
+            self.shares = calls and takes_shared(self.model) and tokens_saved(begun) >= self.sharing
+        if self.shares:
+            for row, spans in zip(entering, begun, strict=True):
+                row.share(spans)
+        return texts
 
     def keep_finished(self) -> None:
         """Give the cache what the finished rows have written, but for the last token, which no step has fed."""
         if self.cache is None:
             return
         done = [(r, row) for r, row in enumerate(self.rows) if row.done]
-        pieces = [(r, row.first + len(row.prompt) - 1, row.first + row.length) for r, row in done]
+        pieces = [(r, row.first + len(row.prompt) - 1 - row.apart, row.first + row.own) for r, row in done]
         start, texts = 0, []
         for (_, row), (_, first, last) in zip(done, pieces, strict=True):
             texts.append(([*row.prompt, *row.ids[:-1]], len(row.prompt) - 1, start))
@@ -194,7 +231,8 @@ class _Decoder:
         """Decode until a rebuild pays: a quarter of the rows are done, or the buffer is full."""
         device, width = self.model.device, self.buffers[0].get_seq_length()
         length_R = torch.tensor([row.length for row in self.rows], device=device)
-        mask_R_T = (torch.arange(width + ROOM, device=device) >= width - length_R[:, None]).long()
+        first_R = torch.tensor([row.first for row in self.rows], device=device)
+        mask_R_T = (torch.arange(width + ROOM, device=device) >= first_R[:, None]).long()
         token_R = torch.tensor([(row.ids or row.prompt)[-1] for row in self.rows], device=device)
         uniforms_R_T = torch.from_numpy(np.stack([_window(row) for row in self.rows])).to(device)
         cache = Cache(layers=list(self.buffers))
@@ -202,10 +240,11 @@ class _Decoder:
         for t in range(ROOM):
             # a finished row runs on until the rebuild: its position must stay inside the context
             position_R = (length_R + t).clamp(max=self.context - 1)
-            logits_R_V = self.model(
-                input_ids=token_R[:, None], attention_mask=mask_R_T[:, : width + t + 1],
-                position_ids=position_R[:, None], past_key_values=cache, use_cache=True, logits_to_keep=1,
-            ).logits[:, -1]
+            with self.attention.seeing(self.shared):
+                logits_R_V = self.model(
+                    input_ids=token_R[:, None], attention_mask=mask_R_T[:, : width + t + 1],
+                    position_ids=position_R[:, None], past_key_values=cache, use_cache=True, logits_to_keep=1,
+                ).logits[:, -1]
             token_R = pick(logits_R_V, uniforms_R_T[:, t], self.sampling)
             tokens = token_R.tolist()
             if max(tokens) == logits_R_V.shape[1]:  # NaN

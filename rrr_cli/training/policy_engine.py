@@ -76,14 +76,14 @@ class PolicyEngine:
             self.policy.decode(ids), len(ids), finish, len(prompt_ids), prompt_ids, ids, logps, self.policy.decode)
 
 
-def in_memory(trainer: Any, cache: PrefixCache) -> Generate:
+def in_memory(trainer: Any, cache: PrefixCache | None = None) -> Generate:
     """Generation with the trainer's own model; `cache` is of its weights as they are now."""
     return decoded(
         lambda: nullcontext(trainer.accelerator.unwrap_model(trainer.model_wrapped)), trainer.eos_token_ids, cache)
 
 
 def decoded(
-    model: Callable[[], AbstractContextManager[Any]], stops: Sequence[int], cache: PrefixCache
+    model: Callable[[], AbstractContextManager[Any]], stops: Sequence[int], cache: PrefixCache | None
 ) -> Generate:
     """Generation with our own decoding of what `model()` gives for as long as a call takes."""
     def generate(

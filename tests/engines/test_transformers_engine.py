@@ -85,6 +85,7 @@ def test_a_prompt_is_prefilled_once(engine: TransformersEngine) -> None:
         if kwargs["input_ids"].shape[1] > 1:
             fed.append(kwargs["input_ids"].numel())
 
+    engine.cache.clear()
     hook = engine.lm.register_forward_pre_hook(watch, with_kwargs=True)
     try:
         prompt = Prompt(PROMPTS[4].messages, tuple(range(12)))

@@ -468,7 +468,8 @@ def test_rows_from_before_these_columns_are_read_with_nulls_and_nothing_else_is(
     now = arrow_schema("steps")
     old = pa.schema([
         field.with_nullable(field.name in ("kl", "entropy")) for field in now
-        if field.name not in ("objective", "answer_length", "clipped_tries", "generated_tokens")
+        if field.name not in ("objective", "answer_length", "clipped_tries", "generated_tokens", "prefilled_tokens",
+                              "reused_tokens")
     ])
     made = provenance.make("steps", "grpo", {}, {}, 0)
     (tmp_path / "steps").mkdir()
