@@ -83,7 +83,7 @@ def in_memory(trainer: Any, cache: PrefixCache | None = None) -> Generate:
 
 
 def decoded(
-    model: Callable[[], AbstractContextManager[Any]], stops: Sequence[int], cache: PrefixCache | None
+    model: Callable[[], AbstractContextManager[Any]], stops: Sequence[int], cache: PrefixCache | None = None
 ) -> Generate:
     """Generation with our own decoding of what `model()` gives for as long as a call takes."""
     def generate(

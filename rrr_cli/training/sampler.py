@@ -75,7 +75,7 @@ class Sampler:
             spent += [policy.prefilled + untrained.prefilled, policy.reused + untrained.reused]
         policy.clear()  # the update needs the memory
         untrained.clear()
-        return as_columns(samples) | {"spent": spent}
+        return as_columns(samples) | {"spent": tuple(spent)}  # a list would be one of rows
 
     def _group(self, members: list[tuple[int, int]]) -> Group:
         """Rows of one group: its failure, and which of its samples they are."""
