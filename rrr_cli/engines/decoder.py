@@ -23,11 +23,11 @@ from rrr_cli.engines.drawing import pick
 from rrr_cli.engines.key_values import Buffer, Slab, Span, length, write
 from rrr_cli.engines.prefill import prefill
 from rrr_cli.engines.prefix_cache import PrefixCache
-from rrr_cli.engines.shared_attention import Shared, SharedAttention, beginnings, takes_shared, tokens_saved
+from rrr_cli.engines.shared_attention import Shared, SharedAttention, beginnings
 from rrr_cli.errors import RrrError
 
 ROOM = 64  # columns a rebuild leaves free, so that the buffer is copied once in 64 steps
-SHARING = 4096  # keys that a step needn't read again, from which on a text that rows share is kept apart
+SHARING = 2048  # keys that a step needn't read again, from which on a text that rows share is kept apart
 
 
 @dataclass
@@ -63,11 +63,11 @@ class Decoder:
 
     def __init__(
         self, model: Any, sampling: Sampling, eos_ids: frozenset[int], context: int, cache: PrefixCache | None,
-        attention: SharedAttention, sharing: int,
+        attention: SharedAttention,
     ) -> None:
         check_cache(model)
         self.model, self.sampling, self.eos_ids, self.context = model, sampling, eos_ids, context
-        self.cache, self.attention, self.sharing = cache, attention, sharing
+        self.cache, self.attention = cache, attention
         self.shares: bool | None = None  # decided when the first rows enter
         self.rows: list[Row] = []
         self.buffers: list[Buffer] = []
@@ -94,12 +94,12 @@ class Decoder:
     def _texts(self, entering: list[Row]) -> list[list[Span]]:
         """The prompts of rows that enter, computed, without their last tokens; the rows know what they share."""
         entering_P = [list(of_prompt) for _, of_prompt in groupby(entering, key=lambda row: row.index)]
-        spans_P = prefill(self.model, [rows[0].prompt for rows in entering_P], self.context, self.cache)
+        prompts_P = [rows[0].prompt for rows in entering_P]
+        spans_P = prefill(self.model, prompts_P, self.context, self.cache, self.attention)
         texts = [spans for spans, rows in zip(spans_P, entering_P, strict=True) for _ in rows]
-        begun = beginnings(texts) if self.shares in (None, True) else []
+        begun = beginnings(texts)
         if self.shares is None:
-            calls = len(self.attention.layers) == self.model.config.get_text_config().num_hidden_layers
-            self.shares = calls and takes_shared(self.model) and tokens_saved(begun) >= self.sharing
+            self.shares = self.attention.worth(begun)
         if self.shares:
             for row, spans in zip(entering, begun, strict=True):
                 row.share(spans)

@@ -55,9 +55,9 @@ def sample(
     order = sorted(range(len(prompts_B)), key=lambda b: len(prompts_B[b]))
     queue = [(b, n) for b in order for n in reversed(range(len(seeds_B[b])))]  # taken from the end
     ids_B_N: list[list[list[int]]] = [[[] for _ in seeds] for seeds in seeds_B]
-    attention = SharedAttention()
+    attention = SharedAttention(model, sharing)
     with _inference(model), attention.in_use():
-        decoder = Decoder(model, sampling, frozenset(eos_ids), context, cache, attention, sharing)
+        decoder = Decoder(model, sampling, frozenset(eos_ids), context, cache, attention)
         while queue or decoder.live:
             entering = []
             for b, n in _take(queue, batch_size - len(decoder.live), idle=not decoder.live):

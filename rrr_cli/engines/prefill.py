@@ -14,16 +14,20 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from rrr_cli.engines.key_values import Buffer, Slab, Span, length, write
 from rrr_cli.engines.prefix_cache import PrefixCache
+from rrr_cli.engines.shared_attention import Shared, SharedAttention, beginnings
 from rrr_cli.errors import RrrError
 
 TOKENS = 16384  # of one forward; bounds its memory
 COLUMNS = 4 * TOKENS  # of known and computed keys in one forward
+SCORES = 2**21  # a head: queries times keys in one forward, where something is known
 WORTH = 4  # a known beginning shorter than 1/4 of its prompt isn't worth a mask and a group of its own
 
 Texts = list[list[Span]]
 
 
-def prefill(model: Any, prompts_P: Sequence[Sequence[int]], context: int, cache: PrefixCache | None) -> Texts:
+def prefill(
+    model: Any, prompts_P: Sequence[Sequence[int]], context: int, cache: PrefixCache | None, attention: SharedAttention
+) -> Texts:
     """spans_P of every prompt's tokens but the last, which the first step of decoding feeds."""
     known_P: Texts = [[] for _ in prompts_P]
     if cache is not None:
@@ -37,7 +41,7 @@ def prefill(model: Any, prompts_P: Sequence[Sequence[int]], context: int, cache:
     for group in _groups([len(prompt) - 1 for prompt in prompts_P], [length(spans) for spans in known_P]):
         known_G = [known_P[p] for p in group]
         rest_G = [prompts_P[p][length(known) : -1] for p, known in zip(group, known_G, strict=True)]
-        slab = _computed(model, rest_G, known_G, context)
+        slab = _computed(model, rest_G, known_G, context, attention)
         start, texts = 0, []
         for p, known, rest in zip(group, known_G, rest_G, strict=True):
             spans_P[p].append(Span(slab, start, start + len(rest)))
@@ -58,7 +62,9 @@ def _groups(lengths_P: Sequence[int], known_P: Sequence[int]) -> Iterator[list[i
     for p in order:
         rows = len(group) + 1
         longest = max([known_P[q] for q in group], default=0)
-        full = rows * rest_P[p] > TOKENS or rows * (max(longest, known_P[p]) + rest_P[p]) > COLUMNS
+        columns = rows * (max(longest, known_P[p]) + rest_P[p])
+        full = rows * rest_P[p] > TOKENS or (
+            known_P[p] > 0 and (columns > COLUMNS or columns * rest_P[p] > SCORES))
         if group and (
             full or (known_P[p] > 0) != (known_P[group[0]] > 0) or rest_P[p] > 2 * rest_P[group[0]] + 32
         ):
@@ -70,29 +76,37 @@ def _groups(lengths_P: Sequence[int], known_P: Sequence[int]) -> Iterator[list[i
 
 
 def _computed(
-    model: Any, rest_P: Sequence[Sequence[int]], known_P: Sequence[Sequence[Span]], context: int
+    model: Any, rest_P: Sequence[Sequence[int]], known_P: Sequence[Sequence[Span]], context: int,
+    attention: SharedAttention,
 ) -> Slab:
     """The keys and values of the rest of each prompt, after what is known of it: of all of them, or of none.
 
     Padded on the right: under a causal mask nothing sees the padding. What is known is aligned to the right, so that
-    nothing stands between it and the rest: a sliding window then counts as it does without padding.
+    nothing stands between it and the rest: a sliding window then counts as it does without padding. What several of
+    them have in common is kept apart, where that pays.
     """
     device, count = model.device, len(rest_P)
     ids = torch.zeros(count, max(1, *(len(rest) for rest in rest_P), 1), dtype=torch.long)
     for ids_T, rest in zip(ids, rest_P, strict=True):
         ids_T[: len(rest)] = torch.tensor(rest, dtype=torch.long)
     fed: dict[str, Any] = {"input_ids": ids.to(device), "use_cache": True, "logits_to_keep": 1}
-    width = max(length(known) for known in known_P)
-    if width == 0:
+    width, shared = 0, None
+    if not known_P[0]:
         layers: list[Any] = [DynamicLayer() for _ in range(model.config.get_text_config().num_hidden_layers)]
     else:
+        begun = beginnings(known_P)
+        shared = Shared(begun) if attention.worth(begun) else None
+        own_P = [known[len(spans) :] if shared else known for known, spans in zip(known_P, begun, strict=True)]
+        own_R, known_R = (
+            torch.tensor([length(spans) for spans in texts], device=device)[:, None] for texts in (own_P, known_P))
+        width = int(own_R.max())
         layers = [Buffer.empty(pair, count, width, ids.shape[1]) for pair in known_P[0][0].slab.layers]
-        write(known_P, layers, 0, width)
-        known_R = torch.tensor([length(known) for known in known_P], device=device)[:, None]
-        fed["attention_mask"] = (torch.arange(width + ids.shape[1], device=device) >= width - known_R).long()
+        write(own_P, layers, 0, width)
+        fed["attention_mask"] = (torch.arange(width + ids.shape[1], device=device) >= width - own_R).long()
         positions = known_R + torch.arange(ids.shape[1], device=device)
         fed["position_ids"] = positions.clamp(max=context - 1)  # of the padding, too
-    model(past_key_values=Cache(layers=layers), **fed)
+    with attention.seeing(shared):
+        model(past_key_values=Cache(layers=layers), **fed)
     if any(layer.get_seq_length() != width + ids.shape[1] for layer in layers):
         raise RrrError(f"this model ({model.config.model_type}) has layers that don't keep the keys and "
                        "values of each token; use --engine vllm for it")

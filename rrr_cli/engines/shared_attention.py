@@ -1,8 +1,8 @@
-"""Attention of one decoding step in which keys that several queries read are read once.
+"""Attention in which keys that several queries read are read once.
 
 Rows that go on from one text share its keys and values, and the heads of a group (grouped-query attention) share
 theirs: transformers would read the first once a row, and copy the second once a head, at each step. While a model
-decodes this stands in for transformers' "sdpa", with the same result but for rounding. Reads and writes nothing.
+writes this stands in for transformers' "sdpa", with the same result but for rounding. Reads and writes nothing.
 """
 
 from __future__ import annotations
@@ -62,15 +62,20 @@ class Shared:
 
 
 class SharedAttention:
-    """transformers' "sdpa", in which one query a row also sees `shared`, if there is one.
+    """transformers' "sdpa" for one model, in which the queries of a row also see its text of `shared`, if there is one.
 
-    `layers` are those that have called it so far: a model whose attention is its own never does, and can't share.
+    `least`: the keys that needn't be read again from which on a text is kept apart.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: Any, least: int) -> None:
         self.plain = FUNCTIONS["sdpa"]
-        self.layers: set[int] = set()
+        self.takes, self.least = takes_shared(model), least
         self.shared: Shared | None = None
+
+    def worth(self, beginnings_R: Sequence[Spans]) -> bool:
+        """Whether sharing these beginnings pays, and the model can."""
+        saved = sum(map(length, beginnings_R)) - sum(map(length, set(beginnings_R)))
+        return self.takes and saved >= self.least
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -95,13 +100,13 @@ class SharedAttention:
         attention_mask: torch.Tensor | None, scaling: float | None = None, **more: Any,
     ) -> tuple[torch.Tensor, None]:
         """(B, T, heads, size) from queries (B, heads, T, size), keys and values (B, kv, columns, size)."""
-        other = [name for name in ("position_bias", "s_aux") if more.get(name) is not None]
-        if not other and hasattr(module, "layer_idx"):
-            self.layers.add(module.layer_idx)
         groups = query.shape[1] // key.shape[1]
         if self.shared is not None:
             out = self._with_shared(module.layer_idx, query, key, value, attention_mask, scaling)
-        elif groups == 1 or attention_mask is None or attention_mask.shape[1] != 1 or other:
+        elif (
+            groups == 1 or attention_mask is None or attention_mask.shape[1] != 1
+            or more.get("position_bias") is not None
+        ):
             return self.plain(  # type: ignore[no-any-return]
                 module, query, key, value, attention_mask, scaling=scaling, **more)
         else:
@@ -110,21 +115,22 @@ class SharedAttention:
 
     def _with_shared(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-        attention_mask: torch.Tensor | None, scaling: float | None,
+        mask: torch.Tensor | None, scaling: float | None,
     ) -> torch.Tensor:
         assert self.shared is not None
         rows, heads, count, size = query.shape
-        assert count == 1, "only one query a row sees the shared text"
         shared, texts = self.shared, self.shared.layers[layer]
-        query_R = query.view(rows, key.shape[1], -1, size) * (size**-0.5 if scaling is None else scaling)
+        query_R = query.reshape(rows, key.shape[1], -1, size) * (size**-0.5 if scaling is None else scaling)
         own_R = query_R @ key.transpose(2, 3)
-        if attention_mask is not None:
-            own_R = own_R + additive(attention_mask, own_R.dtype)
+        if mask is None and count > 1:  # transformers leaves out a mask that is causal and nothing else
+            mask = torch.ones(1, 1, count, key.shape[2], dtype=torch.bool, device=key.device).tril()
+        if mask is not None:
+            own_R = own_R + folded(additive(mask, own_R.dtype), heads // key.shape[1])
         before_R = shared.to_rows(shared.to_slots(query_R) @ texts.keys.transpose(2, 3) + shared.mask)
         weights_R = torch.cat([before_R, own_R], -1).softmax(-1, dtype=torch.float32).to(value.dtype)
         before_R, own_R = weights_R.split([before_R.shape[-1], own_R.shape[-1]], -1)
         out = shared.to_rows(shared.to_slots(before_R) @ texts.values) + own_R @ value
-        return out.reshape(rows, heads, 1, value.shape[-1])
+        return out.reshape(rows, heads, count, value.shape[-1])
 
 
 def grouped(
@@ -132,11 +138,18 @@ def grouped(
 ) -> torch.Tensor:
     """The queries of heads that share keys as more queries of one head: (B, heads, T, size)."""
     rows, heads, count, size = query.shape
-    if mask.shape[2] > 1:
-        mask = mask[:, :, None].expand(-1, -1, groups, -1, -1).flatten(2, 3)
-    folded = query.reshape(rows, heads // groups, groups * count, size)
-    out = torch.nn.functional.scaled_dot_product_attention(folded, key, value, attn_mask=mask, scale=scaling)
+    out = torch.nn.functional.scaled_dot_product_attention(
+        query.reshape(rows, heads // groups, groups * count, size), key, value, attn_mask=folded(mask, groups),
+        scale=scaling)
     return out.reshape(rows, heads, count, value.shape[-1])
+
+
+def folded(mask: torch.Tensor, groups: int) -> torch.Tensor:
+    """A mask (B, 1, T, columns) for the queries of `groups` heads, one head after the other: (B, 1, groups·T, columns),
+    or as it is where that is the same."""
+    if mask.shape[2] == 1 or groups == 1:
+        return mask
+    return mask[:, :, None].expand(-1, -1, groups, -1, -1).flatten(2, 3)
 
 
 def additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -147,11 +160,11 @@ def additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def takes_shared(model: Any) -> bool:
-    """Whether the model's layers all see every earlier token, by PyTorch's own attention."""
+    """Whether the model's layers all see every earlier token, and leave attention to the function they are given."""
     config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    windows = getattr(config, "sliding_window", None) if not getattr(config, "layer_types", None) else None
-    return config._attn_implementation == "sdpa" and kinds == {"full_attention"} and not windows
+    kinds = getattr(config, "layer_types", None)
+    full = set(kinds) == {"full_attention"} if kinds else not getattr(config, "sliding_window", None)
+    return full and config._attn_implementation == "sdpa" and bool(model._supports_attention_backend)
 
 
 def beginnings(texts_R: Sequence[Sequence[Span]]) -> list[Spans]:
@@ -167,8 +180,3 @@ def beginnings(texts_R: Sequence[Sequence[Span]]) -> list[Spans]:
         best = max((tuple(spans[:k]) for k in range(len(spans), 0, -1)), key=saved)
         chosen.append(best)
     return chosen
-
-
-def tokens_saved(beginnings_R: Sequence[Spans]) -> int:
-    """Keys that a step needn't read again."""
-    return sum(map(length, beginnings_R)) - sum(map(length, set(beginnings_R)))
