@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,12 @@ def free_memory(device: Any) -> int:
 
     if device.type == "cuda":
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + reserve
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
+        return int(torch.cuda.mem_get_info(device)[0]) + int(reserve)
+    try:
+        lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+        free = next(int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:")
+    except (OSError, StopIteration):  # another system: half of the memory
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     group = Path("/sys/fs/cgroup")
     try:
         limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))

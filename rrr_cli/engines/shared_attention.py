@@ -18,28 +18,31 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS as FUNCTIONS
 from rrr_cli.engines.key_values import Buffer, Span, length, write
 
 Spans = tuple[Span, ...]
-TOGETHER = 16  # rows of one text that are one group; the rest of them read it once more
+TOGETHER = (1, 2, 4, 8, 16)  # rows of one text that may be one group; the rest of them read it once more
+READING = 8  # what reading a text costs, in queries
 
 
 class Shared:
     """What the rows of a decoder share: each row goes on from one text, and so do others.
 
-    P groups of at most n rows, texts of at most T tokens.
+    P groups of n rows, texts of at most T tokens.
     """
 
     def __init__(self, texts_R: Sequence[Spans]) -> None:
         rows_of: dict[Spans, list[int]] = {}
         for row, spans in enumerate(texts_R):
             rows_of.setdefault(spans, []).append(row)
+        self.size = min(  # of every group: those of fewer rows are filled up
+            TOGETHER, key=lambda size: sum(-(-len(rows) // size) for rows in rows_of.values()) * (size + READING))
         groups = [
-            (spans, rows[i : i + TOGETHER]) for spans, rows in rows_of.items() for i in range(0, len(rows), TOGETHER)
+            (spans, rows[i : i + self.size]) for spans, rows in rows_of.items()
+            for i in range(0, len(rows), self.size)
         ]
         layers = texts_R[0][0].slab.layers
         device, dtype = layers[0][0].device, layers[0][0].dtype
         width = max(1, *(length(spans) for spans, _ in groups))
         self.layers = [Buffer.empty(pair, len(groups), width, 0) for pair in layers]
         write([spans for spans, _ in groups], self.layers, 0, width)
-        self.size = max(len(rows) for _, rows in groups)
         slots = [row for _, rows in groups for row in rows + rows[:1] * (self.size - len(rows))]
         slot_of = {row: p * self.size + i for p, (_, rows) in enumerate(groups) for i, row in enumerate(rows)}
         self.rows_S = torch.tensor(slots, device=device)  # (P·n,), the row in each slot
@@ -164,7 +167,7 @@ def takes_shared(model: Any) -> bool:
     config = model.config.get_text_config()
     kinds = getattr(config, "layer_types", None)
     full = set(kinds) == {"full_attention"} if kinds else not getattr(config, "sliding_window", None)
-    return full and config._attn_implementation == "sdpa" and bool(model._supports_attention_backend)
+    return full and config._attn_implementation == "sdpa" and getattr(model, "_supports_attention_backend", False)
 
 
 def beginnings(texts_R: Sequence[Sequence[Span]]) -> list[Spans]:

@@ -94,10 +94,9 @@ def test_only_what_follows_an_earlier_text_is_computed(random_model: Path) -> No
     with computed(engine.lm) as fed:
         (second,) = engine.generate([Prompt(again, (3, 4, 5))], GREEDY)
         engine.generate([Prompt(again, (6,))], DRAWN)  # the whole prompt is known
-    written = first[0].prompt_tokens + first[0].tokens - 1
-    assert fed == [second[0].prompt_tokens - 1 - written]
-    assert (engine.cache.prefilled, engine.cache.reused) == (
-        first[0].prompt_tokens - 1 + fed[0], written + second[0].prompt_tokens - 1)
+    asked, reply, longer = first[0].prompt_tokens, first[0].tokens, second[0].prompt_tokens
+    assert fed == [longer - 1 - (asked + reply - 1)]
+    assert (engine.cache.prefilled, engine.cache.reused) == (asked - 1 + fed[0], asked + reply - 1 + longer - 1)
 
 
 def test_a_template_that_rewrites_earlier_turns_reuses_what_is_the_same(random_model: Path) -> None:
