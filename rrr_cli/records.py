@@ -149,8 +149,10 @@ class TrainStep:
     answer_length: float | None  #: mean tokens of a first answer; null where there is none
     clipped_tries: float | None  #: share of retries and answers that hit the token limit; null in older rows
     generated_tokens: int | None  #: all tokens generated in the step, reflections and tries; null in older rows
-    skipped_groups: int | None  #: dead groups that --skip-dead-groups left out of the update; null in older rows
-    refilled_groups: int | None  #: groups that --refill sampled in place of dead ones, all rounds; null in older rows
+    skipped_groups: int | None = None  #: dead groups left out by --skip-dead-groups; null in older rows
+    refilled_groups: int | None = None  #: groups that --refill sampled in place of dead ones; null in older rows
+    prefilled_tokens: int | None = None  #: of prompts, equal ones once: computed; null with vLLM, in older rows
+    reused_tokens: int | None = None  #: of prompts: keys and values of an earlier text stood in; null likewise
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -28,7 +28,7 @@ from rrr_cli.store import artifacts
 from rrr_cli.training import checkpoints, validation
 from rrr_cli.training.judge import verdict_of
 from rrr_cli.training.objectives import OBJECTIVES
-from rrr_cli.training.samples import Sample, by_group, is_dead
+from rrr_cli.training.samples import Batch, Sample, by_group, is_dead
 from rrr_cli.training.trainer import PolicyTrainer
 from rrr_cli.training.validation import Validator
 
@@ -106,7 +106,8 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         self.objective, self.validator, self.measure = objective, validator, measure
         self.save_every, self.ledger, self.spent, self.budget = save_every, ledger, spent, budget
         self.rewarded = ledger is not None and ledger.rewarded(objective)
-        self.samples: list[Sample] = []  # of the step, from every process
+        self.batches: list[Batch] = []  # of the step, one of every process
+        self.samples: list[Sample] = []  # of all of them
         self.replaced: list[Sample] = []  # likewise, by --refill
         self.pending: dict[str, list[dict[str, Any]]] = {table: [] for table in STORED}
         self.interrupted = self.hopeless = False
@@ -132,10 +133,10 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Collect the step from every process; decide, the same in each, whether to checkpoint and whether to stop."""
-        batch = self.trainer.batch
-        parts = gather_object([(batch.samples, batch.replaced, self.work.interrupted, self.rewarded)])
-        self.samples = [sample for samples, *_ in parts for sample in samples]
-        self.replaced = [sample for _, replaced, *_ in parts for sample in replaced]
+        parts = gather_object([(self.trainer.batch, self.work.interrupted, self.rewarded)])
+        self.batches = [batch for batch, _, _ in parts]
+        self.samples = [sample for batch in self.batches for sample in batch.samples]
+        self.replaced = [sample for batch in self.batches for sample in batch.replaced]
         everything = self.samples + self.replaced
         rewards = [sample.reward for sample in self.samples if sample.reward is not None]
         if not rewards:
@@ -172,6 +173,9 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
             state.global_step, self.samples, logs, perf_counter() - self.started, self.trainer.batch.seconds_reflect,
             self.trainer.batch.seconds_try, self.objective, self.replaced, self.trainer.skips_dead_groups,
         )
+        step = replace(
+            step, prefilled_tokens=total(batch.prefilled for batch in self.batches),
+            reused_tokens=total(batch.reused for batch in self.batches))
         self.pending["steps"].append(asdict(step))
         self.pending["rollouts"] += [asdict(rollout(state.global_step, sample)) for sample in self.samples]
         done = 1 if self.budget is None else step.generated_tokens or 0
@@ -259,3 +263,10 @@ def train_step(
         generated_tokens=sum(sample.generated_tokens for sample in (*samples, *replaced)),
         skipped_groups=dead if skips else 0, refilled_groups=len(replaced) * len(groups) // len(samples),
     )
+
+
+def total(counts: Iterable[int | None]) -> int | None:
+    """Of all processes; None where a process doesn't count."""
+    values = list(counts)
+    known = [count for count in values if count is not None]
+    return sum(known) if len(known) == len(values) else None

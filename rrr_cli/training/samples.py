@@ -70,11 +70,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """The samples that this process generated in one step, (B,), and how long that took."""
+    """The samples that this process generated in one step, (B,), and what that took."""
 
     samples: list[Sample]
     seconds_reflect: float
     seconds_try: float
+    prefilled: int | None = None  # tokens of prompts that were computed; None where vLLM generated
+    reused: int | None = None  # tokens of prompts whose keys and values an earlier text had left
     replaced: tuple[Sample, ...] = ()  # by --refill: they cost tokens, and that is all
 
 

@@ -101,8 +101,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             samples = self._without_unlikely(output, samples, self.drop_below)
         if any(gather_object([any(sample.internalised for sample in samples)])):  # so that all have the same forwards
             output |= self._to_internalise(samples)
-        reflect, tries = inputs[0]["seconds"]
-        self.batch = Batch(samples, reflect, tries, inputs[0]["replaced"])
+        self.batch = replace(Batch(samples, *inputs[0]["spent"]), replaced=inputs[0]["replaced"])
         if self.skips_dead_groups:
             dead = dead_groups(samples)
             live_B_1 = output["completion_mask"].new_tensor([[sample.group not in dead] for sample in samples])

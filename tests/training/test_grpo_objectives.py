@@ -470,7 +470,7 @@ def test_rows_from_before_these_columns_are_read_with_nulls_and_nothing_else_is(
     old = pa.schema([
         field.with_nullable(field.name in ("kl", "entropy")) for field in now
         if field.name not in ("objective", "answer_length", "clipped_tries", "generated_tokens", "skipped_groups",
-                              "refilled_groups")
+                              "refilled_groups", "prefilled_tokens", "reused_tokens")
     ])
     made = provenance.make("steps", "grpo", {}, {}, 0)
     (tmp_path / "steps").mkdir()
