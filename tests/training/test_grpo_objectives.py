@@ -20,6 +20,7 @@ from test_grpo import disturb, generated, trainer_of
 from transformers import AutoTokenizer
 from trl import GRPOTrainer
 
+from rrr_cli.engines.prefix_cache import PrefixCache
 from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.failures import Failure
 from rrr_cli.prompts import retry_chat
@@ -244,11 +245,11 @@ def test_log_probabilities_that_vllm_wrote_stand_beside_their_tokens(
     trainer = trainer_of(tmp_path, random_model, objective=BOTH)
     calls: list[object] = []
 
-    def as_vllm(trainer: PolicyTrainer) -> Generate:
+    def as_vllm(trainer: PolicyTrainer, cache: PrefixCache) -> Generate:
         def generate(*arguments: object) -> list[list[tuple[list[int], list[float]]]]:
             calls.append(arguments)
             return [[(ids, [-float(len(calls))] * len(ids)) for ids, _ in written_N]
-                    for written_N in in_memory(trainer)(*arguments)]
+                    for written_N in in_memory(trainer, cache)(*arguments)]
 
         return generate
 
