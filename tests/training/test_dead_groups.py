@@ -11,13 +11,12 @@ pytest.importorskip("trl")
 
 from grpo_runs import mine, options
 from test_grpo import generated, trainer_of
-from test_grpo_resume import assert_same
+from test_grpo_resume import assert_goes_on
 from test_shared_prefix import relative, step
 
 from rrr_cli.errors import RrrError
 from rrr_cli.stages import grpo
 from rrr_cli.store import artifacts
-from rrr_cli.training import recorder
 from rrr_cli.training.samples import by_group, is_dead
 
 PAIRS = {"group": 2, "beta": 0.0}  # of two samples, about every second group is dead
@@ -73,17 +72,8 @@ def test_dead_groups_are_replaced_by_others(tmp_path: Path, random_model: Path, 
 def test_steps_count_what_was_left_out_and_what_was_replaced_and_a_run_resumes_bit_for_bit(
     tmp_path: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    straight, broken = tmp_path / "straight", tmp_path / "broken"
     settings = {**PAIRS, "skip_dead_groups": True, "refill": 1}
-    for run in (straight, broken):
-        mine(run)
-    grpo.run(options(straight, random_model, **settings))
-    with monkeypatch.context() as patch:
-        patch.setattr(recorder.Ledger, "commit", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            grpo.run(options(broken, random_model, **settings))
-    grpo.run(options(broken, random_model, **settings))
-    assert_same(broken, straight)
+    straight = assert_goes_on(tmp_path, random_model, monkeypatch, **settings)
     rows = list(artifacts.read(straight, "rollouts"))
     steps = list(artifacts.read(straight, "steps"))
     for row in steps:

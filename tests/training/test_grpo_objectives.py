@@ -17,6 +17,7 @@ from conftest import CHAT_TEMPLATE, Ran, make_random_model
 from grpo_runs import GUESSING, PARITY, TOOLS, mine, options
 from safetensors.torch import load_file
 from test_grpo import disturb, generated, trainer_of
+from test_grpo_resume import assert_goes_on
 from transformers import AutoTokenizer
 from trl import GRPOTrainer
 
@@ -341,18 +342,8 @@ def test_a_budget_is_counted_across_a_crash(
 def test_an_interrupted_training_goes_on_bit_for_bit(
     tmp_path: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch, objective: str, changes: dict[str, object]
 ) -> None:
-    straight, broken = tmp_path / "straight", tmp_path / "broken"
-    for run in (straight, broken):
-        mine(run)
     changes = changes | {"objective": objective}
-    grpo.run(options(straight, random_model, **changes))
-    with monkeypatch.context() as patch:
-        patch.setattr(recorder.Ledger, "commit", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            grpo.run(options(broken, random_model, **changes))
-    grpo.run(options(broken, random_model, **changes))
-    assert weights(broken) == weights(straight)
-    assert list(artifacts.read(broken, "rollouts")) == list(artifacts.read(straight, "rollouts"))
+    assert_goes_on(tmp_path, random_model, monkeypatch, **changes)
 
 
 def test_answers_that_never_pass_stop_it_every_time(tmp_path: Path, random_model: Path) -> None:

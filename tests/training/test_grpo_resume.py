@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,22 @@ def assert_same(run: Path, straight: Path) -> None:
     assert list(artifacts.read(run, "steps", columns=timeless)) == list(
         artifacts.read(straight, "steps", columns=timeless)
     )
+
+
+def assert_goes_on(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Path:
+    """A training that is interrupted in its first step and started again comes to the same as one that isn't,
+    bit for bit. Returns the run of the latter."""
+    straight, broken = folder / "straight", folder / "broken"
+    for run in (straight, broken):
+        mine(run)
+    grpo.run(options(straight, model, **settings))
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.Ledger, "commit", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            grpo.run(options(broken, model, **settings))
+    grpo.run(options(broken, model, **settings))
+    assert_same(broken, straight)
+    return straight
 
 
 def started(run: Path, model: Path) -> subprocess.Popen[str]:

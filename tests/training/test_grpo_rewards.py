@@ -16,7 +16,7 @@ import torch
 from conftest import Ran
 from grpo_runs import GUESSING, PARITY, mine, options
 from test_grpo import closed_form, disturb, generated, trainer_of
-from test_grpo_resume import assert_same
+from test_grpo_resume import assert_goes_on
 from transformers import AutoModelForCausalLM
 from trl.trainer.utils import split_tensor_dict
 
@@ -27,7 +27,6 @@ from rrr_cli.prompts import HINT, hint_chat
 from rrr_cli.rollout import Loop
 from rrr_cli.stages import grpo
 from rrr_cli.store import artifacts
-from rrr_cli.training import recorder
 from rrr_cli.training.policy_engine import PolicyEngine, decoded
 
 
@@ -154,17 +153,8 @@ def test_no_micro_batch_changes_a_steps_gradient(tmp_path: Path, random_model: P
 def test_an_interrupted_training_with_a_frozen_actor_goes_on_bit_for_bit(
     tmp_path: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    straight, broken = tmp_path / "straight", tmp_path / "broken"
     settings = {"freeze_actor": True, "retries": 2, "beta": 0.0, "feedback": "verifier"}
-    for run in (straight, broken):
-        mine(run)
-    grpo.run(options(straight, random_model, **settings))
-    with monkeypatch.context() as patch:
-        patch.setattr(recorder.Ledger, "commit", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            grpo.run(options(broken, random_model, **settings))
-    grpo.run(options(broken, random_model, **settings))
-    assert_same(broken, straight)
+    assert_goes_on(tmp_path, random_model, monkeypatch, **settings)
 
 
 @pytest.mark.parametrize(("changes", "code", "message"), [
