@@ -111,7 +111,8 @@ def _load(resolved: ResolvedModel, dtype: str, on_cpu: bool, batch_size: int, ma
     weights.prove(resolved, strict=False)  # vLLM doesn't say which tensors it found no place for
     if dtype == "auto" and on_cpu:
         dtype = "float32"  # as the transformers engine
-    options: dict[str, Any] = {"enforce_eager": True} if on_cpu else {}
+    # A CPU's random generator can't be set back, which vLLM does to a seeded sample whose prefill it splits.
+    options: dict[str, Any] = {"enforce_eager": True, "enable_chunked_prefill": False} if on_cpu else {}
     if resolved.adapter:
         about = json_object(resolved.adapter / "adapter_config.json")
         rank = about.get("r")

@@ -152,3 +152,14 @@ def test_vllm_and_transformers_agree_when_greedy(folder: str, request: pytest.Fi
     model, greedy = str(request.getfixturevalue(folder)), Sampling(temperature=0.0, max_tokens=24)
     expected = load_engine("transformers", model).generate(PROMPTS, greedy)
     assert load_engine("vllm", model, batch_size=16).generate(PROMPTS, greedy) == expected
+
+
+@pytest.mark.vllm
+@needs_vllm
+def test_vllm_takes_more_prompts_than_a_step_prefills(random_model: Path) -> None:
+    # On a CPU vLLM can't go on with a seeded sample whose prefill it has split.
+    engine = load_engine("vllm", str(random_model), batch_size=64)
+    (row,) = engine.generate([prompt("yes " * 200, *range(64))], SAMPLING)
+    assert len(row) == 64
+    assert len({c.text for c in row}) > 1
+    assert engine.generate([prompt("yes " * 200, 5)], SAMPLING) == [[row[5]]]
