@@ -26,6 +26,7 @@ LAYERS = [
     {"training"},
     {"stages"},
     {"report"},
+    {"help"},
     {"cli"},
     {"__main__"},
 ]
