@@ -60,23 +60,25 @@ def build_app(command: str | None) -> typer.Typer:
         if command == name or "_RRR_COMPLETE" in os.environ:
             stage_command(app, name, text)
         else:
-            app.command(name, help=text)(lambda: None)
-    app.command("sql", help=SQL_HELP)(sql)
+            app.command(name, cls=Command, help=text)(lambda: None)
+    app.command("sql", cls=Command, help=SQL_HELP)(sql)
     text = "Show one story: problem, failed answer, reflection, retry."
-    app.command("show", help=f"{text}\n\n{EXAMPLE}rrr show 3f2a")(show)
+    app.command("show", cls=Command, help=f"{text}\n\n{EXAMPLE}rrr show 3f2a")(show)
     text = "Draw the boxes of an attempt at a layout."
-    app.command("draw", help=f"{text}\n\n{EXAMPLE}rrr draw 3f2a -o layout.svg")(draw)
+    app.command("draw", cls=Command, help=f"{text}\n\n{EXAMPLE}rrr draw 3f2a -o layout.svg")(draw)
     text = "Put runs on one page of HTML: verdicts, curves, stories, and the SQL behind each number."
-    app.command("report", help=f"{text}\n\n{EXAMPLE}rrr report runs/default -o report.html")(report_runs)
+    app.command("report", cls=Command, help=f"{text}\n\n{EXAMPLE}rrr report runs/default -o report.html")(report_runs)
     models = typer.Typer(**GROUP, help="Small models with a name in rrr.")
-    models.command("get", help=f"Fetch a model once, for --model.\n\n{EXAMPLE}rrr models get smollm2")(models_get)
-    models.command("list", help="Print the models, and whether each is on this machine.")(models_list)
+    text = "Fetch a model once, for --model."
+    models.command("get", cls=Command, help=f"{text}\n\n{EXAMPLE}rrr models get smollm2")(models_get)
+    models.command("list", cls=Command, help="Print the models, and whether each is on this machine.")(models_list)
     app.add_typer(models, name="models")
     tasks = typer.Typer(**GROUP, help="The tasks.")
     text = "Audit a task's verifier: references must pass; empty text, the prompt and other references must fail."
-    tasks.command("check", help=f"{text}\n\n{EXAMPLE}rrr tasks check function_calling")(tasks_check)
+    tasks.command("check", cls=Command, help=f"{text}\n\n{EXAMPLE}rrr tasks check function_calling")(tasks_check)
     app.add_typer(tasks, name="tasks")
-    app.command("schema", help=f"Print a table's columns, or every table's.\n\n{EXAMPLE}rrr schema attempts")(schema)
+    text = "Print a table's columns, or every table's."
+    app.command("schema", cls=Command, help=f"{text}\n\n{EXAMPLE}rrr schema attempts")(schema)
     return app
 
 
