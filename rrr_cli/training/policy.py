@@ -24,7 +24,8 @@ ANSWER = "probe_answer"
 class Policy:
     """What `--model` names. Raises RrrError: not found (exit 3), an adapter (2)."""
 
-    def __init__(self, name: str, template: Template = DEFAULT) -> None:
+    def __init__(self, name: str, template: Template = DEFAULT, proved: bool = True) -> None:
+        """`proved`: also that TRL can load all its weights, which takes torch; a plan needs the texts alone."""
         resolved = resolve(name)
         config = weights.config_of(resolved)
         if resolved.adapter is not None:
@@ -33,9 +34,10 @@ class Policy:
                 USAGE,
             )
         self.path, self.fingerprint = resolved.path, resolved.fingerprint
-        check_class(resolved, config)
-        weights.prove(resolved)
-        self.how = weights.how(config) | {"dtype": "float32"}  # RRR's rate of 5e-7 is lost in bfloat16 weights
+        if proved:
+            check_class(resolved, config)
+            weights.prove(resolved)
+            self.how = weights.how(config) | {"dtype": "float32"}  # RRR's rate of 5e-7 is lost in bfloat16 weights
         # How an adapter trained on this model names it: a name that other machines know, or else a folder of this one.
         self.name = str(self.path) if Path(name).expanduser().is_dir() else name
         self.tokenizer = load_tokenizer(resolved)

@@ -1,0 +1,72 @@
+"""How transformers is imported: without other packages that it would import beside, and that nothing here uses.
+
+Reads and writes nothing. What is hidden is hidden while transformers is imported, and for nobody else.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_plans = False  # whether this process only plans now: see `planning`
+
+
+def import_transformers() -> None:
+    """Import transformers, if it isn't yet.
+
+    Without scikit-learn, which it imports wherever it is installed, and scipy and pandas with it, for a way of
+    assisted decoding: a fifth of a stage's start. In `planning` without torch too.
+    """
+    if "transformers" in sys.modules or importlib.util.find_spec("transformers") is None:
+        return
+    if _plans and "torch" not in sys.modules:
+        with _hidden("sklearn", "torch"), _quiet():
+            from transformers import AutoConfig, AutoTokenizer  # noqa: F401
+        return
+    with _hidden("sklearn"):
+        from transformers import AutoModelForCausalLM  # noqa: F401
+
+
+@contextmanager
+def planning(only: bool = True) -> Iterator[None]:
+    """A block that loads no weights, as that of a --dry-run: it gets transformers' tokenizers and configurations
+    without torch, unless that is imported already. The next import, after it, is a whole one."""
+    global _plans
+    before = "transformers" in sys.modules
+    _plans = only
+    try:
+        yield
+    finally:
+        _plans = False
+        if only and not before:
+            for name in [name for name in sys.modules if name.partition(".")[0] == "transformers"]:
+                del sys.modules[name]
+
+
+@contextmanager
+def _hidden(*names: str) -> Iterator[None]:
+    """A block in which these modules can't be imported, nor found; those that are imported already stay."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules |= dict.fromkeys(hidden)  # type: ignore[arg-type]  # None: how Python says that there is none
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A block in which transformers doesn't print that torch is missing."""
+    name = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
