@@ -15,19 +15,19 @@ _plans = False  # whether this process only plans now: see `planning`
 
 
 def import_transformers() -> None:
-    """Import transformers, if it isn't yet.
+    """Import what loads a model, if it isn't imported yet.
 
-    Without scikit-learn, which it imports wherever it is installed, and scipy and pandas with it, for a way of
-    assisted decoding: a fifth of a stage's start. In `planning` without torch too.
+    Without scikit-learn and scipy, which transformers imports wherever they are installed, for a way of assisted
+    decoding and losses of object detection: a fifth of a stage's start. In `planning` without torch too.
     """
-    if "transformers" in sys.modules or importlib.util.find_spec("transformers") is None:
+    if importlib.util.find_spec("transformers") is None:
         return
-    if _plans and "torch" not in sys.modules:
+    if _plans and "transformers" not in sys.modules and "torch" not in sys.modules:
         with _hidden("sklearn", "torch"), _quiet():
             from transformers import AutoConfig, AutoTokenizer  # noqa: F401
-        return
-    with _hidden("sklearn"):
-        from transformers import AutoModelForCausalLM  # noqa: F401
+    elif not _plans or "torch" in sys.modules:
+        with _hidden("sklearn", "scipy"):
+            from transformers import AutoModelForCausalLM, PreTrainedModel  # noqa: F401
 
 
 @contextmanager
