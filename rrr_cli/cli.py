@@ -97,7 +97,6 @@ def top(
 
 def stage_command(app: typer.Typer, name: str, help: str) -> None:
     """Register `rrr NAME`: one flag for each field of the stage's options, and --config, --json."""
-    from rrr_cli.engines.libraries import planning
     from rrr_cli.options import check_options, tidied
     from rrr_cli.tasks.rows import bad_rows
 
@@ -117,7 +116,7 @@ def stage_command(app: typer.Typer, name: str, help: str) -> None:
         values = arguments | {k: v for k, v in toml_options(config, name, stage.options).items() if k not in typed}
         options = tidied(stage.options(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}))
         check_options(options)
-        with bad_rows(getattr(options, "strict", False)), planning(options.dry_run):
+        with bad_rows(getattr(options, "strict", False)):
             result = stage.run(options)
         report(stage, result, options, as_json or options.dry_run)
         if stage.gate is not None and result and not options.dry_run:

@@ -132,7 +132,7 @@ class TrainStep:
     step: int  #: 1-based
     loss: float  #: as the trainer reports it
     kl: float | None  #: mean KL to the reference over trained tokens; null at beta 0
-    reward_mean: float  #: over the step's samples
+    reward_mean: float  #: over the step's samples; with --refill, those that were kept
     reward_std: float  #: standard deviation over the step's samples
     dead_groups: float  #: share of groups whose rewards are all equal, or advantages all 0: no gradient from them
     reflection_length: float | None  #: mean tokens of a reflection; null where there is none
@@ -149,6 +149,10 @@ class TrainStep:
     answer_length: float | None  #: mean tokens of a first answer; null where there is none
     clipped_tries: float | None  #: share of retries and answers that hit the token limit; null in older rows
     generated_tokens: int | None  #: all tokens generated in the step, reflections and tries; null in older rows
+    skipped_groups: int | None = None  #: dead groups left out by --skip-dead-groups; null in older rows
+    refilled_groups: int | None = None  #: groups that --refill sampled in place of dead ones; null in older rows
+    prefilled_tokens: int | None = None  #: of prompts, equal ones once: computed; null with vLLM, in older rows
+    reused_tokens: int | None = None  #: of prompts: keys and values of an earlier text stood in; null likewise
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,10 @@
-"""What `--device` means: auto, or a device that is here. Reads and writes nothing."""
+"""What `--device` means: auto, or a device that is here; and how much of its memory is free. Writes nothing."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
 
 from rrr_cli.errors import USAGE, RrrError
 
@@ -28,3 +32,24 @@ def devices() -> list[str]:
         return []
     kind = accelerator.type
     return [kind, *(f"{kind}:{i}" for i in range(torch.accelerator.device_count()))]
+
+
+def free_memory(device: Any) -> int:
+    """Bytes that are free on a torch.device: of a GPU with what torch keeps in reserve, of a CPU's machine within the
+    limit of the container."""
+    import torch
+
+    if device.type == "cuda":
+        reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + int(reserve)
+    try:
+        lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+        free = next(int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:")
+    except (OSError, StopIteration):  # another system: half of the memory
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        return free if limit == "max" else max(0, min(free, int(limit) - int(used)))
+    except (OSError, ValueError):  # another system, or an older kind of container
+        return free

@@ -11,14 +11,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_plans = False  # whether this process only plans now: see `planning`
+_plans = False  # see `plan_only`
 
 
 def import_transformers() -> None:
     """Import what loads a model, if it isn't imported yet.
 
     Without scikit-learn and scipy, which transformers imports wherever they are installed, for a way of assisted
-    decoding and losses of object detection: a fifth of a stage's start. In `planning` without torch too.
+    decoding and losses of object detection: a fifth of a stage's start. After `plan_only` without torch too.
     """
     if importlib.util.find_spec("transformers") is None:
         return
@@ -30,20 +30,11 @@ def import_transformers() -> None:
             from transformers import AutoModelForCausalLM, PreTrainedModel  # noqa: F401
 
 
-@contextmanager
-def planning(only: bool = True) -> Iterator[None]:
-    """A block that loads no weights, as that of a --dry-run: it gets transformers' tokenizers and configurations
-    without torch, unless that is imported already. The next import, after it, is a whole one."""
+def plan_only() -> None:
+    """From now on this process loads no weights, as that of a --dry-run: it gets transformers' tokenizers and
+    configurations without torch, unless that is imported already."""
     global _plans
-    before = "transformers" in sys.modules
-    _plans = only
-    try:
-        yield
-    finally:
-        _plans = False
-        if only and not before:
-            for name in [name for name in sys.modules if name.partition(".")[0] == "transformers"]:
-                del sys.modules[name]
+    _plans = True
 
 
 @contextmanager

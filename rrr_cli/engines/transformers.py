@@ -33,6 +33,8 @@ class TransformersEngine:
         Raises RrrError: unknown dtype or no such device (exit 2), no such model (3), extra not installed (4).
         """
         require("train", "torch", "transformers")
+        from rrr_cli.engines.prefix_cache import PrefixCache
+
         resolved = resolve(model)
         self.model, self.fingerprint = model, resolved.fingerprint
         self.tokenizer = load_tokenizer(resolved)
@@ -40,6 +42,7 @@ class TransformersEngine:
         self.lm = load_model(resolved, dtype, device)
         self.eos_ids = eos_ids(self.lm, self.tokenizer)
         self.batch_size, self.max_model_len = batch_size, max_model_len
+        self.cache = PrefixCache()
 
     @classmethod
     def fingerprint_of(cls, model: str, options: EngineOptions) -> str:
@@ -55,7 +58,7 @@ class TransformersEngine:
         fits = [b for b, ids in enumerate(ids_B) if len(ids) < context]
         written = sample(
             self.lm, [ids_B[b] for b in fits], [prompts_B[b].seeds for b in fits], sampling, self.eos_ids,
-            batch_size=self.batch_size, max_model_len=self.max_model_len,
+            batch_size=self.batch_size, max_model_len=self.max_model_len, cache=self.cache,
         )
         completions_B_N = [[no_room(len(ids)) for _ in p.seeds] for ids, p in zip(ids_B, prompts_B, strict=True)]
         for b, ids_N in zip(fits, written, strict=True):
@@ -73,6 +76,7 @@ class TransformersEngine:
         import torch
 
         del self.lm
+        self.cache.clear()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

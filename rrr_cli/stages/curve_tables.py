@@ -43,7 +43,7 @@ def curve_table(model: str, arms: dict[str, list[dict[str, Any]]]) -> Table:
 def _point(point: dict[str, Any] | None) -> tuple[Text | str, str]:
     if point is None:
         return "", ""
-    return stacked(point), f"{point['tokens']:.1f}"
+    return stacked(point), _mean(point["tokens"])
 
 
 def against_table(title: str, tests: list[dict[str, Any]]) -> Table:
@@ -57,7 +57,7 @@ def against_table(title: str, tests: list[dict[str, Any]]) -> Table:
         table.add_row(
             Text(safe_text(test["a"])), str(test["tries"]), f"{test['control']} × {test['control_tries']}",
             " / ".join(f"{share:.1f}" for share in shares),
-            f"{test['tokens']:.1f} / {test['control_tokens']:.1f}{'*' if _ended(test) else ''}",
+            f"{_mean(test['tokens'])} / {_mean(test['control_tokens'])}{'*' if _ended(test) else ''}",
             f"{test['won']}/{test['lost']}", f"{test['p']:.2g}")
     return table
 
@@ -87,3 +87,8 @@ def _table(title: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column)
     return table
+
+
+def _mean(tokens: float) -> str:
+    """Three digits: 9.4, 58.8, 104."""
+    return f"{tokens:.1f}" if tokens < 99.95 else f"{tokens:.0f}"

@@ -110,7 +110,7 @@ def planned(options: Options) -> Plan:
     aside = {problem.problem_id for problem in kept}
     mined = failed_attempts(source, task.name, sample_failures=options.sample_failures)
     failures = training_set(islice((f for f in mined if f.problem.problem_id not in aside), options.limit))
-    check_enough(failures, recipe.batch // recipe.group, source)
+    check_enough(failures, recipe.batch // recipe.group, source, options.refill)
     setting = Setting(
         task, policy.render, options, recipe.reflection_tokens, recipe.max_tokens, policy.chat.drops_thoughts)
     with blame("objective", plug.cls, "its constructor or fit()"):

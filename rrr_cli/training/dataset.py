@@ -36,13 +36,17 @@ def training_set(failures: Iterable[Failure]) -> list[Failure]:
     return ordered
 
 
-def check_enough(failures: list[Failure], groups: int, run: Path) -> None:
-    """Raise RrrError unless one step's groups can each have a failure of their own."""
+def check_enough(failures: list[Failure], groups: int, run: Path, refill: int) -> None:
+    """Raise RrrError unless one step's groups can each have a failure of their own, and --refill others."""
     if len(failures) < groups:
         raise RrrError(
             f"{run} has {len(failures)} failed problems, and a step needs {groups} (--batch / --group): mine more with "
             f"rrr mine-failures --run {run}, or lower --batch"
         )
+    if refill and len(failures) == groups:
+        raise RrrError(
+            f"{run} has {groups} failed problems, all of which are in each step, so --refill {refill} has no others: "
+            f"mine more with rrr mine-failures --run {run}, or lower --batch")
 
 
 def check_no_test_prompt(problems: Iterable[Problem], task: Task) -> None:

@@ -16,6 +16,7 @@ from accelerate.utils import gather_object
 
 from rrr_cli.engines import decoding
 from rrr_cli.engines.base import Completion, Prompt, Sampling
+from rrr_cli.engines.prefix_cache import PrefixCache
 from rrr_cli.training.policy import Policy
 from rrr_cli.training.tokens import TokenCompletion, TokenPrompt
 
@@ -75,19 +76,22 @@ class PolicyEngine:
             self.policy.decode(ids), len(ids), finish, len(prompt_ids), prompt_ids, ids, logps, self.policy.decode)
 
 
-def in_memory(trainer: Any) -> Generate:
-    """Generation with the trainer's own model."""
-    return decoded(lambda: nullcontext(trainer.accelerator.unwrap_model(trainer.model_wrapped)), trainer.eos_token_ids)
+def in_memory(trainer: Any, cache: PrefixCache | None = None) -> Generate:
+    """Generation with the trainer's own model; `cache` is of its weights as they are now."""
+    return decoded(
+        lambda: nullcontext(trainer.accelerator.unwrap_model(trainer.model_wrapped)), trainer.eos_token_ids, cache)
 
 
-def decoded(model: Callable[[], AbstractContextManager[Any]], stops: Sequence[int]) -> Generate:
+def decoded(
+    model: Callable[[], AbstractContextManager[Any]], stops: Sequence[int], cache: PrefixCache | None = None
+) -> Generate:
     """Generation with our own decoding of what `model()` gives for as long as a call takes."""
     def generate(
         prompts_U: Sequence[list[int]], seeds_U: Sequence[tuple[int, ...]], sampling: Sampling
     ) -> list[list[Written]]:
         with model() as lm:
             completions_U_N = decoding.sample(
-                lm, prompts_U, seeds_U, sampling, stops, batch_size=max(1, sum(map(len, seeds_U))))
+                lm, prompts_U, seeds_U, sampling, stops, batch_size=max(1, sum(map(len, seeds_U))), cache=cache)
         return [[(ids, None) for ids in completions_N] for completions_N in completions_U_N]
 
     return generate

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -28,7 +28,7 @@ from rrr_cli.store import artifacts
 from rrr_cli.training import checkpoints, validation
 from rrr_cli.training.judge import verdict_of
 from rrr_cli.training.objectives import OBJECTIVES
-from rrr_cli.training.samples import Sample
+from rrr_cli.training.samples import Batch, Sample, by_group, is_dead
 from rrr_cli.training.trainer import PolicyTrainer
 from rrr_cli.training.validation import Validator
 
@@ -106,7 +106,9 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         self.objective, self.validator, self.measure = objective, validator, measure
         self.save_every, self.ledger, self.spent, self.budget = save_every, ledger, spent, budget
         self.rewarded = ledger is not None and ledger.rewarded(objective)
-        self.samples: list[Sample] = []  # of the step, from every process
+        self.batches: list[Batch] = []  # of the step, one of every process
+        self.samples: list[Sample] = []  # of all of them
+        self.replaced: list[Sample] = []  # likewise, by --refill
         self.pending: dict[str, list[dict[str, Any]]] = {table: [] for table in STORED}
         self.interrupted = self.hopeless = False
         self.started = 0.0
@@ -131,19 +133,22 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Collect the step from every process; decide, the same in each, whether to checkpoint and whether to stop."""
-        parts = gather_object([(self.trainer.batch.samples, self.work.interrupted, self.rewarded)])
-        self.samples = [sample for samples, _, _ in parts for sample in samples]
+        parts = gather_object([(self.trainer.batch, self.work.interrupted, self.rewarded)])
+        self.batches = [batch for batch, _, _ in parts]
+        self.samples = [sample for batch in self.batches for sample in batch.samples]
+        self.replaced = [sample for batch in self.batches for sample in batch.replaced]
+        everything = self.samples + self.replaced
         rewards = [sample.reward for sample in self.samples if sample.reward is not None]
         if not rewards:
             raise RrrError(
                 f"step {state.global_step}: no sample has a reward: the task's verify() crashed on each, or the "
                 "objective gave None", BUG)
-        earned = any(rewards)
+        earned = any(sample.reward for sample in everything)
         if self.objective in OBJECTIVES:  # a cost of length is a reward other than 0, too
-            earned = any(verdict_of(one) for sample in self.samples for one in sample.tries)
-        self.rewarded = earned or any(rewarded for _, _, rewarded in parts)
-        self.interrupted = any(interrupted for _, interrupted, _ in parts)
-        self.spent += sum(sample.generated_tokens for sample in self.samples)
+            earned = any(verdict_of(one) for sample in everything for one in sample.tries)
+        self.rewarded = earned or any(rewarded for *_, rewarded in parts)
+        self.interrupted = any(interrupted for *_, interrupted, _ in parts)
+        self.spent += sum(sample.generated_tokens for sample in everything)
         ended = state.global_step == state.max_steps or (self.budget is not None and self.spent >= self.budget)
         self.hopeless = not self.rewarded and (ended or state.global_step >= NO_REWARD_STEPS)
         control.should_training_stop = ended or self.interrupted or self.hopeless
@@ -166,8 +171,11 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
             )
         step = train_step(
             state.global_step, self.samples, logs, perf_counter() - self.started, self.trainer.batch.seconds_reflect,
-            self.trainer.batch.seconds_try, self.objective,
+            self.trainer.batch.seconds_try, self.objective, self.replaced, self.trainer.skips_dead_groups,
         )
+        step = replace(
+            step, prefilled_tokens=total(batch.prefilled for batch in self.batches),
+            reused_tokens=total(batch.reused for batch in self.batches))
         self.pending["steps"].append(asdict(step))
         self.pending["rollouts"] += [asdict(rollout(state.global_step, sample)) for sample in self.samples]
         done = 1 if self.budget is None else step.generated_tokens or 0
@@ -227,13 +235,14 @@ def rollout(step: int, sample: Sample) -> Rollout:
 
 def train_step(
     step: int, samples: Sequence[Sample], logs: dict[str, Any], seconds: float, reflect: float, retry: float,
-    objective: str,
+    objective: str, replaced: Sequence[Sample], skips: bool,
 ) -> TrainStep:
-    """One row of the table `steps`. Loss, KL, entropy, gradient norm and rate are the trainer's own."""
+    """One row of the table `steps`. Loss, KL, entropy, gradient norm and rate are the trainer's own.
+
+    `replaced`: samples that --refill wrote others in place of; `skips`: dead groups were left out of the update."""
     rewards = [sample.reward for sample in samples if sample.reward is not None]
-    groups: dict[int, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(sample.group, []).append(sample)
+    groups = by_group(samples)
+    dead = sum(map(is_dead, groups.values()))
     reflections = [reflection for sample in samples for reflection in sample.reflections]
     tries = [attempt for sample in samples for attempt in sample.tries]
     retries = [attempt for attempt in tries if attempt.reflection_id is not None]
@@ -241,7 +250,7 @@ def train_step(
     return TrainStep(
         step=step, loss=logs["loss"], kl=logs.get("kl"), reward_mean=statistics.fmean(rewards),
         reward_std=statistics.pstdev(rewards),
-        dead_groups=statistics.fmean(map(is_dead, groups.values())),
+        dead_groups=dead / len(groups),
         reflection_length=statistics.fmean(r.tokens or 0 for r in reflections) if reflections else None,
         retry_length=statistics.fmean(a.completion_tokens or 0 for a in retries) if retries else None,
         clipped_reflections=(
@@ -251,12 +260,13 @@ def train_step(
         objective=objective,
         answer_length=statistics.fmean(a.completion_tokens or 0 for a in answers) if answers else None,
         clipped_tries=statistics.fmean(attempt.finish_reason == "length" for attempt in tries),
-        generated_tokens=sum(sample.generated_tokens for sample in samples),
+        generated_tokens=sum(sample.generated_tokens for sample in (*samples, *replaced)),
+        skipped_groups=dead if skips else 0, refilled_groups=len(replaced) * len(groups) // len(samples),
     )
 
 
-def is_dead(group: Sequence[Sample]) -> bool:
-    """Whether a group gives no gradient: all rewards equal, or all advantages 0 where the objective has its own."""
-    if group[0].advantages is not None:
-        return not any(any(sample.advantages or ()) for sample in group)
-    return len({sample.reward for sample in group} - {None}) < 2
+def total(counts: Iterable[int | None]) -> int | None:
+    """Of all processes; None where a process doesn't count."""
+    values = list(counts)
+    known = [count for count in values if count is not None]
+    return sum(known) if len(known) == len(values) else None

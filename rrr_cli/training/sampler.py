@@ -17,6 +17,7 @@ from typing import Any
 from accelerate.utils import gather_object
 
 from rrr_cli.engines.base import Sampling
+from rrr_cli.engines.prefix_cache import PrefixCache
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.failures import Failure
 from rrr_cli.options import DEFAULT_FEEDBACK
@@ -28,6 +29,7 @@ from rrr_cli.training.judge import judge
 from rrr_cli.training.objectives.base import Objective
 from rrr_cli.training.policy import Policy
 from rrr_cli.training.policy_engine import PolicyEngine, in_memory, open_anywhere, with_vllm
+from rrr_cli.training.refill import refilled, spare
 from rrr_cli.training.samples import Group, Sample
 from rrr_cli.training.settings import Options, Recipe
 from rrr_cli.training.untrained import Untrained
@@ -50,42 +52,63 @@ class Sampler:
         What isn't one of TRL's own names becomes a column of the rows that the trainer and the reward get.
         """
         start = perf_counter()
+        policy, untrained = PrefixCache(), PrefixCache()  # for this call alone: the weights change after it
         first = trainer.accelerator.process_index * len(prompts)  # row of the step's whole batch
-        engine = self._engine(trainer)
+        engine = self._engine(trainer, policy)
         rows = list(enumerate(prompts, start=first))
-        groups = [
-            self._group(list(members)) for _, members in groupby(rows, key=lambda row: row[0] // self.recipe.group)
-        ]
+        loop, size = self._loop(engine, trainer, untrained), self.recipe.group
+
+        def write(fresh: dict[int, int]) -> list[Sample]:
+            return self._written([(row, fresh[row // size]) for row, _ in rows if row // size in fresh], loop, trainer)
+
+        samples, replaced = refilled(
+            self._written(rows, loop, trainer), self.options.refill, self._spare(prompts, trainer), write,
+            lambda samples: weighed(self.objective, samples, trainer.accelerator.process_index))
+        reflect = engine.seconds_reflecting
+        spent = [reflect, perf_counter() - start - reflect]
+        if not trainer.use_vllm:
+            spent += [policy.prefilled + untrained.prefilled, policy.reused + untrained.reused]
+        policy.clear()  # the update needs the memory
+        untrained.clear()
+        return as_columns(samples) | {"spent": tuple(spent), "replaced": tuple(replaced)}  # lists would be of rows
+
+    def _written(self, rows: list[tuple[int, int]], loop: Loop, trainer: Any) -> list[Sample]:
+        """A sample of each row of the step's whole batch (its number, the index of its failure), with its reward."""
+        size = self.recipe.group
+        groups = [self._group(list(members)) for _, members in groupby(rows, key=lambda row: row[0] // size)]
         with blame("objective", self.objective, "complete()"):
-            samples = self.objective.complete(groups, self._loop(engine, trainer), trainer.eos_token_ids)
+            samples = self.objective.complete(groups, loop, trainer.eos_token_ids)
         with blame("objective", self.objective, "reward()"):
-            samples = [
+            return [
                 replace(
-                    sample, group=row // self.recipe.group, sample_index=row % self.recipe.group,
+                    sample, group=row // size, sample_index=row % size,
                     reward=checked(self.objective, self.objective.reward(sample)),
                 )
                 for (row, _), sample in zip(rows, samples, strict=True)
             ]
-        samples = weighed(self.objective, samples, trainer.accelerator.process_index)
-        reflect = engine.seconds_reflecting
-        return as_columns(samples) | {"seconds": (reflect, perf_counter() - start - reflect)}
+
+    def _spare(self, prompts: list[int], trainer: Any) -> list[int]:
+        """The failures that --refill may take, which no process has a group about."""
+        if not self.options.refill:
+            return []
+        return spare(len(self.failures), gather_object(prompts), self.options.seed, trainer.state.global_step)
 
     def _group(self, members: list[tuple[int, int]]) -> Group:
         """Rows of one group: its failure, and which of its samples they are."""
         (row, failure), size = members[0], self.recipe.group
         return Group(self.failures[failure], range(row % size, row % size + len(members)))
 
-    def _engine(self, trainer: Any) -> PolicyEngine:
-        generate = with_vllm(trainer) if trainer.use_vllm else in_memory(trainer)
+    def _engine(self, trainer: Any, cache: PrefixCache) -> PolicyEngine:
+        generate = with_vllm(trainer) if trainer.use_vllm else in_memory(trainer, cache)
         return PolicyEngine(self.policy, generate, trainer.state.global_step, self.window, trainer.eos_token_ids)
 
-    def _loop(self, engine: PolicyEngine, trainer: Any) -> Loop:
+    def _loop(self, engine: PolicyEngine, trainer: Any, untrained: PrefixCache) -> Loop:
         options, recipe = self.options, self.recipe
         return Loop(
             self.task, engine, Sampling.of(options, max_tokens=recipe.max_tokens),
             derive_seed(options.seed, "grpo", trainer.state.global_step), options.retry_context,
             recipe.reflection_tokens, options.feedback or DEFAULT_FEEDBACK,
-            actor=self.untrained.engine(trainer, self.window) if self.untrained else None, judge=judge,
+            actor=self.untrained.engine(trainer, self.window, untrained) if self.untrained else None, judge=judge,
             any_open=open_anywhere if trainer.use_vllm else bool,
         )
 

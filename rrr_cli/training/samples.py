@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rrr_cli.failures import Failure
@@ -69,8 +70,26 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """The samples that this process generated in one step, (B,), and how long that took."""
+    """The samples that this process generated in one step, (B,), and what that took."""
 
     samples: list[Sample]
     seconds_reflect: float
     seconds_try: float
+    prefilled: int | None = None  # tokens of prompts that were computed; None where vLLM generated
+    reused: int | None = None  # tokens of prompts whose keys and values an earlier text had left
+    replaced: tuple[Sample, ...] = ()  # by --refill: they cost tokens, and that is all
+
+
+def by_group(samples: Sequence[Sample]) -> dict[int, list[Sample]]:
+    """The samples of each group, by its number."""
+    groups: dict[int, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.group, []).append(sample)
+    return groups
+
+
+def is_dead(group: Sequence[Sample]) -> bool:
+    """Whether a group gives no gradient: all rewards equal, or all advantages 0 where the objective has its own."""
+    if group[0].advantages is not None:
+        return not any(any(sample.advantages or ()) for sample in group)
+    return len({sample.reward for sample in group} - {None}) < 2

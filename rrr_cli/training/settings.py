@@ -139,6 +139,12 @@ class Options(TaskOptions):
     internalise: bool = option(
         False, "With --objective attempts: also learn right retries as first answers, after the bare problem.",
         panel="Method")
+    skip_dead_groups: bool = option(
+        False, "Leave groups whose rewards are all equal out of the update: the same gradient for less at --beta 0; "
+        "above, their part of the KL is dropped too.", panel="Method")
+    refill: int = option(
+        0, "Rounds a step in which groups whose rewards are all equal are sampled anew on other failures (DAPO).",
+        least=0, panel="Method")
     eval_every: int | None = option(
         None, "Steps between tests of the policy on problems kept aside from the training set.", least=1, panel="Run")
     eval_limit: int = option(100, "How many mined problems are kept aside for --eval-every.", least=1, panel="Run")

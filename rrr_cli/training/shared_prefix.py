@@ -1,82 +1,104 @@
-"""Log-probabilities of a group's completions with their prompt computed once, exact to rounding.
+"""Log-probabilities of groups' completions with each prompt computed once, exact to rounding.
 
-One packed row a prompt: the prompt without its last token, then for each completion that last token and the completion
-without its own last. Positions restart with each completion, which sees the prompt and itself. A group of G costs
-P + G·L tokens rather than G·(P + L), and no padding to the batch's longest. Reads and writes nothing.
+A batch is one row: of each group the prompt without its last token, then for each completion that last token and the
+completion without its own last. Positions restart with each completion, which sees the prompt and itself. A group of G
+costs P + G·L tokens rather than G·(P + L), nothing is padded, and only completion tokens go through the LM head. Reads
+and writes nothing.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from rrr_cli.training.group_attention import Layout, register
 
-def supports(model: Any) -> bool:
-    """Whether `model` takes a full attention mask: PyTorch's own attention, and no sliding window."""
+
+def longest(model: Any) -> float:
+    """Texts of fewer tokens can share a prompt in `model`; 0 where none can.
+
+    Under a sliding window those that fit into it; else all, where a few tokens prove that the pass is exact.
+    """
     config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    return config._attn_implementation == "sdpa" and kinds == {"full_attention"}
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if config._attn_implementation != "sdpa" or not kinds <= {"full_attention", "sliding_attention"}:
+        return 0
+    register()
+    if not is_exact(model):
+        return 0
+    window = getattr(config, "sliding_window", None)
+    return math.inf if kinds == {"full_attention"} or window is None else window
+
+
+def is_exact(model: Any) -> bool:
+    """Whether `model` gives the completions of a small group the same log-probabilities either way.
+
+    Not where tokens of one completion reach the next: recurrent layers, attention of the model's own.
+    """
+    vocabulary = model.config.get_text_config().vocab_size
+    ids = torch.arange(7, 37, device=model.device).view(3, 10) % vocabulary
+    ids[:, :5] = ids[0, :5]  # one prompt
+    mask = torch.ones_like(ids)
+    mask[1, 7:] = 0
+    labels = ids.masked_fill(mask == 0, -100)
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            plain = model(input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True).log_probs[:, -5:]
+            shared, _ = log_probabilities(model, ids, mask, 5)
+    except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return False  # a forward of the model's own that can't do with such a mask
+    finally:
+        model.train(training)
+    return bool(torch.allclose(plain, shared, rtol=0, atol=3 * torch.finfo(model.dtype).eps ** 0.5))
 
 
 @dataclass(frozen=True)
 class Packed:
-    """R packed rows of at most T tokens, and where in them the N completion tokens of the batch are predicted."""
+    """One row of N tokens, and where in it the n completion tokens of the batch are predicted."""
 
-    input_ids: torch.Tensor  # (R, T)
-    position_ids: torch.Tensor  # (R, T)
-    attention_mask: torch.Tensor  # (R, 1, T, T), True where row token i sees token j
-    labels: torch.Tensor  # (R, T), the next token; -100 where none is scored
-    source: torch.Tensor  # (N,), index into the flattened (R, T)
-    target: torch.Tensor  # (N,), index into the flattened (B, C) of the completions
+    input_ids: torch.Tensor  # (1, N)
+    position_ids: torch.Tensor  # (1, N)
+    layout: Layout
+    labels: torch.Tensor  # (1, n), the completion tokens
+    source: torch.Tensor  # (n,), index into N of the token before each
+    target: torch.Tensor  # (n,), index of each into the flattened (B, C) of the completions
 
 
 def pack(input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_length: int) -> Packed:
     """Pack a batch (B, P + C) of left-padded prompts and right-padded completions of width `completion_length` = C."""
-    device = input_ids.device
-    ids_B, mask_B = input_ids.tolist(), attention_mask.bool().tolist()
+    ids_B_T, mask_B_T = input_ids.cpu(), attention_mask.bool().cpu()
     start = input_ids.shape[1] - completion_length
     groups: dict[tuple[int, ...], list[int]] = {}
-    for row, (ids, mask) in enumerate(zip(ids_B, mask_B, strict=True)):
-        prompt = tuple(token for token, real in zip(ids[:start], mask[:start], strict=True) if real)
-        groups.setdefault(prompt, []).append(row)
-    tokens_R: list[list[int]] = []
-    positions_R: list[list[int]] = []
-    segments_R: list[list[int]] = []  # 0 in the prompt, k in the k-th completion
-    labels_R: list[list[int]] = []
-    places_R: list[list[int]] = []  # where in (B, C) a label stands
+    for row, (ids, mask) in enumerate(zip(ids_B_T[:, :start], mask_B_T[:, :start], strict=True)):
+        groups.setdefault(tuple(ids[mask].tolist()), []).append(row)
+    tokens, positions, labels, source, target, bounds = [], [], [], [], [], []
+    end = 0
     for prompt, rows in groups.items():
         shared = len(prompt) - 1
-        tokens, positions = list(prompt[:-1]), list(range(shared))
-        segments, labels, places = [0] * shared, [-100] * shared, [-1] * shared
-        for segment, row in enumerate(rows, start=1):
-            completion = [t for t, real in zip(ids_B[row][start:], mask_B[row][start:], strict=True) if real]
+        tokens.append(torch.tensor(prompt[:-1], dtype=torch.long))
+        positions.append(torch.arange(shared))
+        group = [end, end := end + shared]
+        for row in rows:
+            completion = ids_B_T[row, start:][mask_B_T[row, start:]]
             length = len(completion)
-            tokens += [prompt[-1], *completion[:-1]] if length else []
-            positions += range(shared, shared + length)
-            segments += [segment] * length
-            labels += completion
-            places += range(row * completion_length, row * completion_length + length)
-        for rows_R, values in zip(
-            (tokens_R, positions_R, segments_R, labels_R, places_R), (tokens, positions, segments, labels, places),
-            strict=True,
-        ):
-            rows_R.append(values)
-    width = max(map(len, tokens_R))
-
-    def padded(rows_R: list[list[int]], filler: int) -> torch.Tensor:
-        return torch.tensor([row + [filler] * (width - len(row)) for row in rows_R], device=device)
-
-    segments_R_T, places_R_T = padded(segments_R, -1), padded(places_R, -1)
-    own = segments_R_T[:, :, None] == segments_R_T[:, None, :]
-    seen = own | (segments_R_T == 0)[:, None, :]
-    mask_R_T_T = (seen & torch.ones(width, width, dtype=torch.bool, device=device).tril())[:, None]
-    source = (places_R_T.flatten() >= 0).nonzero()[:, 0]
-    return Packed(
-        padded(tokens_R, 0), padded(positions_R, 0), mask_R_T_T, padded(labels_R, -100), source,
-        places_R_T.flatten()[source],
-    )
+            if length:
+                tokens += [torch.tensor(prompt[-1:]), completion[:-1]]
+            positions.append(torch.arange(shared, shared + length))
+            labels.append(completion)
+            source.append(torch.arange(end, end + length))
+            target.append(torch.arange(length) + row * completion_length)
+            if length:
+                group.append(end := end + length)
+        bounds.append(tuple(group))
+    flat = [torch.cat(parts).to(input_ids.device) for parts in (tokens, positions, labels, source, target)]
+    return Packed(flat[0][None], flat[1][None], Layout(tuple(bounds)), flat[2][None], flat[3], flat[4])
 
 
 def log_probabilities(
@@ -84,18 +106,36 @@ def log_probabilities(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability and entropy of each completion token, (B, C) each; 0 where there is none.
 
-    `model` has TRL's fused LM head, so the temperature is in it.
+    `model` has TRL's fused LM head, so the temperature is in it; `longest` has said that it can.
     """
     packed = pack(input_ids, attention_mask, completion_length)
-    out = model(
-        input_ids=packed.input_ids, attention_mask=packed.attention_mask, position_ids=packed.position_ids,
-        shift_labels=packed.labels, fused_lm_head=True,
-    )
+    with only(packed.source, model):
+        out = model(
+            input_ids=packed.input_ids, attention_mask=packed.layout.as_mask(input_ids.device),
+            position_ids=packed.position_ids, shift_labels=packed.labels, fused_lm_head=True,
+        )
     shape = (len(input_ids), completion_length)
 
-    def unpacked(values_R_T: torch.Tensor) -> torch.Tensor:
-        flat = values_R_T.new_zeros(shape[0] * shape[1])
-        return flat.index_copy(0, packed.target, values_R_T.flatten()[packed.source]).view(shape)
+    def unpacked(values_1_n: torch.Tensor) -> torch.Tensor:
+        flat = values_1_n.new_zeros(shape[0] * shape[1])
+        return flat.index_copy(0, packed.target, values_1_n[0]).view(shape)
 
     entropies = unpacked(out.entropy) if out.entropy is not None else torch.zeros(shape, device=input_ids.device)
     return unpacked(out.log_probs), entropies
+
+
+@contextmanager
+def only(places: torch.Tensor, model: Any) -> Iterator[None]:
+    """While it is open the LM head gets the hidden states of these places alone."""
+    model = getattr(model, "module", model)  # of DistributedDataParallel
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+
+    def keep(module: Any, inputs: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state[:, places]
+        return output
+
+    hook = causal.base_model.register_forward_hook(keep)
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -1,9 +1,10 @@
 """TRL's GRPOTrainer with its objective untouched: the only file that overrides private parts of TRL (1.16).
 
-Three seams, each held by a contract test: a group's prompt is computed once in training; what an objective weighs by
-itself (advantages of tokens, tokens that are dropped) takes the place of TRL's, and is kept beside the samples for the
-recorder; and texts that are to be learnt as they are get a loss of their own beside TRL's. Texts come from the rollout
-function (`sampler.py`), a public part of TRL, as does the mask of tokens that aren't trained.
+Four seams, each held by a contract test: a group's prompt is computed once in training; a batch is split with its
+groups whole; what an objective weighs by itself (advantages of tokens, tokens that are dropped) takes the place of
+TRL's, and is kept beside the samples for the recorder; and texts that are to be learnt as they are get a loss of their
+own beside TRL's. Texts come from the rollout function (`sampler.py`), a public part of TRL, as does the mask of tokens
+that aren't trained.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from trl import GRPOTrainer
+from trl.trainer.utils import split_tensor_dict
 
+from rrr_cli.training.refill import dead_groups
 from rrr_cli.training.sampler import Sampler, passes
 from rrr_cli.training.samples import Batch, Sample
-from rrr_cli.training.shared_prefix import log_probabilities, supports
+from rrr_cli.training.shared_prefix import log_probabilities, longest
 
 
 class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -29,15 +32,31 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*rollout_func.*")  # experimental; TRL's version is pinned
             super().__init__(*args, reward_funcs=passes, rollout_func=sampler, **kwargs)
-        self.shared_prefix = shared_prefix and supports(self.model)
+        self.shares_below = longest(self.model) if shared_prefix else 0  # tokens of a text
         self.batch = Batch([], 0.0, 0.0)
+        self.parts: list[dict[str, Any]] = []  # of the batch as the loss gets it: its micro-batches
+        self.skips_dead_groups: bool = sampler.options.skip_dead_groups
         self.drop_below: float | None = getattr(sampler.objective, "drop_below", None)
+
+    def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL's, without its shuffle of single samples: that would tear the groups apart, and with them the prompts
+        that micro-batches share. With one iteration a batch the order is no more than that of a sum."""
+        assert self.num_iterations == 1  # and `rrr grpo` has no evaluation of TRL's
+        part: int = self._step % self.args.steps_per_generation
+        if part == 0 or not self.parts:  # none: resumed
+            output = self._generate_and_score_completions(generation_batch)
+            self.parts = split_tensor_dict(output, self.args.steps_per_generation)
+        return self.parts[part]
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int,
         batch_size: int | None = None, compute_entropy: bool = False, **fields: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        if not self.shared_prefix:
+        scored_B = attention_mask[:, -logits_to_keep:].any(1)
+        if not scored_B.all():
+            return self._of_rows(
+                scored_B, model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **fields)
+        if input_ids.shape[1] >= self.shares_below:
             return super()._get_per_token_logps_and_entropies(  # type: ignore[no-any-return]
                 model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **fields
             )
@@ -50,6 +69,23 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
                 parts.append(log_probabilities(model, ids, mask, logits_to_keep))
         logps, entropies = (torch.cat(values) for values in zip(*parts, strict=True))
         return logps, entropies if compute_entropy else None, None
+
+    def _of_rows(
+        self, scored_B: torch.Tensor, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor,
+        completion_length: int, *arguments: Any, **fields: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Log-probabilities (B, C) for which only rows that have a completion are computed; 0 in the others."""
+        if not scored_B.any():  # a forward all the same, which other processes wait for: of one token
+            scored_B, attention_mask = scored_B.clone(), attention_mask.clone()
+            scored_B[0] = attention_mask[0, -completion_length] = 1
+        rows = scored_B.nonzero()[:, 0]
+        parts = self._get_per_token_logps_and_entropies(
+            model, input_ids[rows], attention_mask[rows], completion_length, *arguments, **fields)
+        logps, entropies = (
+            part if part is None else part.new_zeros(len(scored_B), completion_length).index_copy(0, rows, part)
+            for part in parts[:2])
+        assert logps is not None
+        return logps, entropies, None
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
@@ -65,7 +101,12 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             samples = self._without_unlikely(output, samples, self.drop_below)
         if any(gather_object([any(sample.internalised for sample in samples)])):  # so that all have the same forwards
             output |= self._to_internalise(samples)
-        self.batch = Batch(samples, *inputs[0]["seconds"])
+        self.batch = replace(Batch(samples, *inputs[0]["spent"]), replaced=inputs[0]["replaced"])
+        if self.skips_dead_groups:
+            dead = dead_groups(samples)
+            live_B_1 = output["completion_mask"].new_tensor([[sample.group not in dead] for sample in samples])
+            for name in {"completion_mask", "old_per_token_logps"} & output.keys():
+                output[name] = output[name] * live_B_1  # the loss is still a mean over all samples
         return output
 
     def _without_unlikely(self, output: dict[str, Any], samples: list[Sample], least: float) -> list[Sample]:

@@ -15,6 +15,7 @@ from peft import PeftModel
 
 from rrr_cli.engines import weights
 from rrr_cli.engines.models import resolve
+from rrr_cli.engines.prefix_cache import PrefixCache
 from rrr_cli.training.policy import Policy
 from rrr_cli.training.policy_engine import PolicyEngine, decoded
 
@@ -26,10 +27,11 @@ class Untrained:
         self.policy = policy
         self._copy: Any = None
 
-    def engine(self, trainer: Any, window: int) -> PolicyEngine:
-        """What retries in a step of `trainer`."""
+    def engine(self, trainer: Any, window: int, cache: PrefixCache) -> PolicyEngine:
+        """What retries in a step of `trainer`; `cache` is of these weights alone."""
         stops = trainer.eos_token_ids
-        return PolicyEngine(self.policy, decoded(lambda: self._model(trainer), stops), None, window, stops)
+        generate = decoded(lambda: self._model(trainer), stops, cache)
+        return PolicyEngine(self.policy, generate, None, window, stops)
 
     @contextmanager
     def _model(self, trainer: Any) -> Iterator[Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from accelerate.utils import gather_object
 
 from rrr_cli.engines.base import Sampling
+from rrr_cli.engines.prefix_cache import PrefixCache
 from rrr_cli.failures import Failure
 from rrr_cli.metrics import rate
 from rrr_cli.options import DEFAULT_FEEDBACK
@@ -53,10 +54,10 @@ class Validator:
         accelerator, stops = trainer.accelerator, trainer.eos_token_ids
         step = int(trainer.state.global_step)
         # Equal at each step, and so are the seeds that depend on it.
-        engine = PolicyEngine(self.policy, in_memory(trainer), 0, self.policy.window, stops)
+        engine = PolicyEngine(self.policy, in_memory(trainer, PrefixCache()), 0, self.policy.window, stops)
         # With --freeze-actor the untrained model tries and retries, as in the training.
         untrained = trainer.rollout_func.untrained
-        actor = untrained.engine(trainer, self.policy.window) if untrained else None
+        actor = untrained.engine(trainer, self.policy.window, PrefixCache()) if untrained else None
         own = list(enumerate(self.problems))[accelerator.process_index :: accelerator.num_processes]
         tried: list[tuple[int, dict[str, Any]]] = []
         for start in range(0, len(own), self.recipe.batch):

@@ -191,21 +191,26 @@ def test_no_turn_solves_a_test_problem(transcripts: list[list[Message]]) -> None
 
 def test_chats_hold_what_the_stages_send(transcripts: list[list[Message]]) -> None:
     words, task = Countdown.words, Countdown()
-    asked = fed = three = 0
+    asked, fed, three = {"reflect": 0, "retry": 0}, {"reflect": 0, "retry": 0}, 0
     for transcript in transcripts:
         numbers, target = posed(transcript)
         requests = [m.content for m in transcript[2::2]]
-        three += requests.count(words["retry"]) == 2
+        three += sum(request.endswith(words["retry"]) for request in requests) == 2
+        reflects = bool(requests) and requests[0].endswith(words["reflect"])
         for i, request in enumerate(requests):
-            if request == words["retry"]:
+            if reflects and i % 2:  # after a reflection
+                assert request == words["retry"]
                 continue
-            answer = transcript[2 * i + 1].content
-            feedback = judge(answer, numbers, target).feedback
-            assert request in (words["reflect"], f"{feedback}\n\n{words['reflect']}")
-            asked, fed = asked + 1, fed + (request != words["reflect"])
-            chat = retry_chat(transcript[:1], transcript[1:2], transcript[3].content, requests[0], task.words["retry"])
-            assert list(chat) == transcript[:5]
-    assert 0.4 < fed / asked < 0.6
+            kind = "reflect" if reflects else "retry"
+            feedback = judge(transcript[2 * i + 1].content, numbers, target).feedback
+            assert request in (words[kind], f"{feedback}\n\n{words[kind]}")
+            asked[kind] += 1
+            fed[kind] += request != words[kind]
+            shown = (transcript[3].content, requests[0], task.words["retry"]) if reflects else (None, "", requests[0])
+            chat = retry_chat(transcript[:1], transcript[1:2], *shown)
+            assert list(chat) == transcript[: len(chat)]
+    assert 0.4 < fed["reflect"] / asked["reflect"] < 0.6
+    assert 0.4 < fed["retry"] / asked["retry"] < 0.6
     assert 0.15 < three / len(transcripts) < 0.2
 
 

@@ -69,13 +69,39 @@ def test_batch_size_and_order_change_no_text(engine: TransformersEngine, random_
 def test_samples_follow_the_distribution() -> None:
     import torch
 
-    from rrr_cli.engines.decoding import pick
+    from rrr_cli.engines.drawing import pick
 
     logits = torch.tensor([[2.0, -torch.inf, 0.0, 1.0]])
     uniforms = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
     counts = torch.bincount(pick(logits.expand(1000, 4), uniforms, Sampling(temperature=0.5)), minlength=4)
     assert torch.allclose(counts / 1000, (logits[0] / 0.5).softmax(-1), atol=1e-3)
     assert counts[1] == 0
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+@pytest.mark.parametrize("spread", [0.1, 4.0], ids=["flat", "peaked"])
+def test_a_large_vocabulary_draws_the_tokens_of_one_sum_in_order(spread: float, top_p: float) -> None:
+    import torch
+
+    from rrr_cli.engines.drawing import pick
+
+    torch.manual_seed(0)
+    logits = (torch.randn(40, 5001) * spread).round(decimals=1)  # with equal ones
+    logits[:20, :300] = logits[:20, 4900:] = -torch.inf
+    uniforms = torch.rand(40, dtype=torch.float64)
+    uniforms[:2], uniforms[2:4] = 0.0, 1 - 2**-53
+    probs = logits.softmax(-1)
+    if top_p < 1:
+        ranked, order = probs.sort(dim=-1, descending=True, stable=True)
+        above = ranked.cumsum(-1, dtype=torch.float64) - ranked
+        probs = probs.scatter(-1, order, ranked.masked_fill(above >= top_p, 0.0))
+    cdf = probs.cumsum(-1, dtype=torch.float64)
+    expected = (cdf <= uniforms[:, None] * cdf[:, -1:]).sum(-1)
+    got = pick(logits, uniforms, Sampling(top_p=top_p))
+    assert (got == expected)[4:].all()
+    assert (probs.gather(1, got[:, None]) > 0).all()
+    logits[5, 7] = torch.nan
+    assert pick(logits, uniforms, Sampling(top_p=top_p))[5] == 5001
 
 
 def test_a_prompt_is_prefilled_once(engine: TransformersEngine) -> None:
@@ -85,6 +111,7 @@ def test_a_prompt_is_prefilled_once(engine: TransformersEngine) -> None:
         if kwargs["input_ids"].shape[1] > 1:
             fed.append(kwargs["input_ids"].numel())
 
+    engine.cache.clear()
     hook = engine.lm.register_forward_pre_hook(watch, with_kwargs=True)
     try:
         prompt = Prompt(PROMPTS[4].messages, tuple(range(12)))

@@ -72,7 +72,7 @@ def trained(run: Path) -> Path:
     other = run.parent / "second"
     with Writer(other, "steps", "grpo", {}) as writer:
         writer.append([TrainStep(1, 0.1, None, 0.25, 0.4, 0.5, 20.0, 9.0, 0.0, None, 1e-4, 1.0, 2.0, 1.0, 0.5, 0.5,
-                                 "reflection", None, 0.0, 116)])
+                                 "reflection", None, 0.0, 116, 0, 0)])
     with Writer(other, "rollouts", "grpo", {}) as writer:
         writer.append([
             Rollout(1, 0, i, "prob-1", "try-1-1", "r", "t", i == 0, None, float(i == 0), 0.0, 20, 9, 20, "stop", False,

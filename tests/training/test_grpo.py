@@ -73,6 +73,7 @@ def test_trl_still_has_the_methods_that_the_trainer_overrides() -> None:
     expected = {
         "_generate_and_score_completions": ["self", "inputs"],
         "_compute_loss": ["self", "model", "inputs"],
+        "_prepare_inputs": ["self", "generation_batch"],
         "_get_per_token_logps_and_entropies": [
             "self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy"
         ],
@@ -210,6 +211,25 @@ def test_equal_prompts_are_prefilled_once(
     assert written[0] == written[2] == engine.generate([again], Sampling(max_tokens=9))[0]
 
 
+def test_texts_after_an_update_are_of_the_new_weights(
+    tmp_path: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def texts() -> list[tuple[str, str]]:
+        generated(trainer)
+        return [(row.reflection.text, row.attempt.transcript[0].content) for row in trainer.batch.samples]
+
+    mine(tmp_path)
+    trainer = trainer_of(tmp_path, random_model)
+    before = texts()
+    disturb(trainer.model)
+    after = texts()
+    assert trainer.batch.reused > 0
+    sample = decoding.sample
+    monkeypatch.setattr(
+        decoding, "sample", lambda *given, cache, **options: sample(*given, **options, sharing=10**9))
+    assert texts() == after != before
+
+
 def test_rollouts_are_whole_groups_with_the_verifiers_reward_and_the_groups_advantage(trained: Path) -> None:
     rollouts = list(artifacts.read(trained, "rollouts"))
     assert len(rollouts) == 4 * 16
@@ -246,6 +266,7 @@ def test_steps_agree_with_their_rollouts(trained: Path) -> None:
         assert step.dead_groups == len(dead) / 4
         assert step.reflection_length == statistics.fmean(row.reflection_tokens for row in rows)
         assert 0 < step.seconds_update < step.seconds
+        assert 0 < step.prefilled_tokens < step.reused_tokens  # a retry goes on from the reflection before it
 
 
 def test_the_policy_is_a_model_folder_that_differs_from_its_base(trained: Path, random_model: Path) -> None:

@@ -29,12 +29,13 @@ SCRIPT = Path(__file__).parent.parent / "grpo_runs.py"
     {"freeze_actor": True, "beta": 0.0, "reward_on": "other:2", "loss_per": "token", "micro_batch": 4},
     {"objective": "attempts", "attempts": 3, "internalise": True, "steps": 2},
     {"objective": "distil", "task": f"{GUESSING}Easily", "steps": 2},
+    {"group": 2, "skip_dead_groups": True, "refill": 2, "beta": 0.0, "micro_batch": 4, "steps": 2},
 ])
 def test_two_processes_train_as_one_does(tmp_path: Path, random_model: Path, special: dict[str, object]) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for run in (one, two):
         mine(run, GUESSING if "task" in special else PARITY)
-    # A group of 16 in a batch of 16: it spans both processes.
+    # A group of 16 in a batch of 16: it spans both processes. Groups of 2: a process may have none to replace.
     changes = {"steps": 3, "group": 16, "device": "cpu", "lr": 1e-3, **special}
     grpo.run(options(one, random_model, **changes))
     words = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
@@ -53,6 +54,11 @@ def test_two_processes_train_as_one_does(tmp_path: Path, random_model: Path, spe
     )
     assert together == alone
     assert artifacts.count(two, "steps") == artifacts.count(one, "steps") <= 3
+    counted = [
+        [(row.generated_tokens, row.skipped_groups, row.refilled_groups) for row in artifacts.read(run, "steps")]
+        for run in (one, two)
+    ]
+    assert counted[0] == counted[1]
     before, after = (load_file(run / "models" / "policy" / "model.safetensors") for run in (one, two))
     for name in before:
         torch.testing.assert_close(after[name], before[name], atol=1e-4, rtol=1e-3)

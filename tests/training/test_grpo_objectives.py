@@ -20,6 +20,7 @@ from test_grpo import disturb, generated, trainer_of
 from transformers import AutoTokenizer
 from trl import GRPOTrainer
 
+from rrr_cli.engines.prefix_cache import PrefixCache
 from rrr_cli.errors import NOTHING, USAGE, RrrError
 from rrr_cli.failures import Failure
 from rrr_cli.prompts import retry_chat
@@ -244,11 +245,11 @@ def test_log_probabilities_that_vllm_wrote_stand_beside_their_tokens(
     trainer = trainer_of(tmp_path, random_model, objective=BOTH)
     calls: list[object] = []
 
-    def as_vllm(trainer: PolicyTrainer) -> Generate:
+    def as_vllm(trainer: PolicyTrainer, cache: PrefixCache) -> Generate:
         def generate(*arguments: object) -> list[list[tuple[list[int], list[float]]]]:
             calls.append(arguments)
             return [[(ids, [-float(len(calls))] * len(ids)) for ids, _ in written_N]
-                    for written_N in in_memory(trainer)(*arguments)]
+                    for written_N in in_memory(trainer, cache)(*arguments)]
 
         return generate
 
@@ -463,12 +464,14 @@ def test_each_problems_own_tools_reach_every_prompt_with_one_bos(
 
 def test_rows_from_before_these_columns_are_read_with_nulls_and_nothing_else_is(tmp_path: Path) -> None:
     step = TrainStep(
-        1, 0.1, None, 0.25, 0.4, 0.5, 20.0, 9.0, 0.0, None, 1e-4, 1.0, 2.0, 1.0, 0.5, 0.5, "reflection", None, 0.0, 116
+        1, 0.1, None, 0.25, 0.4, 0.5, 20.0, 9.0, 0.0, None, 1e-4, 1.0, 2.0, 1.0, 0.5, 0.5, "reflection", None, 0.0, 116,
+        0, 0,
     )
     now = arrow_schema("steps")
     old = pa.schema([
         field.with_nullable(field.name in ("kl", "entropy")) for field in now
-        if field.name not in ("objective", "answer_length", "clipped_tries", "generated_tokens")
+        if field.name not in ("objective", "answer_length", "clipped_tries", "generated_tokens", "skipped_groups",
+                              "refilled_groups", "prefilled_tokens", "reused_tokens")
     ])
     made = provenance.make("steps", "grpo", {}, {}, 0)
     (tmp_path / "steps").mkdir()
@@ -476,7 +479,8 @@ def test_rows_from_before_these_columns_are_read_with_nulls_and_nothing_else_is(
     row = {name: [value] for name, value in vars(step).items() if name in old.names}
     path.write_bytes(parts.encode(pa.table(row, schema=old), made, parts.Place(0))[0])
     assert list(artifacts.read(tmp_path, "steps")) == [
-        replace(step, objective=None, clipped_tries=None, generated_tokens=None)
+        replace(step, objective=None, clipped_tries=None, generated_tokens=None, skipped_groups=None,
+                refilled_groups=None)
     ]
     for wrong in (old.remove(0), old.append(pa.field("more", pa.int64())), old.set(1, pa.field("loss", pa.string()))):
         empty = pa.table({field.name: pa.array([], field.type) for field in wrong}, schema=wrong)
