@@ -112,9 +112,9 @@ def loaded(*arguments: object) -> tuple[str, set[str], float]:
     """Run a command line in a process of its own: what it prints, the packages that it imports, its CPU seconds."""
     probe = (
         "import sys, resource\n"
-        "from rrr_cli.cli import main\n"
+        "from rrr_cli.__main__ import start\n"
         f"sys.argv = {['rrr', *map(str, arguments)]}\n"
-        "try: main()\n"
+        "try: start()\n"
         "except SystemExit: pass\n"
         "usage = resource.getrusage(resource.RUSAGE_SELF)\n"
         "names = [name for name, module in sys.modules.items() if module is not None]\n"
