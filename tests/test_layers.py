@@ -179,7 +179,18 @@ def test_show_is_light(mined: Path):
     assert not (HEAVY - {"pyarrow", "numpy"} | {"pydantic"}) & packages  # pyarrow imports numpy
 
 
-@pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="needs the extra train")
+needs_training = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="needs the extra train")
+
+
+@needs_training
+def test_a_model_loads_without_packages_that_nothing_uses(tmp_path: Path):
+    printed, packages, _ = loaded("mine-failures", "--run", tmp_path / "run", "--limit", 1, "--samples", 1, "--json")
+    assert '"attempts": 1' in printed
+    assert "transformers" in packages
+    assert not {"sklearn", "scipy", "pandas", "trl", "duckdb"} & packages
+
+
+@needs_training
 @pytest.mark.parametrize("command", [
     ("grpo", "--eval-every", 5, "--eval-limit", 10), ("grpo", "--objective", "reflection+answer"), ("self-train",),
     ("reflect",), ("mine-failures",), ("eval", "--model", "base=tiny"),

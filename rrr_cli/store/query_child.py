@@ -6,6 +6,7 @@ A separate process, because DuckDB can't always be interrupted: the parent kills
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -35,6 +36,7 @@ def main() -> int:
     shown = request["shown"]
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _limit_memory()
+    gc.disable()  # rows are plain values: what it would look through again and again is the libraries
     sys.meta_path.insert(0, Absent)
     import duckdb
     import pyarrow as pa
