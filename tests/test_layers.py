@@ -187,7 +187,7 @@ def test_a_model_loads_without_packages_that_nothing_uses(tmp_path: Path):
     printed, packages, _ = loaded("mine-failures", "--run", tmp_path / "run", "--limit", 1, "--samples", 1, "--json")
     assert '"attempts": 1' in printed
     assert "transformers" in packages
-    assert not {"sklearn", "scipy", "pandas", "trl", "duckdb"} & packages
+    assert not {"sklearn", "scipy", "trl", "duckdb"} & packages
 
 
 @needs_training

@@ -26,7 +26,7 @@ def import_transformers() -> None:
     if _plans and not {"transformers", "torch"} & sys.modules.keys():
         os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # which is that torch is missing
         with _as_if_missing("torch"):
-            import transformers.utils
+            import transformers.utils  # noqa: F401
     from transformers import utils
 
     with _changed(utils, dict.fromkeys(UNUSED, lambda: False)):
