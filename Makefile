@@ -2,7 +2,7 @@
 # make test         ruff, mypy --strict, pytest
 # make test-vllm    the engine contract on a real vLLM (its own venv; several GB)
 # make tiny         train the embedded model again from nothing, about 15 minutes
-# make torture      the long proofs: kills, flipped bits, fuzzed answers, the largest audit; an hour and more
+# make torture      the long proofs: kills, flipped bits, memory, fuzzed answers, the largest audit; an hour and more
 # make bench        time and memory of the tables
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -31,6 +31,7 @@ tiny: $(VENV)/.train
 torture: $(VENV)/.dev
 	python tools/torture/bitflips.py
 	python tools/torture/kill.py
+	python tools/bench/artifacts.py --rows 3000000 --most 300
 	python tools/fuzz/countdown.py
 	python tools/fuzz/function_calling.py
 	rrr tasks check countdown --level paper

@@ -11,7 +11,6 @@ import re
 from urllib.parse import urlsplit
 
 from rrr_cli.errors import USAGE, RrrError
-from rrr_cli.records import content_id
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 WEB_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+://|https?:/)([^\s/?#'\"<>]*)([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?", re.I)
@@ -53,6 +52,8 @@ def secrets_of(url: str) -> list[str]:
 
 
 def _shown(found: re.Match[str]) -> str:
+    from rrr_cli.records import content_id  # an address is rare, and `rrr --help` waits for no table
+
     scheme, host, path, query = found.groups("")
     user, at, host = host.rpartition("@")
     parts = [f"***{content_id(part)[:8]}" if _is_secret(part) else part for part in path.split("/")]

@@ -22,6 +22,7 @@ import typer
 from rrr_cli import __version__
 from rrr_cli.addresses import without_secrets
 from rrr_cli.errors import BAD_INPUT, STDOUT_CLOSED, USAGE, RrrError
+from rrr_cli.help import Command, Group
 from rrr_cli.stages import STAGES, Stage, load, renamed
 from rrr_cli.streams import discard, ends_with_its_reader, open_closed_streams
 from rrr_cli.text import decoded, one_line, read_text
@@ -32,47 +33,52 @@ DEFAULT_RUN = Path("runs/default")  # as in options.py, which `rrr --help` doesn
 PANELS = (
     None, "Task", "Method", "Reward", "Optimiser", "LoRA", "Sampling", "Votes", "Engine", "vLLM", "Hardware", "Run")
 
-SQL_HELP = """Query a run's tables; nothing can be changed.
+GROUP: dict[str, Any] = {"cls": Group, "rich_markup_mode": None}  # without rich
+EXAMPLE = "\b\nExample: "  # \b: the paragraph is not wrapped, so that it can be copied
+
+SQL_HELP = f"""Query a run's tables; nothing can be changed.
 
 Tables: problems, attempts, reflections, rollouts, steps, losses, evaluations,
 later_tries, forgetting. Views: failures, repairs, pass_at, reflection_lengths,
 grpo_health, reflector_pairs, agent_texts, tries, compute_curves, forgotten.
 
-Example: `rrr sql "select error_type, count(*) from failures group by all"`
+{EXAMPLE}rrr sql "select error_type, count(*) from failures group by all"
 """
 
 
 def build_app(command: str | None) -> typer.Typer:
     """The command line. Only the stage named `command` gets its flags, so that `rrr --help` builds none of them."""
-    stages = ", ".join(f"**{name}**" for name in STAGES)
+    stages = ", ".join(STAGES)
     app = typer.Typer(
-        name="rrr", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+        name="rrr", **GROUP, pretty_exceptions_enable=False,
         help="Let a language model improve itself from a verifier's yes or no alone.\n\nStages read and write "
-        f"Parquet in a run's folder: {stages}. **rrr sql** queries them all.",
-        context_settings={"help_option_names": ["-h", "--help"]},
+        f"Parquet in a run's folder: {stages}. rrr sql queries them all.",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback()(top)
     for name, (_, text) in STAGES.items():
         if command == name or "_RRR_COMPLETE" in os.environ:
             stage_command(app, name, text)
         else:
-            app.command(name, help=text)(lambda: None)
-    app.command("sql", help=SQL_HELP)(sql)
+            app.command(name, cls=Command, help=text)(lambda: None)
+    app.command("sql", cls=Command, help=SQL_HELP)(sql)
     text = "Show one story: problem, failed answer, reflection, retry."
-    app.command("show", help=f"{text}\n\nExample: `rrr show 3f2a`")(show)
+    app.command("show", cls=Command, help=f"{text}\n\n{EXAMPLE}rrr show 3f2a")(show)
     text = "Draw the boxes of an attempt at a layout."
-    app.command("draw", help=f"{text}\n\nExample: `rrr draw 3f2a -o layout.svg`")(draw)
+    app.command("draw", cls=Command, help=f"{text}\n\n{EXAMPLE}rrr draw 3f2a -o layout.svg")(draw)
     text = "Put runs on one page of HTML: verdicts, curves, stories, and the SQL behind each number."
-    app.command("report", help=f"{text}\n\nExample: `rrr report runs/default -o report.html`")(report_runs)
-    models = typer.Typer(no_args_is_help=True, help="Small models with a name in rrr.")
-    models.command("get", help="Fetch a model once, for --model.\n\nExample: `rrr models get smollm2`")(models_get)
-    models.command("list", help="Print the models, and whether each is on this machine.")(models_list)
+    app.command("report", cls=Command, help=f"{text}\n\n{EXAMPLE}rrr report runs/default -o report.html")(report_runs)
+    models = typer.Typer(**GROUP, help="Small models with a name in rrr.")
+    text = "Fetch a model once, for --model."
+    models.command("get", cls=Command, help=f"{text}\n\n{EXAMPLE}rrr models get smollm2")(models_get)
+    models.command("list", cls=Command, help="Print the models, and whether each is on this machine.")(models_list)
     app.add_typer(models, name="models")
-    tasks = typer.Typer(no_args_is_help=True, help="The tasks.")
+    tasks = typer.Typer(**GROUP, help="The tasks.")
     text = "Audit a task's verifier: references must pass; empty text, the prompt and other references must fail."
-    tasks.command("check", help=f"{text}\n\nExample: `rrr tasks check function_calling`")(tasks_check)
+    tasks.command("check", cls=Command, help=f"{text}\n\n{EXAMPLE}rrr tasks check function_calling")(tasks_check)
     app.add_typer(tasks, name="tasks")
-    app.command("schema", help="Print a table's columns, or every table's.\n\nExample: `rrr schema attempts`")(schema)
+    text = "Print a table's columns, or every table's."
+    app.command("schema", cls=Command, help=f"{text}\n\n{EXAMPLE}rrr schema attempts")(schema)
     return app
 
 
@@ -118,7 +124,7 @@ def stage_command(app: typer.Typer, name: str, help: str) -> None:
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
-    app.command(name, help=f"{help}\n\nExample: `{stage.example}`")(command)
+    app.command(name, cls=Command, help=f"{help}\n\n{EXAMPLE}{stage.example}")(command)
 
 
 def flags(options_type: Any) -> Iterator[inspect.Parameter]:
@@ -409,8 +415,7 @@ def say(line: str) -> None:
 
 
 def usage_error(error: Any) -> int:
-    """Print typer's message, if there is one, with the help to read; its exit code."""
-    if message := error.format_message():  # none where the help was printed
-        command = error.ctx.command_path if error.ctx else "rrr"
-        say(f"{message.rstrip('.')}; to see what there is: {command} --help")
+    """Print typer's message, with the help to read; its exit code."""
+    command = error.ctx.command_path if error.ctx else "rrr"
+    say(f"{error.format_message().rstrip('.')}; to see what there is: {command} --help")
     return int(error.exit_code)

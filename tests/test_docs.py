@@ -362,7 +362,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("query", queries(), ids=lambda query: query[:70])
 def test_a_shown_query_runs(query: str, small_run: Path):
-    from rrr_cli.store.query_child import answer, connect
+    from rrr_cli.store.database import answer, connect
 
     connection = connect([small_run])
     assert answer(connection, query).read_all().num_columns > 0

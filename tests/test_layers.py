@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import json
 import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
+
+import pytest
 
 import rrr_cli
 
@@ -26,6 +30,7 @@ LAYERS = [
     {"training"},
     {"stages"},
     {"report"},
+    {"help"},
     {"cli"},
     {"__main__"},
 ]
@@ -33,6 +38,7 @@ HEAVY = {
     "torch", "transformers", "trl", "vllm", "datasets", "duckdb", "scipy", "pyarrow", "numpy", "pandas", "jinja2",
     "matplotlib",
 }
+PRETTY = {"rich", "pydantic", "markdown_it"}
 
 
 def layer(name: str) -> int:
@@ -102,27 +108,99 @@ def test_circles_are_found_whatever_their_length():
     assert circles({"a": {"b"}, "b": set()}) == set()
 
 
-def test_help_is_light():
+def loaded(*arguments: object) -> tuple[str, set[str], float]:
+    """Run a command line in a process of its own: what it prints, the packages that it imports, its CPU seconds."""
     probe = (
         "import sys, resource\n"
-        "from rrr_cli.cli import main\n"
-        "sys.argv = ['rrr', '--help']\n"
-        "try: main()\n"
+        "from rrr_cli.__main__ import start\n"
+        f"sys.argv = {['rrr', *map(str, arguments)]}\n"
+        "try: start()\n"
         "except SystemExit: pass\n"
         "usage = resource.getrusage(resource.RUSAGE_SELF)\n"
-        "print(usage.ru_utime + usage.ru_stime, *sys.modules, file=sys.stderr)\n"
+        "names = [name for name, module in sys.modules.items() if module is not None]\n"
+        "print(usage.ru_utime + usage.ru_stime, *names, file=sys.stderr)\n"
     )
     # Compiled modules are kept, as on any user's machine.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    runs = [
-        subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, env=environment)
-        for _ in range(5)
-    ]
-    assert "mine-failures" in runs[0].stdout
-    _seconds, *modules = runs[0].stderr.split()
-    assert not HEAVY & {m.split(".")[0] for m in modules}
+    ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, env=environment)
+    seconds, *modules = ran.stderr.splitlines()[-1].split()
+    return ran.stdout, {m.split(".")[0] for m in modules}, float(seconds)
+
+
+def test_help_is_light():
+    runs = [loaded("--help") for _ in range(5)]
+    printed, packages, _ = runs[0]
+    assert "mine-failures" in printed
+    assert not (HEAVY | PRETTY) & packages
     # The best of five: a busy machine only ever adds.
-    assert min(float(r.stderr.split()[0]) for r in runs) <= 0.25
+    assert min(seconds for _, _, seconds in runs) <= 0.25
+
+
+@pytest.fixture(scope="module")
+def mined(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with the failures of a script."""
+    run = tmp_path_factory.mktemp("runs") / "mined"
+    script = run.parent / "script.json"
+    script.write_text('{"default": "<answer> 1 </answer>", "rules": []}')
+    printed, packages, _ = loaded("mine-failures", "--run", run, "--limit", 40, "--samples", 1, "--engine", "scripted",
+                                  "--model", script, "--json")
+    assert '"problems_with_a_failure": 40' in printed
+    assert not {"torch", "transformers", "duckdb"} & packages
+    return run
+
+
+def test_a_query_is_light_in_both_of_its_processes(mined: Path):
+    printed, packages, _ = loaded("sql", "--run", mined, "--format", "csv", "select count(*) as n from failures")
+    assert printed == "n\n40\n"
+    assert not (HEAVY | PRETTY) & packages
+    probe = (
+        "import json, sys\n"
+        "from rrr_cli.store import query_child\n"
+        "assert query_child.main() == 0\n"
+        "print(*sys.modules, file=sys.stderr)\n"
+    )
+    shown = {"format": "jsonl", "raw": False, "terminal": False, "width": 80}
+    request = json.dumps({"runs": [str(mined)], "sql": "select count(*) as n from failures", "shown": shown})
+    child = subprocess.Popen([sys.executable, "-c", probe + "sys.stderr.flush()\nimport os\nos._exit(0)"], text=True,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child.stdin.write(request + "\n")
+    child.stdin.flush()  # and left open, as by `rrr sql`
+    assert json.loads(child.stdout.read()) == {"n": 40}
+    packages = {m.split(".")[0] for m in child.stderr.read().split()}
+    child.communicate()
+    assert "duckdb" in packages
+    assert not {"numpy", "pandas", "torch", "typer", "rich"} & packages
+
+
+def test_show_is_light(mined: Path):
+    ids, _, _ = loaded("sql", "--run", mined, "--format", "csv", "select attempt_id from failures limit 1")
+    printed, packages, _ = loaded("show", "--run", mined, ids.split()[1])
+    assert "Using the numbers" in printed
+    assert not (HEAVY - {"pyarrow", "numpy"} | {"pydantic"}) & packages  # pyarrow imports numpy
+
+
+needs_training = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="needs the extra train")
+
+
+@needs_training
+def test_a_model_loads_without_packages_that_nothing_uses(tmp_path: Path):
+    printed, packages, _ = loaded("mine-failures", "--run", tmp_path / "run", "--limit", 1, "--samples", 1, "--json")
+    assert '"attempts": 1' in printed
+    assert "transformers" in packages
+    assert not {"sklearn", "scipy", "trl", "duckdb"} & packages
+
+
+@needs_training
+@pytest.mark.parametrize("command", [
+    ("grpo", "--eval-every", 5, "--eval-limit", 10), ("grpo", "--objective", "reflection+answer"), ("self-train",),
+    ("reflect",), ("mine-failures",), ("eval", "--model", "base=tiny"),
+])
+def test_a_dry_run_needs_no_weights(mined: Path, command: tuple[object, ...]):
+    model = () if command[0] == "eval" else ("--model", "tiny")
+    printed, packages, _ = loaded(*command, *model, "--run", mined, "--dry-run")
+    assert printed.startswith("{") or command[0] == "self-train"  # which finds no good try
+    heavy = {"torch", "trl", "peft", "accelerate", "datasets", "sklearn", "scipy", "pandas", "duckdb"}
+    assert not heavy & packages
 
 
 def test_functions_are_short():

@@ -14,6 +14,7 @@ from typing import Any
 
 from rrr_cli.engines.fingerprints import check_finished, fingerprint
 from rrr_cli.engines.hub import fetched
+from rrr_cli.engines.libraries import import_transformers
 from rrr_cli.engines.loading import loading, whole
 from rrr_cli.engines.model_files import check, json_object
 from rrr_cli.errors import RrrError
@@ -89,6 +90,7 @@ def on_disk(name: str) -> str | None:
 
 def load_tokenizer(model: ResolvedModel) -> Any:
     """The model's tokenizer. Raises RrrError (exit 3): it doesn't load, or needs code that comes with the model."""
+    import_transformers()
     from transformers import AutoTokenizer
 
     with loading(f"--model {model.name}: the tokenizer in {model.tokenizer} doesn't load", whole()):

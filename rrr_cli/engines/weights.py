@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rrr_cli.engines.hub import ADAPTER
+from rrr_cli.engines.libraries import import_transformers
 from rrr_cli.engines.loading import check_loaded, loading, whole
 from rrr_cli.engines.model_files import header, json_object
 from rrr_cli.engines.model_files import weights as weight_files
@@ -70,6 +71,7 @@ def check_numbers(lm: Any, folder: Path) -> None:
 
 def config_of(resolved: ResolvedModel) -> Any:
     """The configuration of the model. Raises RrrError (exit 3): unknown, or it needs code that comes with the model."""
+    import_transformers()
     from transformers import AutoConfig
 
     with loading(f"--model {resolved.name} doesn't load", whole()):

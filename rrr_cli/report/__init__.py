@@ -28,8 +28,8 @@ def write(runs: Sequence[Path], output: Path) -> dict[str, Any]:
         require_run(run)
     require("report", "jinja2", "matplotlib", "scipy")
     from rrr_cli.report.sections import story_of
+    from rrr_cli.store.database import names
     from rrr_cli.store.disk import write_output
-    from rrr_cli.store.query_child import names
 
     stories = [story_of(name, run) for name, run in names(list(dict.fromkeys(runs))).items()]
     write_output(output, page(stories).encode("utf-8", "replace"))

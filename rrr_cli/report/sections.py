@@ -33,7 +33,7 @@ from rrr_cli.report.results import (
 from rrr_cli.stages import cross, cross_curves, swapped
 from rrr_cli.stages.summary import MEASURES, in_words
 from rrr_cli.store.artifacts import exists, provenance, read
-from rrr_cli.store.query_child import DAMAGED, answer, connect
+from rrr_cli.store.database import DAMAGED, answer, connect
 from rrr_cli.tasks import TASKS, load_task
 
 MOST_TEXT = 2000  # characters of a text in the gallery

@@ -63,7 +63,6 @@ def train_agent(options: AgentOptions) -> dict[str, Any]:
     require_training()
     from rrr_cli.training.dataset import check_no_test_prompt
     from rrr_cli.training.policy import Policy
-    from rrr_cli.training.supervised import Training
     from rrr_cli.training.texts import fitting
 
     source = options.input or options.run
@@ -76,7 +75,7 @@ def train_agent(options: AgentOptions) -> dict[str, Any]:
     chosen, counts = choose(rows, options.texts, options.min_score, options.per_problem)
     check_no_test_prompt((c.tried.problem for c in chosen), task)
     options = dated(options, [str(options.model)], source, options.run)
-    policy = Policy(str(options.model), template_of(options))
+    policy = Policy(str(options.model), template_of(options), proved=not options.dry_run)
     say_what_is_dropped(policy.chat)
     candidates = preferences(chosen, policy) if options.method == "dpo" else good_texts(chosen, policy)
     none = "no repair is good" if options.texts == ALONE else "no try is good"
@@ -88,6 +87,8 @@ def train_agent(options: AgentOptions) -> dict[str, Any]:
     counts |= {"texts_too_long": too_long}
     if options.dry_run:
         return {**counts, "texts": len(learnt)}
+    from rrr_cli.training.supervised import Training
+
     beta = BETA if options.beta is None else options.beta
     config = identity(
         options, task, {"model": policy.fingerprint}, TRY, lr=rate(options, options.method), beta=beta,

@@ -13,7 +13,7 @@ Refuses failures of the test split, too few of them, and texts that don't fit th
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,12 @@ from rrr_cli.training.objectives import find_objective
 from rrr_cli.training.settings import DEFAULT_LOSS, VLLM_CORRECTION, Options, given_by, others_of, recipe_of
 
 if TYPE_CHECKING:
+    from rrr_cli.failures import Failure
+    from rrr_cli.records import Problem
+    from rrr_cli.tasks.base import Task
+    from rrr_cli.training.policy import Policy
     from rrr_cli.training.session import Session
+    from rrr_cli.training.settings import Recipe
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -38,12 +43,13 @@ def run(options: Options) -> dict[str, Any]:
     Raises RrrError: bad options (exit 2), no or unfit failures or another configuration (3), missing extra (4),
     nothing was ever rewarded (5), stopped by a signal after its step and checkpoint (130, 143).
     """
-    session = prepare(options)
     if options.dry_run:
+        plan = planned(options)
         return {
-            "failures": len(session.failures), "kept_aside": len(session.kept), "longest_text_tokens": session.longest,
-            **session.config,
+            "failures": len(plan.failures), "kept_aside": len(plan.kept), "longest_text_tokens": plan.longest,
+            **plan.config,
         }
+    session = prepare(options)
     summary = session.run()
     if summary:
         summary["base_pass_rate"] = base_pass_rate(options.input or options.run, session.failures)
@@ -51,7 +57,30 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def prepare(options: Options) -> Session:
-    """Every check that needs no training; nothing is written."""
+    """A training that is ready to begin; nothing is written."""
+    plan = planned(options)
+    from rrr_cli.training.session import Session
+
+    return Session(**vars(plan))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training is made of, before torch is imported; the fields are those of `Session`."""
+
+    options: Options
+    recipe: Recipe
+    task: Task
+    policy: Policy
+    failures: list[Failure]
+    objective: Any
+    longest: int
+    config: dict[str, Any]
+    kept: list[Problem]
+
+
+def planned(options: Options) -> Plan:
+    """Every check that needs neither training nor, with --dry-run, the model's weights."""
     from rrr_cli.extras import require_training
 
     if options.eval_every is None:
@@ -63,11 +92,9 @@ def prepare(options: Options) -> Session:
     options = replace(options, loss_per=options.loss_per or getattr(plug.cls, "loss_per", DEFAULT_LOSS))
     require_training()
     from rrr_cli.tasks import load_task
-    from rrr_cli.training.dataset import check_enough, training_set
+    from rrr_cli.training.dataset import check_enough, kept_aside, training_set
     from rrr_cli.training.objectives.base import Setting
     from rrr_cli.training.policy import Policy
-    from rrr_cli.training.session import Session
-    from rrr_cli.training.validation import kept_aside
 
     source = options.input or options.run
     options = as_mined(options, source)
@@ -77,7 +104,7 @@ def prepare(options: Options) -> Session:
         feedback=options.feedback or DEFAULT_FEEDBACK)
     recipe = recipe_of(options)
     task = load_task(str(options.task), options.level, options.data)
-    policy = Policy(str(options.model), template_of(options))
+    policy = Policy(str(options.model), template_of(options), proved=not options.dry_run)
     say_what_is_dropped(policy.chat)
     kept = kept_aside(source, options.eval_limit) if options.eval_every else []
     aside = {problem.problem_id for problem in kept}
@@ -94,7 +121,7 @@ def prepare(options: Options) -> Session:
         TRY_WITH_HINT if others_of(options.reward_on) else RETRY_AFTER_REFLECTION, **given_by(recipe),
         **(VLLM_CORRECTION if options.vllm else {}))
     check_same_judge(source, config)
-    return Session(options, recipe, task, policy, failures, objective, longest, config, kept)
+    return Plan(options, recipe, task, policy, failures, objective, longest, config, kept)
 
 
 STAGE = Stage(Options, run, "rrr grpo --model tiny --steps 4 --batch 32 --group 8")

@@ -8,6 +8,7 @@ data files and which device is here; writes nothing.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -23,6 +24,8 @@ from rrr_cli.tasks.base import Task
 from rrr_cli.training.objectives import OBJECTIVES
 
 CONTENT = "content of the data"
+#: Devices of CUDA's and ROCm's drivers, on Jetson and in WSL as well.
+DRIVERS = ("nvidia*", "kfd", "dxg", "nvhost*", "nvgpu*", "nvmap")
 KINDS = {"task": TASKS, "engine": ENGINES, "objective": OBJECTIVES}
 
 
@@ -67,7 +70,9 @@ def arithmetic(options: Any) -> dict[str, str]:
 
 
 def has_gpu() -> bool:
-    """Whether torch, if it is here, has a GPU."""
+    """Whether torch, if it is here, has a GPU. It isn't asked, which takes seconds, where no driver has a device."""
+    if "torch" not in sys.modules and not any(any(Path("/dev").glob(name)) for name in DRIVERS):
+        return False
     try:
         import torch
     except ImportError:

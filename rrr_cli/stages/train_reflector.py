@@ -55,7 +55,6 @@ def run(options: Options) -> dict[str, Any]:
     require_training()
     from rrr_cli.training.dataset import check_no_test_prompt
     from rrr_cli.training.policy import Policy
-    from rrr_cli.training.supervised import Training
     from rrr_cli.training.texts import fitting
 
     source = options.input or options.run
@@ -70,13 +69,15 @@ def run(options: Options) -> dict[str, Any]:
         pairs, "no problem has both a failed and a passing attempt", "Mine with more --samples and --stop-at-failure 0")
     check_no_test_prompt((failed.problem for failed, _ in pairs), task)
     options = dated(options, [model], source, options.run)
-    policy = Policy(model, template_of(options))
+    policy = Policy(model, template_of(options), proved=not options.dry_run)
     say_what_is_dropped(policy.chat)
     longest = min(options.max_length or policy.window, policy.window)
     learnt, too_long = fitting(sequences(policy, task, pairs, options.feedback), longest)
     counts = {"own_pairs": len(own), "pairs_from_repairs": len(repaired), "texts_too_long": too_long}
     if options.dry_run:
         return {**counts, "texts": len(learnt)}
+    from rrr_cli.training.supervised import Training
+
     config = identity(
         options, task, {"model": policy.fingerprint}, REPAIRING, repairs_by=options.repairs_by or model,
         lr=rate(options), max_length=longest)

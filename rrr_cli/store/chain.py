@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from rrr_cli.errors import RrrError
 from rrr_cli.places import PARTS
@@ -60,9 +59,16 @@ def batches(
             for field in needed
         ], schema=needed)
         for name, value in (where or {}).items():
-            values = pa.array(value if isinstance(value, list) else [value], needed.field(name).type)
-            batch = batch.filter(pc.is_in(batch.column(name), values))
+            allowed = set(value if isinstance(value, list) else [value])
+            batch = batch.filter(_mask([v in allowed for v in batch.column(name).to_pylist()]))
         yield batch.select(selected)
+
+
+def _mask(chosen: list[bool]) -> pa.Array:
+    """The list as an Arrow array. `pa.array` would import pandas, wherever it is installed, to look at the list."""
+    bits = int("".join("1" if one else "0" for one in reversed(chosen)) or "0", 2)  # the first row is the lowest bit
+    return pa.Array.from_buffers(
+        pa.bool_(), len(chosen), [None, pa.py_buffer(bits.to_bytes(-(-len(chosen) // 8) or 1, "little"))])
 
 
 def _ignored(run: Path, table: str, part: Part, regardless_of: tuple[str, ...]) -> bool:

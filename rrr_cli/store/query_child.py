@@ -1,140 +1,66 @@
-"""The process that runs one query for `rrr sql`: a JSON request on stdin, an Arrow stream on stdout.
+"""The process that runs one query for `rrr sql`: a JSON request on stdin, the printed result on stdout.
 
-A separate process, because DuckDB can't always be interrupted: the parent kills it. Reads the runs' parts, each
-verified as it is read. Writes nothing: DuckDB's access to files, extensions, Python and settings is switched off, and
-only one reading statement is accepted. An error goes to stderr as one line, with its exit code.
+A separate process, because DuckDB can't always be interrupted: the parent kills it. What it may read is in
+`database.py`. An error goes to stderr as one line, with its exit code; so does a note, where the query did run.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
-import re
 import resource
 import sys
 import threading
-from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-import duckdb
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
-from pyarrow import fs
+ABSENT = ("numpy", "pandas")
+LONGEST = 10_000  # characters of DuckDB's message: more than a pipe holds would never be read
 
-from rrr_cli.errors import USAGE, RrrError
-from rrr_cli.records import TABLES
-from rrr_cli.store.artifacts import parts
-from rrr_cli.store.schema import arrow_schema
 
-ROWS_PER_BATCH = 1024
-READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
-EXPLAIN = re.compile(r"explain\s*(analyze\b)?\s*(\([^)]*\))?", re.IGNORECASE)
-DAMAGED: list[RrrError] = []  # errors of a scan: DuckDB passes on an error's message, but not its type
-COMMENT = re.compile(r"--[^\n]*(\n|$)|/\*.*?\*/", re.DOTALL)
+class Absent:
+    """A finder of modules that finds none of `ABSENT`: pyarrow and duckdb import them wherever they are installed, and
+    do without them elsewhere. Both take longer than the query, which needs neither."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+        """Raise ModuleNotFoundError for those, and leave all others to the next finder."""
+        if name.partition(".")[0] in ABSENT:
+            raise ModuleNotFoundError(f"{name} is left out of a query", name=name)
 
 
 def main() -> int:
     """Run the request; return the exit code."""
     request = json.loads(sys.stdin.readline())
+    shown = request["shown"]
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _limit_memory()
+    gc.disable()  # rows are plain values: what it would look through again and again is the libraries
+    sys.meta_path.insert(0, Absent)
+    import duckdb
+    import pyarrow as pa
+
+    from rrr_cli.errors import USAGE, RrrError
+    from rrr_cli.store import database
+    from rrr_cli.store.printing import Paper, print_rows
+
     try:
-        _limit_memory()
-        result = answer(connect([Path(run) for run in request["runs"]]), request["sql"])
-        with pa.ipc.new_stream(sys.stdout.buffer, result.schema) as stream:
-            for batch in result:
-                stream.write_batch(batch)
-        sys.stdout.flush()
+        result = database.answer(database.connect([Path(run) for run in request["runs"]]), request["sql"])
+        rows = (row for batch in result for row in zip(*(c.to_pylist() for c in batch.columns), strict=True))
+        with open(1, "w", encoding="utf-8", newline="", closefd=False) as out:
+            print_rows(result.schema.names, rows, Paper(out, shown.pop("terminal"), shown.pop("width")), **shown)
     except RrrError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     except (duckdb.Error, pa.ArrowException, MemoryError) as error:
-        if DAMAGED:
-            print(DAMAGED[0], file=sys.stderr)
-            return DAMAGED[0].exit_code
+        if database.DAMAGED:
+            print(database.DAMAGED[0], file=sys.stderr)
+            return database.DAMAGED[0].exit_code
         hint = '; to list the tables: rrr sql "SHOW TABLES"' if isinstance(error, duckdb.CatalogException) else ""
-        print(" ".join(str(error).split()) + hint, file=sys.stderr)
+        print(" ".join(str(error).split())[:LONGEST] + hint, file=sys.stderr)
         return USAGE
     return 0
-
-
-def connect(runs: list[Path]) -> duckdb.DuckDBPyConnection:
-    """A locked connection with every table and view over `runs`."""
-    connection = duckdb.connect(config={
-        "enable_external_access": "false", "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false", "python_enable_replacements": "false",
-    })
-    for table in TABLES:
-        connection.register(table, _Table(runs, table))
-    connection.execute((files("rrr_cli.store") / "views.sql").read_text(encoding="utf-8"))
-    connection.execute("SET lock_configuration = true")
-    return connection
-
-
-def answer(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatchReader:
-    """The result of `sql`. Raises RrrError (exit 2): more than one statement, or one that doesn't only read."""
-    require_reading(connection, sql)
-    return connection.sql(sql).to_arrow_reader(ROWS_PER_BATCH)
-
-
-def require_reading(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Raise RrrError (exit 2) unless `sql` is one statement that only reads.
-
-    SELECT covers WITH, FROM, VALUES, DESCRIBE, SUMMARIZE and SHOW; a PIVOT is MULTI, but so is a CREATE TABLE around
-    one, and EXPLAIN ANALYZE runs the statement that it explains: both are checked inside.
-    """
-    statements = connection.extract_statements(sql)
-    if len(statements) != 1:
-        raise RrrError(f"rrr sql runs one statement at a time; this is {len(statements)}", USAGE)
-    kind, bare = statements[0].type, COMMENT.sub(" ", sql).strip()
-    if kind == duckdb.StatementType.EXPLAIN and (start := EXPLAIN.match(bare)):
-        return require_reading(connection, bare[start.end():])
-    first = bare.lstrip("( \n\t").split(None, 1)[0].upper()
-    if kind not in READING[:1] and not (kind == duckdb.StatementType.MULTI and first in ("PIVOT", "FROM", "SELECT")):
-        raise RrrError(
-            f"rrr sql only reads; this is {kind.name}: type SELECT, WITH, FROM, PIVOT, DESCRIBE, SUMMARIZE, SHOW "
-            f"or EXPLAIN; to keep a result: rrr sql --format csv … > FILE", USAGE,
-        )
-
-
-class _Table(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no annotations for it
-    """A table's parts in every run, with the run's name as first column. Each scan reads and verifies them one by one.
-
-    Arrow's own dataset keeps 65 kB of metadata a part: 190 MB for 3 million attempts.
-    """
-
-    def __init__(self, runs: list[Path], table: str) -> None:
-        schema = pa.schema([pa.field("run", pa.string(), nullable=False), *arrow_schema(table)])
-        super().__init__([], schema, ds.ParquetFileFormat(), fs.LocalFileSystem())
-        self.runs, self.table = names(runs), table
-
-    def scanner(self, columns: list[str] | None = None, filter: pc.Expression | None = None) -> ds.Scanner:
-        """Called by DuckDB: `columns` in order, and the rows that pass `filter`."""
-        selected = self.schema.names if columns is None else columns
-        return ds.Scanner.from_batches(
-            self._batches(selected, filter), schema=pa.schema([self.schema.field(name) for name in selected])
-        )
-
-    def _batches(self, columns: list[str], filter: pc.Expression | None) -> Iterator[pa.RecordBatch]:
-        try:
-            for name, run in self.runs.items():
-                for part in parts(run, self.table):
-                    fragment = ds.ParquetFileFormat().make_fragment(
-                        pa.BufferReader(part.data), partition_expression=pc.field("run") == name
-                    )
-                    yield from fragment.to_batches(
-                        schema=self.schema, columns=columns, filter=filter, use_threads=False
-                    )
-        except RrrError as error:
-            DAMAGED.append(error)
-            raise
-
-
-def names(runs: list[Path]) -> dict[str, Path]:
-    """Run name -> folder: the folder's name, or its path as given where two folders have the same name."""
-    short = [run.resolve().name for run in runs]
-    return {name if short.count(name) == 1 else str(run): run for name, run in zip(short, runs, strict=True)}
 
 
 def _limit_memory() -> None:

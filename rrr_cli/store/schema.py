@@ -5,9 +5,7 @@ Reads the source of `records.py`; writes nothing. Refuses an annotation that has
 
 from __future__ import annotations
 
-import ast
-import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -33,6 +31,9 @@ def describe(table: str) -> list[Column]:
     """The columns of `table` in order, with the `#:` comments of `records.py`. Raises RrrError: no such table (2)."""
     if table not in TABLES:
         raise RrrError(f"there is no table {table!r}; the tables are {', '.join(TABLES)}", USAGE)
+    import ast
+    import inspect
+
     source = inspect.getsource(records)
     lines = source.splitlines()
     name = TABLES[table].__name__
@@ -46,7 +47,7 @@ def describe(table: str) -> list[Column]:
     return columns
 
 
-@cache  # DuckDB's threads call it too, and CPython 3.11's parser, which `describe` uses, isn't thread-safe
+@cache
 def arrow_schema(table: str) -> pa.Schema:
     """The Arrow schema of `table`; a column is nullable only where its annotation says `| None`."""
     import pyarrow as pa
@@ -56,4 +57,5 @@ def arrow_schema(table: str) -> pa.Schema:
         "str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(),
         "list[Message]": pa.list_(pa.field("element", turn, nullable=False)),
     }
-    return pa.schema([pa.field(c.column, types[c.type], nullable=c.nullable) for c in describe(table)])
+    columns = ((field.name, str(field.type).partition(" | None")) for field in fields(TABLES[table]))
+    return pa.schema([pa.field(name, types[kind], nullable=bool(null)) for name, (kind, null, _) in columns])

@@ -14,6 +14,7 @@ from random import Random
 from rrr_cli.errors import RrrError
 from rrr_cli.failures import Failure
 from rrr_cli.records import Problem, content_id
+from rrr_cli.store.artifacts import read
 from rrr_cli.tasks.base import Environment, Task
 from rrr_cli.training.overlap import NEAR, overlap
 
@@ -91,3 +92,18 @@ def training_order(failures: int, groups: int, steps: int, seed: int) -> list[in
 def fingerprint(failures: list[Failure]) -> str:
     """Changes when the training set does."""
     return content_id([failure.attempt_id for failure in failures])
+
+
+def kept_aside(run: Path, limit: int) -> list[Problem]:
+    """`limit` of the mined problems, failed or not, in the order of a hash of their ids.
+
+    Raises RrrError (exit 3): fewer problems, or problems of the test split.
+    """
+    problems = sorted(read(run, "problems"), key=lambda problem: content_id("kept aside", problem.problem_id))[:limit]
+    if len(problems) < limit:
+        raise RrrError(f"--eval-limit {limit}: {run} has {len(problems)} problems: mine more, or lower --eval-limit")
+    for problem in problems:
+        if problem.split != "train":
+            raise RrrError(f"{run} has problems of the {problem.split} split, on which no training may be tested: mine "
+                           "the train split in a run of its own, and name it with --input")
+    return problems

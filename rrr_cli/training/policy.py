@@ -24,7 +24,8 @@ ANSWER = "probe_answer"
 class Policy:
     """What `--model` names. Raises RrrError: not found (exit 3), an adapter (2)."""
 
-    def __init__(self, name: str, template: Template = DEFAULT) -> None:
+    def __init__(self, name: str, template: Template = DEFAULT, proved: bool = True) -> None:
+        """`proved`: also that every tensor would load, which takes torch; a plan needs the texts alone."""
         resolved = resolve(name)
         config = weights.config_of(resolved)
         if resolved.adapter is not None:
@@ -34,8 +35,9 @@ class Policy:
             )
         self.path, self.fingerprint = resolved.path, resolved.fingerprint
         check_class(resolved, config)
-        weights.prove(resolved)
-        self.how = weights.how(config) | {"dtype": "float32"}  # RRR's rate of 5e-7 is lost in bfloat16 weights
+        if proved:
+            weights.prove(resolved)
+            self.how = weights.how(config) | {"dtype": "float32"}  # RRR's rate of 5e-7 is lost in bfloat16 weights
         # How an adapter trained on this model names it: a name that other machines know, or else a folder of this one.
         self.name = str(self.path) if Path(name).expanduser().is_dir() else name
         self.tokenizer = load_tokenizer(resolved)
@@ -77,10 +79,10 @@ def window(config: Any, tokenizer: Any) -> int:
 
 def check_class(resolved: ResolvedModel, config: Any) -> None:
     """Raise RrrError (exit 3) unless config.json names the class that the engines load: TRL loads what it names."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING as CLASSES
+    # By name: the class itself would take torch.
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CLASSES
 
-    cls = CLASSES.get(type(config), None)
-    named = (config.architectures or ["nothing"])[0]
-    if cls is None or named != cls.__name__:
-        wanted = f'"architectures": ["{cls.__name__}"]' if cls else "a causal language model"
+    cls, named = CLASSES.get(config.model_type), (config.architectures or ["nothing"])[0]
+    if cls is None or named != cls:
+        wanted = f'"architectures": ["{cls}"]' if cls else "a causal language model"
         raise RrrError(f"{resolved.path / 'config.json'} names {named} as its architecture: training needs {wanted}")

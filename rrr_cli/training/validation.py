@@ -16,11 +16,10 @@ from accelerate.utils import gather_object
 
 from rrr_cli.engines.base import Sampling
 from rrr_cli.engines.prefix_cache import PrefixCache
-from rrr_cli.errors import RrrError
 from rrr_cli.failures import Failure
 from rrr_cli.metrics import rate
 from rrr_cli.options import DEFAULT_FEEDBACK
-from rrr_cli.records import Problem, Validation, content_id, derive_seed
+from rrr_cli.records import Problem, Validation, derive_seed
 from rrr_cli.rollout import Loop
 from rrr_cli.store.artifacts import read
 from rrr_cli.tasks.base import Task
@@ -30,21 +29,6 @@ from rrr_cli.training.policy_engine import PolicyEngine, in_memory
 from rrr_cli.training.settings import Options, Recipe
 
 NEAR = 0.95  # share of the gain after which a training counts as converged
-
-
-def kept_aside(run: Path, limit: int) -> list[Problem]:
-    """`limit` of the mined problems, failed or not, in the order of a hash of their ids.
-
-    Raises RrrError (exit 3): fewer problems, or problems of the test split.
-    """
-    problems = sorted(read(run, "problems"), key=lambda problem: content_id("kept aside", problem.problem_id))[:limit]
-    if len(problems) < limit:
-        raise RrrError(f"--eval-limit {limit}: {run} has {len(problems)} problems: mine more, or lower --eval-limit")
-    for problem in problems:
-        if problem.split != "train":
-            raise RrrError(f"{run} has problems of the {problem.split} split, on which no training may be tested: mine "
-                           "the train split in a run of its own, and name it with --input")
-    return problems
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ COMMANDS = ("mine-failures", "reflect", "grpo", "eval", "sql", "show", "schema")
 def example_of(rrr, command: str) -> list[str]:
     result = rrr(command, "--help")
     assert result.code == 0
-    flat = " ".join(re.sub(r"[│╭╮╰╯─]", " ", result.out).split())
-    match = re.search(r"Example: rrr (.+?)(?= (?:Arguments|Options|Sampling|Run) )", flat)
+    flat = " ".join(result.out.split())
+    match = re.search(r"Example: rrr (.+?)(?= (?:Arguments|Options): )", flat)
     assert match, flat
     return shlex.split(match[1])
 

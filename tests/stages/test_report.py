@@ -21,7 +21,7 @@ from rrr_cli.records import Attempt, Evaluation, Forgetting, Message, Problem, R
 from rrr_cli.stages.forgetting import summarise as forgetting_summary
 from rrr_cli.stages.summary import summarise
 from rrr_cli.store.artifacts import Writer, part_paths
-from rrr_cli.store.query_child import answer, connect
+from rrr_cli.store.database import answer, connect
 from rrr_cli.text import UNSAFE
 
 PARITY = f"{Path(__file__).parent.parent / 'parity_task.py'}:Parity"

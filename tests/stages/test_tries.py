@@ -15,7 +15,7 @@ from rrr_cli.records import Evaluation, LaterTry
 from rrr_cli.stages.curve_tables import against_table
 from rrr_cli.stages.curves import curve_summary
 from rrr_cli.store.artifacts import Writer, part_paths, read
-from rrr_cli.store.query_child import answer, connect
+from rrr_cli.store.database import answer, connect
 
 TESTS = Path(__file__).parent.parent
 PARITY = f"{TESTS / 'parity_task.py'}:Parity"

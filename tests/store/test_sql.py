@@ -19,7 +19,7 @@ from rrr_cli.errors import BAD_INPUT, USAGE, RrrError
 from rrr_cli.records import Attempt, Message, Problem, Reflection, Rollout, TrainStep
 from rrr_cli.show import show, story
 from rrr_cli.store.artifacts import Writer
-from rrr_cli.store.query_child import answer, connect
+from rrr_cli.store.database import answer, connect
 from rrr_cli.store.sql import query
 from rrr_cli.text import safe_text
 

@@ -11,7 +11,8 @@ import pytest
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Loss
 from rrr_cli.store.artifacts import Writer
-from rrr_cli.store.sql import CELL, query
+from rrr_cli.store.printing import CELL
+from rrr_cli.store.sql import query
 from rrr_cli.text import UNSAFE, one_line, safe_text
 
 HIDDEN = "\x1b[31m \x07 \x9b \u202e \u2066 \u200b \u200d \ufeff \u2028 \U000e0041"

@@ -184,7 +184,7 @@ def test_the_options_of_the_reward_have_a_panel_and_a_dry_run_says_what_they_com
     rrr: Callable[..., Ran], tmp_path: Path, random_model: Path
 ) -> None:
     words = rrr("grpo", "--help").out
-    panel = words.partition("─ Reward ")[2].partition("╰")[0]
+    panel = words.partition("\nReward:\n")[2].partition("\n\n")[0]
     for flag in ("--freeze-actor", "--retries", "--no-answers", "--reward-on", "--length-cost"):
         assert flag in panel
     mine(tmp_path)

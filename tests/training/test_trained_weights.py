@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,23 @@ def test_a_configuration_that_names_another_class_is_refused(random_model, tmp_p
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["LlamaModel"]}))
     mine(tmp_path / "run")
-    with pytest.raises(RrrError, match="LlamaForCausalLM") as caught:
-        grpo.prepare(options(tmp_path / "run", folder))
+    refused_dry_or_not(tmp_path / "run", folder, "names LlamaModel .*LlamaForCausalLM")
+
+
+def test_a_dry_run_refuses_cut_weights_as_the_training_does(random_model, tmp_path):
+    folder = shutil.copytree(random_model, tmp_path / "model")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    mine(tmp_path / "run")
+    refused_dry_or_not(tmp_path / "run", folder, "is cut")
+
+
+def refused_dry_or_not(run: Path, model: Path, says: str) -> None:
+    """A training and the process of its dry run, which has no torch, end with the same line."""
+    with pytest.raises(RrrError, match=says) as caught:
+        grpo.prepare(options(run, model))
     assert caught.value.exit_code == BAD_INPUT
+    command = ["grpo", "--run", run, "--task", PARITY, "--model", model, "--dry-run"]
+    ran = subprocess.run([sys.executable, "-m", "rrr_cli", *map(str, command)], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (BAD_INPUT, "")
+    assert ran.stderr.splitlines()[-1] == f"rrr: {caught.value}"

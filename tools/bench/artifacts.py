@@ -4,7 +4,8 @@
 
 Each phase is a process of its own, so that its peak memory is its own. Prints a JSON line a phase: {"phase", "rows",
 "seconds", "peak_rss_mib"}; for the query phase the peak is that of the larger of the two processes, ours and DuckDB's.
-The folder needs about 0.6 GB a million rows, and is left there.
+The folder needs about 0.6 GB a million rows, and is left there. Ends with exit 1 where a phase takes more than --most
+MiB.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def attempt(index: int) -> Attempt:
     )
 
 
-def phase(name: str, rows: int, folder: Path) -> None:
+def phase(name: str, rows: int, folder: Path, most: int | None) -> None:
     """Run one phase and print its line."""
     start = time.perf_counter()
     if name in ("write", "resume"):
@@ -57,20 +58,26 @@ def phase(name: str, rows: int, folder: Path) -> None:
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     seconds = round(time.perf_counter() - start, 1)
     print(json.dumps({"phase": name, "rows": rows, "seconds": seconds, "peak_rss_mib": round(peak / 1024)}), flush=True)
+    if most and peak / 1024 > most:
+        sys.exit(f"{name} took {peak / 1024:.0f} MiB, more than {most}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=3_000_000)
     parser.add_argument("--folder", type=Path, default=Path("runs/bench"))
+    parser.add_argument("--most", type=int, help="MiB of memory that no phase may exceed")
     parser.add_argument("--phase", choices=("write", "resume", "read", "query"))
     options = parser.parse_args()
     if options.phase:
-        phase(options.phase, options.rows, options.folder)
+        phase(options.phase, options.rows, options.folder, options.most)
         return
     for name in ("write", "resume", "read", "query"):
         arguments = ["--rows", str(options.rows), "--folder", str(options.folder), "--phase", name]
-        subprocess.run([sys.executable, __file__, *arguments], check=True)
+        if options.most:
+            arguments += ["--most", str(options.most)]
+        if subprocess.run([sys.executable, __file__, *arguments]).returncode:
+            sys.exit(1)
 
 
 if __name__ == "__main__":

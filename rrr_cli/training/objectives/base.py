@@ -19,7 +19,6 @@ from rrr_cli.records import Reflection
 from rrr_cli.rollout import Loop
 from rrr_cli.tasks.base import Task
 from rrr_cli.training.judge import verdict_of
-from rrr_cli.training.policy_engine import PolicyEngine
 from rrr_cli.training.samples import Group, Sample
 from rrr_cli.training.tokens import Render, TokenCompletion, not_one_conversation, reply_ids, token_completion
 
@@ -105,6 +104,8 @@ def reflect(loop: Loop, groups: Sequence[Group]) -> list[tuple[Failure, TokenCom
 
 def write_reflections(loop: Loop, prompts_B: Sequence[Prompt]) -> list[list[Completion]]:
     """completions_B_N, whose seconds are counted as those of reflections."""
+    from rrr_cli.training.policy_engine import PolicyEngine  # torch, which a plan doesn't need
+
     assert isinstance(loop.engine, PolicyEngine)
     return loop.engine.reflect(prompts_B, loop.reflection_sampling)
 
