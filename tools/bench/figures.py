@@ -78,7 +78,7 @@ def mining(problems: int) -> Figure:
     def measure(folder: Path, repetitions: int, quick: bool) -> list[Row]:
         arm = Arm("ours", folder, "mining", "ours", {"problems": 8 if quick else problems})
         (answers,) = take_turns([arm], repetitions)
-        named = {"slots": "decode slots in use while mining", "tables": "tables' share of mining's CPU time"}
+        named = {"slots": "mining, decode slots in use", "tables": "mining, CPU time of its tables"}
         taken = medians(answers, "ours", "cpu_s")
         return [{"name": name, "kind": "share", **spread([a[key] for a in answers]), **taken}
                 for key, name in named.items()]

@@ -68,8 +68,15 @@ def keep(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Put rows in the place of those of the same name."""
     stored = json.loads(path.read_text()) if path.exists() else []
     merged = {row["name"]: row for row in [*stored, *rows]}
+    ordered = sorted(merged.values(), key=lambda row: place_of(row["name"]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(list(merged.values()), indent=1) + "\n")
+    path.write_text(json.dumps(ordered, indent=1) + "\n")
+
+
+def place_of(name: str) -> int:
+    """Where the figure that makes a row stands among all."""
+    fitting = [(len(figure.name), i) for i, figure in enumerate(FIGURES) if name.startswith(figure.name)]
+    return max(fitting, default=(0, len(FIGURES)))[1]
 
 
 def line(row: dict[str, Any]) -> str:
