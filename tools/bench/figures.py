@@ -120,6 +120,7 @@ def times(
         **medians(ours, "ours", measure), **medians(theirs, "peer", measure), "rows": shape.rows, **more}
 
 
+VLLM = os.environ.get("VLLM_PYTHON")
 OURS_STOCK = ("ours", "stock")
 FIGURES = [
     step(Shape("tiny", 512, 64, 32, 64)),
@@ -133,8 +134,8 @@ FIGURES = [
     generation(Shape("tiny", 256, 64, 0, 64), "transformers"),
     generation(Shape("smol3", 256, 64, 0, 64), "transformers"),
     generation(Shape("smollm2", 256, 64, 0, 64), "transformers", always=False),
-    generation(Shape("smol3", 256, 64, 0, 64), "vLLM", os.environ.get("VLLM_PYTHON"), "VLLM_PYTHON" in os.environ),
-    generation(Shape("smollm2", 256, 64, 0, 64), "vLLM", os.environ.get("VLLM_PYTHON"), False),
+    *([generation(Shape("smol3", 256, 64, 0, 64), "vLLM", VLLM),
+       generation(Shape("smollm2", 256, 64, 0, 64), "vLLM", VLLM, always=False)] if VLLM else []),
     mining(100),
     start("rrr --help"),
     start('rrr sql "select 1"', "--run", "{run}"),

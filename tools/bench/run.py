@@ -1,7 +1,7 @@
 """Our figures beside those of the stock libraries, on this machine: `python tools/bench/run.py [NAME…]`.
 
-A NAME is the beginning of a figure's name, such as "step" or "rrr --help"; without one all are measured but those that
-take long (SmolLM2's full shape, the quickstart). Prints a table, and puts the rows into benchmarks/results.json in the
+A NAME is the beginning of a figure's name, such as "step" or "rrr --help". Without one all are measured but those that
+take long: "generation, smollm2", "quickstart". Prints a table, and puts the rows into benchmarks/results.json in the
 place of those of the same name. Set VLLM_PYTHON to a Python that has vLLM to compare with that as well.
 """
 
@@ -57,10 +57,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def choose(names: Sequence[str]) -> list[Figure]:
-    """The figures that begin with one of `names`; without any, those that are always measured. Exits (2): none does."""
-    chosen = [f for f in FIGURES if (any(map(f.name.startswith, names)) if names else f.always)]
-    if not chosen:
-        sys.exit("no figure begins so; there are:\n" + "\n".join(f"  {figure.name}" for figure in FIGURES))
+    """The figures that begin with one of `names`; without any all. Those that take long only where no other begins so.
+
+    Exits with what there is where none begins with a name.
+    """
+    chosen = []
+    for name in names or [""]:
+        fitting = [figure for figure in FIGURES if figure.name.startswith(name)]
+        if not fitting:
+            sys.exit(f"no figure begins with {name!r}; there are:\n" + "\n".join(f"  {f.name}" for f in FIGURES))
+        chosen += [figure for figure in fitting if figure.always] or fitting
     return chosen
 
 
