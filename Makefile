@@ -3,7 +3,7 @@
 # make test-vllm    the engine contract on a real vLLM (its own venv; several GB)
 # make tiny         train the embedded model again from nothing, about 15 minutes
 # make torture      the long proofs: kills, flipped bits, memory, fuzzed answers, the largest audit; an hour and more
-# make bench        time and memory of the tables
+# make bench        our figures beside those of TRL, transformers and vLLM; writes benchmarks/results.json
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -37,7 +37,8 @@ torture: $(VENV)/.dev
 	rrr tasks check countdown --level paper
 
 bench: $(VENV)/.train
-	python tools/bench/artifacts.py
+	python tools/bench/run.py
+	python tools/bench/artifacts.py --rows 300000
 
 # The constraints pin torch, so that no newer build is pulled in by another package.
 $(VENV)/.train: pyproject.toml constraints.txt

@@ -5,13 +5,15 @@ and rrr_cli/; `# exit N` behind a line is the exit code that it promises, otherw
 shows lines after `$ ` with what they print; its exit code is the one that the heading above it names ("Exit 3: …").
 Ids and numbers in what is printed may differ, as they do on another machine.
 
-`python tests/test_docs.py` writes what is copied from the program: listings, tables of options, console output.
+`python tests/test_docs.py` writes what is copied from the program: listings, tables of options, figures of
+benchmarks/results.json, console output.
 """
 
 from __future__ import annotations
 
 import ast
 import io
+import json
 import os
 import re
 import shlex
@@ -23,7 +25,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -36,7 +40,7 @@ DOCUMENTS = {str(p.relative_to(ROOT)): p for p in [
 TEXTS = {name: path.read_text() for name, path in DOCUMENTS.items()}
 EVERYTHING = "\n".join(TEXTS.values())
 BLOCK = re.compile(r"(?ms)^```([^\n]*)\n(.*?)^```$")
-COPIED = re.compile(r"(?s)<!-- (listing|options): (.+?) -->\n(.*?)<!-- end -->\n")
+COPIED = re.compile(r"(?s)<!-- (listing|options|benchmarks): (.+?) -->\n(.*?)<!-- end -->\n")
 RUNNING = {name for name, text in TEXTS.items() if re.search(r"(?m)^```(bash|console) run$", text)}
 
 
@@ -83,10 +87,22 @@ def shared_options() -> list[tuple[str, str, str]]:
     return [row for row, count in counts.items() if count >= 4]
 
 
+def report() -> ModuleType:
+    """tools/bench/report.py, which makes a table of measured figures."""
+    spec = spec_from_file_location("bench_report", ROOT / "tools" / "bench" / "report.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def copied(kind: str, name: str) -> str:
     """What stands between `<!-- KIND: NAME -->` and `<!-- end -->`."""
     if kind == "listing":
         return f"```python\n{(ROOT / name).read_text().rstrip()}\n```\n"
+    if kind == "benchmarks":
+        return f"\n{report().markdown(json.loads((ROOT / name).read_text()))}\n"
     shared = shared_options()
     rows = shared if name == "shared" else [row for row in options(name) if row not in shared]
     body = "\n".join(f"| {flag} | {default} | {help} |" for flag, default, help in rows)
@@ -275,7 +291,7 @@ def test_a_shown_command_parses(line: str):
 def test_options_in_prose_are_options():
     known = {flag for command in commands().values() for entry in command.params
              for flag in [*entry.opts, *entry.secondary_opts]}
-    others = {"--help", "--rows", "--folder", "--generation-config", "--threads"}  # of other programs
+    others = {"--help", "--rows", "--folder", "--quick", "--generation-config", "--threads"}  # of other programs
     prose = "\n".join(BLOCK.sub("", text) for name, text in TEXTS.items() if name != "CHANGELOG.md")
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", COPIED.sub("", prose))) - known - others == set()
 
