@@ -42,12 +42,22 @@ def run(options: Options) -> dict[str, Any]:
     if options.dry_run:
         return {
             "failures": len(session.failures), "kept_aside": len(session.kept), "longest_text_tokens": session.longest,
-            **session.config,
+            "memory": memory_plan(session), **session.config,
         }
     summary = session.run()
     if summary:
         summary["base_pass_rate"] = base_pass_rate(options.input or options.run, session.failures)
     return summary
+
+
+def memory_plan(session: Session) -> dict[str, Any]:
+    """How a step would be split to fit into memory."""
+    from rrr_cli.training.plan import numbers_in, plan
+
+    policy = session.policy
+    return plan(
+        session.options, session.recipe, policy.shape, numbers_in(policy.path), session.longest,
+        policy.how["attn_implementation"] == "sdpa")
 
 
 def prepare(options: Options) -> Session:

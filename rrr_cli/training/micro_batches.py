@@ -8,63 +8,19 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from accelerate.utils import gather_object
 
 from rrr_cli.engines.loading import is_memory, said
 from rrr_cli.errors import RrrError
-from rrr_cli.training.memory import Cost, Load, load_of
+from rrr_cli.training.memory import GB, Cost
+from rrr_cli.training.parts import Texts, even, fewest, most
 
 T = TypeVar("T")
-GB = 10**9
 CURE = "type --gradient-checkpointing, fewer --reflection-tokens, or --lora 16"
-
-
-def even(starts: Sequence[int], rows: int, parts: int) -> list[slice]:
-    """`rows` in `parts` runs, as even as can be: of whole groups, which begin at `starts`, else of rows."""
-    units = [*starts, rows] if parts <= len(starts) else list(range(rows + 1))
-    last = len(units) - 1
-    return [slice(a, b) for a, b in pairwise([units[i * last // parts] for i in range(parts + 1)])]
-
-
-@dataclass(frozen=True)
-class Texts:
-    """The lengths of a batch's texts, (prompt, completion) each, and where in it groups begin. `also`: of those to
-    learn as they are, which are passed beside."""
-
-    rows: Sequence[tuple[int, int]]
-    starts: Sequence[int]
-    also: Sequence[tuple[int, int]] = ()
-
-    def load(self, part: slice, shared: bool) -> Load:
-        """What a part of the batch brings."""
-        places = [i for i in (*self.starts, len(self.rows)) if part.start < i < part.stop]
-        total = Load(0, 0, 0)
-        for rows in filter(None, (self.rows, self.also)):
-            width = sum(map(max, zip(*rows, strict=True)))
-            groups = [rows[a:b] for a, b in pairwise((part.start, *places, part.stop))]
-            total += load_of(groups, shared, width)
-        return total
-
-
-def fewest(texts: Texts, cost: Cost, room: int, gradient: bool, whole: bool = False) -> int | None:
-    """The fewest parts of which each fits into `room` bytes; None where none does, even a sample each.
-
-    With `whole`, of parts that are groups.
-    """
-    for parts in range(1, (len(texts.starts) if whole else len(texts.rows)) + 1):
-        if most(texts, cost, even(texts.starts, len(texts.rows), parts), gradient) <= room:
-            return parts
-    return None
-
-
-def most(texts: Texts, cost: Cost, parts: Sequence[slice], gradient: bool) -> int:
-    """Bytes of the largest part."""
-    return max(cost.of(texts.load(part, cost.shared), gradient) for part in parts)
 
 
 @dataclass
@@ -119,7 +75,7 @@ class MicroBatches:
 
     def _checkpoint(self, why: str) -> None:
         self._say(f"{why}: gradient checkpointing is on")
-        self.cost = replace(self.cost, checkpointing=True)
+        self.cost = self.cost.checkpointed()
         self.checkpoint()
 
     def _halve(self, texts: Texts, gradient: bool, parts: list[slice], words: str) -> None:

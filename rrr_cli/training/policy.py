@@ -17,6 +17,7 @@ from rrr_cli.engines.special_tokens import kept_in_text, special_tokens
 from rrr_cli.engines.template import DEFAULT, Template
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message
+from rrr_cli.training.memory import Shape
 
 ANSWER = "probe_answer"
 
@@ -36,6 +37,7 @@ class Policy:
         check_class(resolved, config)
         weights.prove(resolved)
         self.how = weights.how(config) | {"dtype": "float32"}  # RRR's rate of 5e-7 is lost in bfloat16 weights
+        self.shape = Shape.of(config)
         # How an adapter trained on this model names it: a name that other machines know, or else a folder of this one.
         self.name = str(self.path) if Path(name).expanduser().is_dir() else name
         self.tokenizer = load_tokenizer(resolved)

@@ -34,6 +34,7 @@ from rrr_cli.training import checkpoints, validation
 from rrr_cli.training.arguments import grpo_config
 from rrr_cli.training.dataset import check_no_test_prompt, fingerprint, training_order
 from rrr_cli.training.objectives.base import Objective
+from rrr_cli.training.plan import frozen_in_half
 from rrr_cli.training.policy import Policy
 from rrr_cli.training.recorder import Ledger, Recorder, tokens_spent
 from rrr_cli.training.sampler import Sampler
@@ -94,7 +95,8 @@ class Session:
         quiet()
         # An episode may fill the whole window; vLLM has to make room for it.
         longest = self.policy.window if isinstance(self.task, Environment) else self.longest
-        self.args = grpo_config(self.options, self.recipe, self.folder / checkpoints.PARTIAL, longest, self.policy.how)
+        how = self.policy.how | ({"dtype": "bfloat16"} if frozen_in_half(self.options, self.recipe) else {})
+        self.args = grpo_config(self.options, self.recipe, self.folder / checkpoints.PARTIAL, longest, how)
 
     def trainer(self) -> PolicyTrainer:
         """The trainer, before its first step."""

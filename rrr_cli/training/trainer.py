@@ -1,10 +1,10 @@
 """TRL's GRPOTrainer with its objective untouched: the only file that overrides private parts of TRL (1.16).
 
 Four seams, each held by a contract test: a group's prompt is computed once in training; a step's batch is split here
-rather than by TRL, into parts that fit into memory, with its groups whole; what an objective weighs by itself (advantages of tokens, tokens that are dropped) takes the place of
-TRL's, and is kept beside the samples for the recorder; and texts that are to be learnt as they are get a loss of their
-own beside TRL's. Texts come from the rollout function (`sampler.py`), a public part of TRL, as does the mask of tokens
-that aren't trained.
+rather than by TRL, into parts that fit into memory, with its groups whole; what an objective weighs by itself
+(advantages of tokens, tokens that are dropped) takes the place of TRL's, and is kept beside the samples for the
+recorder; and texts that are to be learnt as they are get a loss of their own beside TRL's. Texts come from the rollout
+function (`sampler.py`), a public part of TRL, as does the mask of tokens that aren't trained.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from accelerate.utils import gather_object
 from trl import GRPOTrainer
 
 from rrr_cli.training.memory import Cost, Room, Shape, weights_of
-from rrr_cli.training.micro_batches import MicroBatches, Texts
+from rrr_cli.training.micro_batches import MicroBatches
+from rrr_cli.training.parts import Texts
 from rrr_cli.training.refill import dead_groups
 from rrr_cli.training.sampler import Sampler, passes
 from rrr_cli.training.samples import Batch, Sample
@@ -62,7 +63,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
                 moments=self.optimizer is not None and bool(self.optimizer.state))
 
         def checkpoint() -> None:
-            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            self.model.gradient_checkpointing_enable(self.args.gradient_checkpointing_kwargs)
 
         return MicroBatches(cost, free, checkpoint, samples, state.num_processes, not state.is_main_process)
 

@@ -18,7 +18,6 @@ from grpo_runs import GUESSING, PARITY, mine, options
 from test_grpo import closed_form, disturb, generated, trainer_of
 from test_grpo_resume import assert_same
 from transformers import AutoModelForCausalLM
-from trl.trainer.utils import split_tensor_dict
 
 from rrr_cli.engines import weights
 from rrr_cli.engines.models import resolve
@@ -129,9 +128,8 @@ def test_the_loss_is_a_mean_over_the_whole_step_in_closed_form(
         disturb(trainer.model)
         batch = generated(trainer)
         assert batch["advantages"].abs().sum() > 0
-        trainer.current_gradient_accumulation_steps = parts
-        for part in split_tensor_dict(batch, parts):
-            trainer._compute_loss(trainer.model, part).backward()
+        for start in range(0, 16, 16 // parts):
+            trainer._part(trainer.model, batch, slice(start, start + 16 // parts), True, None)
         reference, policy = (AutoModelForCausalLM.from_pretrained(random_model) for _ in range(2))
         policy.load_state_dict(trainer.model.state_dict())
         closed_form(policy, reference, batch, 0.1, mean).backward()
