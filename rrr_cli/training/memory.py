@@ -132,7 +132,8 @@ class Cost:
         tokens = load.tokens if everywhere else load.labelled
         words = min(self.shape.vocabulary, TILE_WORDS)
         tile = min(tokens, TILE_TOKENS) * words
-        tiles = 2 * TILE_WORDS * min(tokens, TILE_TOKENS) if self.gpu else int(4 * tile * TILES[gradient])
+        whole = (2 if self.half else 4) * min(tokens, TILE_TOKENS) * TILE_WORDS
+        tiles = whole if self.gpu else int(4 * tile * TILES[gradient])
         weight = 4 * self.shape.hidden * (2 * self.shape.vocabulary if self.trains_head and gradient else words)
         return tiles + weight + tokens * (12 * self.shape.hidden + 128)
 

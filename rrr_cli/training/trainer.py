@@ -77,7 +77,9 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             model.zero_grad()  # of a try before
             self._metrics["train"] = defaultdict(list, {name: list(values) for name, values in logged.items()})
             losses = [self._part(model, batch, part, part is parts[-1], num_items_in_batch) for part in parts]
-            return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+            if len(parts) > 1:
+                self._log_as_one(batch, parts)
+            return torch.stack(losses).sum() if len(parts) > 1 else losses[0]
 
         live = batch["completion_mask"].sum(1)
         also = batch["internalised_mask"].sum(1) * batch["internalised_trained"].any(1) if (
@@ -96,6 +98,16 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         with nullcontext() if last else self.accelerator.no_sync(model):
             loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         return loss
+
+    def _log_as_one(self, batch: dict[str, Any], parts: list[slice]) -> None:
+        """Put the mean over the step's tokens in place of what TRL logs, a mean over each part's."""
+        trained_B = (batch["completion_mask"] * batch.get("tool_mask", 1)).sum(1).float()
+        tokens_P = self.accelerator.reduce(torch.stack([trained_B[part].sum() for part in parts])).cpu()
+        for name in ("kl", "entropy"):
+            values = self._metrics["train"].get(name, [])
+            if values:
+                mean = tokens_P @ torch.tensor(values[-len(parts):]) / tokens_P.sum().clamp(min=1)
+                values[-len(parts):] = [float(mean)]
 
     def _texts(
         self, prompt_mask: torch.Tensor, completions_B: torch.Tensor, also_B: torch.Tensor | None = None

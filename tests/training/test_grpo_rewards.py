@@ -139,14 +139,17 @@ def test_the_loss_is_a_mean_over_the_whole_step_in_closed_form(
 
 @pytest.mark.parametrize("loss_per", ["sequence", "token", "none"])
 def test_no_micro_batch_changes_a_steps_gradient(tmp_path: Path, random_model: Path, loss_per: str) -> None:
-    norms = []
+    norms, entropies = [], []
     for size in (16, 4):
         run = tmp_path / str(size)
         mine(run)
         grpo.run(options(run, random_model, loss_per=loss_per, steps=1, micro_batch=size))
-        norms.append(next(artifacts.read(run, "steps")).grad_norm)
+        first = next(artifacts.read(run, "steps"))
+        norms.append(first.grad_norm)
+        entropies.append(first.entropy)
     assert norms[0] == pytest.approx(norms[1], rel=1e-3)
     assert norms[0] > 0
+    assert entropies[0] == pytest.approx(entropies[1], rel=1e-5)
 
 
 def test_an_interrupted_training_with_a_frozen_actor_goes_on_bit_for_bit(

@@ -49,7 +49,8 @@ def test_the_gradient_is_the_same_in_parts_of_unequal_size(
     for parts in (3, 5):  # of 4 groups of 4: of 1, 1 and 2 groups; of 3 and 4 samples
         found, computed, _ = gradient_of(tmp_path, random_model, parts, **changes)
         assert relative(found, whole) < 1e-5
-        assert computed == tokens if parts == 3 else computed > tokens
+        if "skip_dead_groups" not in changes:  # a part of dead groups alone has a forward of one token
+            assert computed == tokens if parts == 3 else computed > tokens
 
 
 def test_as_many_whole_groups_as_fit_and_all_of_them_where_there_is_room(
