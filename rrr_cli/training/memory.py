@@ -19,6 +19,11 @@ TILE_TOKENS, TILE_WORDS = 4096, 32768  # of TRL's head, which makes logits a til
 TILES = {True: 8.5, False: 4.5}  # float32 tiles at once where it computes by PyTorch: with backward, and without
 
 
+def readable(size: int) -> str:
+    """Bytes as a person reads them."""
+    return f"{size / GB:.1f} GB" if size >= GB else f"{size / 10**6:.1f} MB"
+
+
 @dataclass(frozen=True)
 class Shape:
     """The sizes of a decoder: widths in numbers, of queries and of keys over all heads."""

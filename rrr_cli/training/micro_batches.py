@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 
 from rrr_cli.engines.loading import is_memory, said
 from rrr_cli.errors import RrrError
-from rrr_cli.training.memory import GB, Cost
+from rrr_cli.training.memory import Cost, readable
 from rrr_cli.training.parts import Texts, even, fewest, most
 
 T = TypeVar("T")
@@ -104,9 +104,9 @@ class MicroBatches:
         loads = [texts.load(part, self.cost.shared) for part in parts]
         tokens, taken = max(load.tokens for load in loads), most(texts, self.cost, parts, gradient=True)
         samples = max(part.stop - part.start for part in parts)
-        chosen = "by --micro-batch" if self.samples else f"of {self.room() / GB:.1f} GB free"
+        chosen = "by --micro-batch" if self.samples else f"of {readable(self.room())} free"
         self._say(f"a step is trained in {len(parts)} part{'s' * (len(parts) > 1)} of {samples} samples, {tokens} "
-                  f"tokens: about {taken / GB:.1f} GB, {chosen}")
+                  f"tokens: about {readable(taken)}, {chosen}")
 
     def _say(self, line: str) -> None:
         if not self.quiet:

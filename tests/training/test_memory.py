@@ -32,7 +32,7 @@ def peak(run: Callable[[], object]) -> int:
 SHAPES: dict[str, dict[str, Any]] = {
     "small": {},
     "wide": {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 6},
-    "words": {"vocab_size": 20000, "num_hidden_layers": 2},
+    "words": {"vocab_size": 8000, "num_hidden_layers": 2},
     "few keys": {"kind": "qwen2", "num_key_value_heads": 1},
     "norms of queries": {"kind": "qwen3", "head_dim": 32},
     "wide heads": {"kind": "gemma", "head_dim": 64},
