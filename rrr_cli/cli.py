@@ -135,6 +135,8 @@ def flags(options_type: Any) -> Iterator[inspect.Parameter]:
         flag = f"--{entry.name.replace('_', '-')}"
         if kind == tuple[str, ...]:
             kind, default = list[str], list(default)
+        elif kind == int | str:  # a number or a word
+            kind = str
         elif choices:
             kind = Literal[choices] | None if default is None else Literal[choices]
         yield parameter(entry.name, kind, default, typer.Option(

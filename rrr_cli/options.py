@@ -30,7 +30,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 def option(
     default: Any, help: str, least: float | None = None, most: float | None = None,
     choices: tuple[str, ...] | None = None, *, identity: bool = True, panel: str | None = None,
-    check: Callable[[Any, str], None] | None = None,
+    check: Callable[[Any, str], object] | None = None,
 ) -> Any:
     """A dataclass field with its help text and its allowed values: `least` to `most`, or one of `choices`, or what
     `check`, called with the value and the flag, lets pass.

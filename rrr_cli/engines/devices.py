@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from rrr_cli.errors import USAGE, RrrError
+
+DRIVERS = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg", "/dev/kfd")  # NVIDIA's, Jetson's, Windows', AMD's
 
 
 def chosen_device(device: str) -> str:
@@ -34,12 +37,21 @@ def devices() -> list[str]:
     return [kind, *(f"{kind}:{i}" for i in range(torch.accelerator.device_count()))]
 
 
-def free_memory(device: Any) -> int:
-    """Bytes that are free on a torch.device: of a GPU with what torch keeps in reserve, of a CPU's machine within the
-    limit of the container."""
+def gpu_is_here() -> bool:
+    """Whether torch has a GPU. Where it isn't imported yet and the system has no driver's file, it needn't be."""
+    if "torch" not in sys.modules and sys.platform == "linux" and not any(map(os.path.exists, DRIVERS)):
+        return False
     import torch
 
-    if device.type == "cuda":
+    return torch.cuda.is_available()
+
+
+def free_memory(device: Any = None) -> int:
+    """Bytes that are free on a torch.device: of a GPU with what torch keeps in reserve; without one, or of a CPU, those
+    of the machine within the limit of the container."""
+    if device is not None and device.type == "cuda":
+        import torch
+
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + int(reserve)
     try:

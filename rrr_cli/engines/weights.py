@@ -148,8 +148,12 @@ def attention(config: Any) -> str:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING as CLASSES
 
     takes_sdpa = getattr(CLASSES.get(type(config), None), "_supports_sdpa", False)
-    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None)
-    return "sdpa" if takes_sdpa and not capped else "eager"
+    return "sdpa" if takes_sdpa and not capped(config) else "eager"
+
+
+def capped(config: Any) -> bool:
+    """Whether the model's attention has a soft cap."""
+    return bool(getattr(config.get_text_config(), "attn_logit_softcapping", None))
 
 
 def quantiser(config: Any) -> str:

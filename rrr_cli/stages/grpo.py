@@ -47,7 +47,7 @@ def run(options: Options) -> dict[str, Any]:
         plan = planned(options)
         return {
             "failures": len(plan.failures), "kept_aside": len(plan.kept), "longest_text_tokens": plan.longest,
-            **plan.config,
+            "memory": memory_plan(plan), **plan.config,
         }
     session = prepare(options)
     summary = session.run()
@@ -77,6 +77,15 @@ class Plan:
     longest: int
     config: dict[str, Any]
     kept: list[Problem]
+
+
+def memory_plan(made: Plan) -> dict[str, Any]:
+    """How a step would be split to fit into memory."""
+    from rrr_cli.training.plan import numbers_in, plan
+
+    policy = made.policy
+    return plan(
+        made.options, made.recipe, policy.shape, numbers_in(policy.path), made.longest, sdpa=not policy.capped)
 
 
 def planned(options: Options) -> Plan:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from trl import GRPOConfig
 
 from rrr_cli.errors import USAGE, RrrError
-from rrr_cli.training.settings import DEFAULT_LOSS, VLLM_CORRECTION, Options, Recipe
+from rrr_cli.training.plan import in_half, on_gpu
+from rrr_cli.training.settings import DEFAULT_LOSS, VLLM_CORRECTION, Options, Recipe, samples
 
 # --loss-per as TRL 1.16 has it. Each is a mean over the whole step, whatever the micro-batches and processes: "dapo"
 # divides by the step's trained tokens, where "bnpo" would divide by those of a micro-batch; "dr_grpo" (arXiv
@@ -27,19 +27,19 @@ def grpo_config(options: Options, recipe: Recipe, output: Path, longest: int, ho
     `longest` is the longest text in tokens that vLLM must make room for, `how` is how TRL loads the model. Raises
     RrrError (exit 2): see the module.
     """
-    cpu = options.device == "cpu" or not torch.cuda.is_available()
+    cpu = not on_gpu(options)
     processes = PartialState(cpu=cpu).num_processes
-    micro = options.micro_batch or recipe.batch // processes
-    if recipe.batch % (processes * micro):
+    own = samples(options) or recipe.batch // processes
+    if recipe.batch % (processes * own):
         raise RrrError(
-            f"--batch {recipe.batch} doesn't divide into {processes} processes with micro-batches of {micro}: "
-            f"--batch must be a multiple of {processes * micro}",
+            f"--batch {recipe.batch} doesn't divide into {processes} processes with micro-batches of {own}: "
+            f"--batch must be a multiple of {processes * own}",
             USAGE,
         )
-    accumulation = recipe.batch // (processes * micro)
     return GRPOConfig(
         output_dir=str(output), max_steps=recipe.steps, seed=options.seed,
-        per_device_train_batch_size=micro, gradient_accumulation_steps=accumulation, steps_per_generation=accumulation,
+        # A process has its share of the step at once; the trainer splits it, as memory allows.
+        per_device_train_batch_size=recipe.batch // processes, gradient_accumulation_steps=1, steps_per_generation=1,
         num_generations=recipe.group, num_iterations=1, shuffle_dataset=False, remove_unused_columns=False,
         max_completion_length=max(recipe.max_tokens, recipe.reflection_tokens),  # the sampler sets its own
         temperature=options.temperature, top_p=options.top_p, top_k=0,
@@ -49,11 +49,13 @@ def grpo_config(options: Options, recipe: Recipe, output: Path, longest: int, ho
         # GRPO as RRR used it: TRL now corrects the KL's gradient for sampling from the policy (DeepSeek-V3.2).
         use_bias_correction_kl=False, beta=options.beta, scale_rewards=options.scale_rewards,
         loss_type=LOSS_TYPES[options.loss_per or DEFAULT_LOSS], model_init_kwargs=how,
-        bf16=options.dtype == "bfloat16" or (options.dtype == "auto" and not cpu), use_cpu=cpu,
-        gradient_checkpointing=options.gradient_checkpointing, dataloader_pin_memory=not cpu,
+        bf16=in_half(options), use_cpu=cpu,
+        # The other kind loses the gradient of an adapter, whose inputs have none.
+        gradient_checkpointing=options.gradient_checkpointing, gradient_checkpointing_kwargs={"use_reentrant": False},
+        dataloader_pin_memory=not cpu,
         use_vllm=options.vllm is not None, vllm_mode=options.vllm or "colocate",
         vllm_gpu_memory_utilization=options.vllm_memory, vllm_server_base_url=options.vllm_url,
-        vllm_max_model_length=longest, **VLLM_CORRECTION,
+        vllm_max_model_length=longest, vllm_enable_sleep_mode=options.vllm == "colocate", **VLLM_CORRECTION,
         # The recorder logs, saves and shows progress.
         logging_steps=1, logging_nan_inf_filter=False, save_strategy="no", report_to="none", disable_tqdm=True,
     )

@@ -17,6 +17,7 @@ from rrr_cli.engines.special_tokens import kept_in_text, special_tokens
 from rrr_cli.engines.template import DEFAULT, Template
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.records import Message
+from rrr_cli.training.memory import Shape
 
 ANSWER = "probe_answer"
 
@@ -35,6 +36,7 @@ class Policy:
             )
         self.path, self.fingerprint = resolved.path, resolved.fingerprint
         check_class(resolved, config)
+        self.shape, self.capped = Shape.of(config), weights.capped(config)
         if proved:
             weights.prove(resolved)
             self.how = weights.how(config) | {"dtype": "float32"}  # RRR's rate of 5e-7 is lost in bfloat16 weights

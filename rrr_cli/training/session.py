@@ -34,10 +34,11 @@ from rrr_cli.training import checkpoints, validation
 from rrr_cli.training.arguments import grpo_config
 from rrr_cli.training.dataset import check_no_test_prompt, fingerprint, training_order
 from rrr_cli.training.objectives.base import Objective
+from rrr_cli.training.plan import frozen_in_half
 from rrr_cli.training.policy import Policy
 from rrr_cli.training.recorder import Ledger, Recorder, tokens_spent
 from rrr_cli.training.sampler import Sampler
-from rrr_cli.training.settings import Options, Recipe
+from rrr_cli.training.settings import Options, Recipe, bytes_of, samples
 from rrr_cli.training.trainer import PolicyTrainer
 from rrr_cli.training.validation import Validator
 
@@ -94,18 +95,21 @@ class Session:
         quiet()
         # An episode may fill the whole window; vLLM has to make room for it.
         longest = self.policy.window if isinstance(self.task, Environment) else self.longest
-        self.args = grpo_config(self.options, self.recipe, self.folder / checkpoints.PARTIAL, longest, self.policy.how)
+        how = self.policy.how | ({"dtype": "bfloat16"} if frozen_in_half(self.options, self.recipe) else {})
+        self.args = grpo_config(self.options, self.recipe, self.folder / checkpoints.PARTIAL, longest, how)
 
     def trainer(self) -> PolicyTrainer:
         """The trainer, before its first step."""
+        options = self.options
         sampler = Sampler(
             self.objective, self.failures, self.task, self.policy, self.options, self.recipe,
             self.args.vllm_max_model_length if self.args.use_vllm else self.policy.window,
         )
         with loading(f"--model {self.policy.name} can't be trained"):
             trainer = PolicyTrainer(
-                sampler=sampler, shared_prefix=self.options.shared_prefix, model=str(self.policy.path), args=self.args,
+                sampler=sampler, shared_prefix=options.shared_prefix, model=str(self.policy.path), args=self.args,
                 train_dataset=self._dataset(), processing_class=self.policy.tokenizer, peft_config=self._lora(),
+                samples=samples(options), memory=bytes_of(options.memory, "--memory") if options.memory else None,
             )
         if self.kept or not trainer.use_vllm:
             check_own_tokens(trainer.model)

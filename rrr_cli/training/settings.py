@@ -61,6 +61,28 @@ def others_of(reward_on: str) -> int:
     return int(reward_on.partition(":")[2] or 0)
 
 
+def check_micro_batch(value: int | str, flag: str) -> None:
+    """Raise RrrError (exit 2) unless `value` is auto or a whole number from 1 on."""
+    if value != "auto" and not re.fullmatch("[1-9][0-9]*", str(value)):
+        raise RrrError(f"{flag} {value}: it must be auto, or a whole number of samples from 1 on", USAGE)
+
+
+def samples(options: Options) -> int | None:
+    """Of a micro-batch, as the user says; None: auto."""
+    return None if options.micro_batch == "auto" else int(options.micro_batch)
+
+
+UNITS = {"MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}
+
+
+def bytes_of(text: str, flag: str) -> int:
+    """12GB, 500MB or 16GiB as a number. Raises RrrError (exit 2)."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([MG]i?B)", text, re.IGNORECASE)
+    if found is None or not float(found[1]):
+        raise RrrError(f"{flag} {text}: it must be a number with its unit, such as 12GB, 500MB or 16GiB", USAGE)
+    return int(float(found[1]) * UNITS[found[2].upper()])
+
+
 @dataclass(frozen=True)
 class Options(TaskOptions):
     """Options of `rrr grpo`. None stands for the preset's value."""
@@ -150,8 +172,12 @@ class Options(TaskOptions):
     eval_limit: int = option(100, "How many mined problems are kept aside for --eval-every.", least=1, panel="Run")
     dtype: str = shared.dtype(*ARITHMETIC)
     device: str = shared.device(*TRAINING_DEVICE)
-    micro_batch: int | None = option(
-        None, "Samples a forward pass, per process; less for less memory.", least=1, identity=False, panel="Hardware")
+    micro_batch: int | str = option(
+        "auto", "Samples a forward pass, per process, or auto: as many whole groups as fit into memory.",
+        check=check_micro_batch, identity=False, panel="Hardware")
+    memory: str | None = option(
+        None, "Memory that training may take, weights included, such as 12GB.  [default: what is free]",
+        check=bytes_of, identity=False, panel="Hardware")
     shared_prefix: bool = option(
         True, "Compute a group's prompt once in training; off is TRL's own forward.", identity=False, panel="Hardware")
     gradient_checkpointing: bool = option(False, "Less memory, more time.", identity=False, panel="Hardware")
@@ -219,6 +245,8 @@ def recipe_of(options: Options) -> Recipe:
     """The preset, with the options that were given. Raises RrrError (exit 2) for values that can't be."""
     check_options(options)
     check_vllm(options)
+    if samples(options) is not None:
+        refuse_given(options, ["memory"], "it is for --micro-batch auto")
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if getattr(options, f.name) is not None}
     recipe = replace(PRESETS[options.preset], **given)
     if options.token_budget is not None and options.steps is None:

@@ -1,24 +1,28 @@
 """TRL's GRPOTrainer with its objective untouched: the only file that overrides private parts of TRL (1.16).
 
-Four seams, each held by a contract test: a group's prompt is computed once in training; a batch is split with its
-groups whole; what an objective weighs by itself (advantages of tokens, tokens that are dropped) takes the place of
-TRL's, and is kept beside the samples for the recorder; and texts that are to be learnt as they are get a loss of their
-own beside TRL's. Texts come from the rollout function (`sampler.py`), a public part of TRL, as does the mask of tokens
-that aren't trained.
+Four seams, each held by a contract test: a group's prompt is computed once in training; a step's batch is split here
+rather than by TRL, into parts that fit into memory, with its groups whole; what an objective weighs by itself
+(advantages of tokens, tokens that are dropped) takes the place of TRL's, and is kept beside the samples for the
+recorder; and texts that are to be learnt as they are get a loss of their own beside TRL's. Texts come from the rollout
+function (`sampler.py`), a public part of TRL, as does the mask of tokens that aren't trained.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from trl import GRPOTrainer
-from trl.trainer.utils import split_tensor_dict
 
+from rrr_cli.training.memory import Cost, Room, Shape, weights_of
+from rrr_cli.training.micro_batches import MicroBatches
+from rrr_cli.training.parts import Texts
 from rrr_cli.training.refill import dead_groups
 from rrr_cli.training.sampler import Sampler, passes
 from rrr_cli.training.samples import Batch, Sample
@@ -28,59 +32,144 @@ from rrr_cli.training.shared_prefix import log_probabilities, longest
 class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     """GRPOTrainer for each of the objectives. After each generation `batch` holds this process's samples."""
 
-    def __init__(self, *args: Any, sampler: Sampler, shared_prefix: bool, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, sampler: Sampler, shared_prefix: bool, samples: int | None = None, memory: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """`samples` of a micro-batch, or None: what fits into `memory` bytes, or None: what is free."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*rollout_func.*")  # experimental; TRL's version is pinned
             super().__init__(*args, reward_funcs=passes, rollout_func=sampler, **kwargs)
         self.shares_below = longest(self.model) if shared_prefix else 0  # tokens of a text
         self.batch = Batch([], 0.0, 0.0)
-        self.parts: list[dict[str, Any]] = []  # of the batch as the loss gets it: its micro-batches
         self.skips_dead_groups: bool = sampler.options.skip_dead_groups
         self.drop_below: float | None = getattr(sampler.objective, "drop_below", None)
+        self.micro = self._micro_batches(samples, memory)
 
-    def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
-        """TRL's, without its shuffle of single samples: that would tear the groups apart, and with them the prompts
-        that micro-batches share. With one iteration a batch the order is no more than that of a sum."""
+    def _micro_batches(self, samples: int | None, memory: int | None) -> MicroBatches:
+        device, config, state = self.accelerator.device, self.model.config.get_text_config(), self.accelerator
+        gpu, half = device.type != "cpu", bool(self.args.bf16)
+        head = self.accelerator.unwrap_model(self.model).get_output_embeddings()
+        cost = Cost(
+            Shape.of(config), half, gpu, shared=self.shares_below > 0,
+            eager=config._attn_implementation == "eager", trains_head=head.weight.requires_grad,
+            checkpointing=self.args.gradient_checkpointing)
+        room = Room(device, memory, 1 if gpu else state.num_processes)
+
+        def free() -> int:
+            return room.bytes(
+                weights_of(self.model, self.ref_model, half),
+                gradients=any(weight.grad is not None for weight in self.model.parameters()),
+                moments=self.optimizer is not None and bool(self.optimizer.state))
+
+        def checkpoint() -> None:
+            self.model.gradient_checkpointing_enable(self.args.gradient_checkpointing_kwargs)
+
+        return MicroBatches(cost, free, checkpoint, samples, state.num_processes, not state.is_main_process)
+
+    def training_step(self, model: Any, inputs: list[dict[str, Any]], num_items_in_batch: Any = None) -> torch.Tensor:
+        """A step's samples, and their gradient part by part: once more in smaller parts where memory ran out."""
+        model.train()
+        batch = self._generate_and_score_completions(inputs)
+        logged = {name: list(values) for name, values in self._metrics["train"].items()}
+
+        def run(parts: list[slice]) -> torch.Tensor:
+            model.zero_grad()  # of a try before
+            self._metrics["train"] = defaultdict(list, {name: list(values) for name, values in logged.items()})
+            losses = [self._part(model, batch, part, part is parts[-1], num_items_in_batch) for part in parts]
+            if len(parts) > 1:
+                self._log_as_one(batch, parts)
+            return torch.stack(losses).sum() if len(parts) > 1 else losses[0]
+
+        live = batch["completion_mask"].sum(1)
+        also = batch["internalised_mask"].sum(1) * batch["internalised_trained"].any(1) if (
+            "internalised_mask" in batch) else None
+        return self.micro.fit(self._texts(batch["prompt_mask"], live, also), True, run)
+
+    def _part(
+        self, model: Any, batch: dict[str, Any], part: slice, last: bool, num_items_in_batch: Any
+    ) -> torch.Tensor:
+        """The share of a part in the step's loss; its gradient is added to those before."""
+        whole = len(batch["completion_mask"])
+        inputs = {k: v[part] if v is not None and v.ndim else v for k, v in batch.items()}
+        # What TRL divides a part's mean by; its loss per token is of the whole step already.
+        share = whole / (part.stop - part.start)
+        self.current_gradient_accumulation_steps = 1 if self.loss_type == "dapo" else share
+        with nullcontext() if last else self.accelerator.no_sync(model):
+            loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        return loss
+
+    def _log_as_one(self, batch: dict[str, Any], parts: list[slice]) -> None:
+        """Put the mean over the step's tokens in place of what TRL logs, a mean over each part's."""
+        trained_B = (batch["completion_mask"] * batch.get("tool_mask", 1)).sum(1).float()
+        tokens_P = self.accelerator.reduce(torch.stack([trained_B[part].sum() for part in parts])).cpu()
+        for name in ("kl", "entropy"):
+            values = self._metrics["train"].get(name, [])
+            if values:
+                mean = tokens_P @ torch.tensor(values[-len(parts):]) / tokens_P.sum().clamp(min=1)
+                values[-len(parts):] = [float(mean)]
+
+    def _texts(
+        self, prompt_mask: torch.Tensor, completions_B: torch.Tensor, also_B: torch.Tensor | None = None
+    ) -> Texts:
+        """Lengths of this process's rows of a step, and where its groups begin."""
+        prompts, rows = prompt_mask.sum(1).tolist(), len(prompt_mask)
+        first = self.accelerator.process_index * rows
+        starts = [0, *(row for row in range(1, rows) if (first + row) % self.num_generations == 0)]
+        lengths = list(zip(prompts, completions_B.tolist(), strict=True))
+        also = list(zip(prompts, also_B.tolist(), strict=True)) if also_B is not None else ()
+        return Texts(lengths, starts, also)
+
+    def _prepare_inputs(self, generation_batch: dict[str, Any]) -> dict[str, Any]:
+        """A part of a step's batch is all that the loss needs: TRL would sample here, shuffle single samples, which
+        tears the groups apart, and split."""
         assert self.num_iterations == 1  # and `rrr grpo` has no evaluation of TRL's
-        part: int = self._step % self.args.steps_per_generation
-        if part == 0 or not self.parts:  # none: resumed
-            output = self._generate_and_score_completions(generation_batch)
-            self.parts = split_tensor_dict(output, self.args.steps_per_generation)
-        return self.parts[part]
+        return generation_batch
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int,
         batch_size: int | None = None, compute_entropy: bool = False, **fields: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        scored_B = attention_mask[:, -logits_to_keep:].any(1)
+        inputs = (logits_to_keep, compute_entropy)
+        if torch.is_grad_enabled():
+            return self._scored(model, input_ids, attention_mask, *inputs, **fields)
+
+        def run(parts: list[slice]) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+            found = [self._scored(model, input_ids[part], attention_mask[part], *inputs, **fields) for part in parts]
+            logps, entropies, _ = zip(*found, strict=True)
+            return torch.cat(logps), torch.cat(entropies) if compute_entropy else None, None
+
+        start = input_ids.shape[1] - logits_to_keep
+        texts = self._texts(attention_mask[:, :start], attention_mask[:, start:].sum(1))
+        return self.micro.fit(texts, False, run)
+
+    def _scored(
+        self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_length: int,
+        compute_entropy: bool, **fields: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Log-probabilities and entropies (B, C) of one part of a batch, in one forward."""
+        scored_B = attention_mask[:, -completion_length:].any(1)
         if not scored_B.all():
             return self._of_rows(
-                scored_B, model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **fields)
+                scored_B, model, input_ids, attention_mask, completion_length, compute_entropy, **fields)
         if input_ids.shape[1] >= self.shares_below:
             return super()._get_per_token_logps_and_entropies(  # type: ignore[no-any-return]
-                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **fields
-            )
-        parts = []
+                model, input_ids, attention_mask, completion_length, compute_entropy=compute_entropy, **fields)
         with self.accelerator.autocast():
-            for ids, mask in zip(
-                input_ids.split(batch_size or len(input_ids)), attention_mask.split(batch_size or len(input_ids)),
-                strict=True,
-            ):
-                parts.append(log_probabilities(model, ids, mask, logits_to_keep))
-        logps, entropies = (torch.cat(values) for values in zip(*parts, strict=True))
+            logps, entropies = log_probabilities(model, input_ids, attention_mask, completion_length)
         return logps, entropies if compute_entropy else None, None
 
     def _of_rows(
         self, scored_B: torch.Tensor, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor,
-        completion_length: int, *arguments: Any, **fields: Any,
+        completion_length: int, compute_entropy: bool, **fields: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """Log-probabilities (B, C) for which only rows that have a completion are computed; 0 in the others."""
         if not scored_B.any():  # a forward all the same, which other processes wait for: of one token
             scored_B, attention_mask = scored_B.clone(), attention_mask.clone()
             scored_B[0] = attention_mask[0, -completion_length] = 1
         rows = scored_B.nonzero()[:, 0]
-        parts = self._get_per_token_logps_and_entropies(
-            model, input_ids[rows], attention_mask[rows], completion_length, *arguments, **fields)
+        parts = self._scored(
+            model, input_ids[rows], attention_mask[rows], completion_length, compute_entropy, **fields)
         logps, entropies = (
             part if part is None else part.new_zeros(len(scored_B), completion_length).index_copy(0, rows, part)
             for part in parts[:2])
@@ -118,7 +207,6 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
                 logps_B_T, *_ = self._get_per_token_logps_and_entropies(
                     self.model, torch.cat([output["prompt_ids"], output["completion_ids"]], 1),
                     torch.cat([output["prompt_mask"], completions_mask], 1), completions_mask.shape[1],
-                    self.args.per_device_train_batch_size,
                 )
         output["tool_mask"] = output["tool_mask"] * (logps_B_T >= least)
         trained_B_T = completions_mask * output["tool_mask"]

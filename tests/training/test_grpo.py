@@ -74,6 +74,7 @@ def test_trl_still_has_the_methods_that_the_trainer_overrides() -> None:
         "_generate_and_score_completions": ["self", "inputs"],
         "_compute_loss": ["self", "model", "inputs"],
         "_prepare_inputs": ["self", "generation_batch"],
+        "training_step": ["self", "model", "inputs", "num_items_in_batch"],
         "_get_per_token_logps_and_entropies": [
             "self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy"
         ],

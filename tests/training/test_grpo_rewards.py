@@ -18,7 +18,6 @@ from grpo_runs import GUESSING, PARITY, mine, options
 from test_grpo import closed_form, disturb, generated, trainer_of
 from test_grpo_resume import assert_goes_on
 from transformers import AutoModelForCausalLM
-from trl.trainer.utils import split_tensor_dict
 
 from rrr_cli.engines import weights
 from rrr_cli.engines.models import resolve
@@ -128,9 +127,8 @@ def test_the_loss_is_a_mean_over_the_whole_step_in_closed_form(
         disturb(trainer.model)
         batch = generated(trainer)
         assert batch["advantages"].abs().sum() > 0
-        trainer.current_gradient_accumulation_steps = parts
-        for part in split_tensor_dict(batch, parts):
-            trainer._compute_loss(trainer.model, part).backward()
+        for start in range(0, 16, 16 // parts):
+            trainer._part(trainer.model, batch, slice(start, start + 16 // parts), True, None)
         reference, policy = (AutoModelForCausalLM.from_pretrained(random_model) for _ in range(2))
         policy.load_state_dict(trainer.model.state_dict())
         closed_form(policy, reference, batch, 0.1, mean).backward()
@@ -140,14 +138,17 @@ def test_the_loss_is_a_mean_over_the_whole_step_in_closed_form(
 
 @pytest.mark.parametrize("loss_per", ["sequence", "token", "none"])
 def test_no_micro_batch_changes_a_steps_gradient(tmp_path: Path, random_model: Path, loss_per: str) -> None:
-    norms = []
+    norms, entropies = [], []
     for size in (16, 4):
         run = tmp_path / str(size)
         mine(run)
         grpo.run(options(run, random_model, loss_per=loss_per, steps=1, micro_batch=size))
-        norms.append(next(artifacts.read(run, "steps")).grad_norm)
+        first = next(artifacts.read(run, "steps"))
+        norms.append(first.grad_norm)
+        entropies.append(first.entropy)
     assert norms[0] == pytest.approx(norms[1], rel=1e-3)
     assert norms[0] > 0
+    assert entropies[0] == pytest.approx(entropies[1], rel=1e-5)
 
 
 def test_an_interrupted_training_with_a_frozen_actor_goes_on_bit_for_bit(

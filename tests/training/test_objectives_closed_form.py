@@ -29,7 +29,7 @@ from rrr_cli.training.trainer import PolicyTrainer
 
 PROMPT = [1, 5, 9, 40]
 CRASH = "crash"
-ONE_GROUP = {"batch": 4, "group": 4, "micro_batch": None}
+ONE_GROUP = {"batch": 4, "group": 4}
 
 
 def judged(passed: bool | str) -> Attempt:

@@ -145,21 +145,15 @@ def test_nothing_is_padded_and_the_head_sees_completions_alone() -> None:
 def step(trainer: PolicyTrainer) -> tuple[list[torch.Tensor], int]:
     """One step's gradient, and how many tokens the model computed for it."""
     rows = next(iter(trainer.get_train_dataloader()))
-    parts = trainer.args.steps_per_generation
-    trainer.current_gradient_accumulation_steps = parts
-    trainer.model.train()
     computed = 0
 
     def count(module: Any, arguments: Any, fields: dict[str, Any]) -> None:
         nonlocal computed
-        computed += fields["input_ids"].numel()
+        computed += fields["input_ids"].numel() * torch.is_grad_enabled()
 
-    for part in range(parts):
-        trainer._step = part
-        inputs = trainer._prepare_inputs(rows)
-        hook = trainer.model.base_model.register_forward_pre_hook(count, with_kwargs=True)
-        trainer._compute_loss(trainer.model, inputs).backward()
-        hook.remove()
+    hook = trainer.model.base_model.register_forward_pre_hook(count, with_kwargs=True)
+    trainer.training_step(trainer.model, rows, None)
+    hook.remove()
     return [weight.grad for weight in trainer.model.parameters()], computed
 
 
