@@ -43,7 +43,7 @@ def gpu_is_here() -> bool:
         return False
     import torch
 
-    return torch.cuda.is_available()
+    return bool(torch.cuda.is_available())
 
 
 def free_memory(device: Any = None) -> int:
