@@ -20,7 +20,7 @@ import torch
 from accelerate.utils import gather_object
 from trl import GRPOTrainer
 
-from rrr_cli.training.memory import Cost, Room, Shape, weights_of
+from rrr_cli.training.memory import Cost, Room, Shape, size_tiles, weights_of
 from rrr_cli.training.micro_batches import MicroBatches
 from rrr_cli.training.parts import Texts
 from rrr_cli.training.refill import dead_groups
@@ -40,6 +40,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*rollout_func.*")  # experimental; TRL's version is pinned
             super().__init__(*args, reward_funcs=passes, rollout_func=sampler, **kwargs)
+        size_tiles(self.accelerator.device.type != "cpu")
         self.shares_below = longest(self.model) if shared_prefix else 0  # tokens of a text
         self.batch = Batch([], 0.0, 0.0)
         self.skips_dead_groups: bool = sampler.options.skip_dead_groups

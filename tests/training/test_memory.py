@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
-from rrr_cli.training.memory import Cost, Shape
+from rrr_cli.training.memory import TILE_WORDS, Cost, Shape, size_tiles
 from rrr_cli.training.parts import Texts
 from rrr_cli.training.shared_prefix import log_probabilities, longest
 
@@ -58,6 +58,7 @@ def test_the_estimate_is_no_less_than_a_measured_peak_and_at_most_twice_it(name:
         "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 512, "pad_token_id": 0,
         "bos_token_id": 1, "eos_token_id": 2, "tie_word_embeddings": True, **changes})
     model = AutoModelForCausalLM.from_config(config, attn_implementation=own["attention"])
+    size_tiles(gpu=False)
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     if own["rank"]:
         model = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"))
@@ -88,6 +89,7 @@ def test_the_estimate_is_no_less_than_a_measured_peak_and_at_most_twice_it(name:
         trains_head=not own["rank"], checkpointing=own["checkpointing"])
     estimate = cost.of(Texts(rows, [0, 8]).load(slice(0, 16), own["shared"]), own["gradient"])
     labelled = 16 * 191 if not own["shared"] else 16 * 64 - 32  # positions that go through the head
-    untouched = labelled * (32768 - config.vocab_size) * (2 if own["half"] else 4)  # of TRL's buffer for 32768 words
+    narrow = max(0, TILE_WORDS[False] - config.vocab_size)
+    untouched = labelled * narrow * (2 if own["half"] else 4)  # of TRL's buffer for a tile's words
     measured = peak(run) - untouched
     assert measured <= estimate <= 2 * measured, estimate / measured

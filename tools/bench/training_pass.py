@@ -39,8 +39,10 @@ def ours(shape: Shape, folder: Path, meter: Meter) -> None:
     """See `shared`."""
     from trl.trainer.utils import add_fused_lm_head
 
+    from rrr_cli.training.memory import size_tiles
     from rrr_cli.training.shared_prefix import longest
 
+    size_tiles(gpu=False)
     model = load(shape, folder)
     add_fused_lm_head(model, temperature=1.0, outputs=("log_probs", "entropy"))  # as GRPOTrainer does
     assert longest(model) >= CONTEXT
