@@ -9,7 +9,8 @@ from typing import Any
 
 from rrr_cli.errors import USAGE, RrrError
 
-DRIVERS = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg", "/dev/kfd")  # NVIDIA's, Jetson's, Windows', AMD's
+#: Devices of CUDA's and ROCm's drivers, on Jetson and in WSL as well.
+DRIVERS = ("nvidia*", "kfd", "dxg", "nvhost*", "nvgpu*", "nvmap")
 
 
 def chosen_device(device: str) -> str:
@@ -37,12 +38,14 @@ def devices() -> list[str]:
     return [kind, *(f"{kind}:{i}" for i in range(torch.accelerator.device_count()))]
 
 
-def gpu_is_here() -> bool:
-    """Whether torch has a GPU. Where it isn't imported yet and the system has no driver's file, it needn't be."""
-    if "torch" not in sys.modules and sys.platform == "linux" and not any(map(os.path.exists, DRIVERS)):
+def has_gpu() -> bool:
+    """Whether torch, if it is here, has a GPU. It isn't asked, which takes seconds, where no driver has a device."""
+    if "torch" not in sys.modules and not any(any(Path("/dev").glob(name)) for name in DRIVERS):
         return False
-    import torch
-
+    try:
+        import torch
+    except ImportError:
+        return False
     return bool(torch.cuda.is_available())
 
 

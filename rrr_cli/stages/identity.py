@@ -8,7 +8,6 @@ data files and which device is here; writes nothing.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from rrr_cli.addresses import without_secrets
 from rrr_cli.engines import ENGINES, engine_class, takes
+from rrr_cli.engines.devices import has_gpu
 from rrr_cli.engines.fingerprints import content_of
 from rrr_cli.plugs import blame, find
 from rrr_cli.prompts import TEMPLATES
@@ -24,8 +24,6 @@ from rrr_cli.tasks.base import Task
 from rrr_cli.training.objectives import OBJECTIVES
 
 CONTENT = "content of the data"
-#: Devices of CUDA's and ROCm's drivers, on Jetson and in WSL as well.
-DRIVERS = ("nvidia*", "kfd", "dxg", "nvhost*", "nvgpu*", "nvmap")
 KINDS = {"task": TASKS, "engine": ENGINES, "objective": OBJECTIVES}
 
 
@@ -67,14 +65,3 @@ def arithmetic(options: Any) -> dict[str, str]:
     # vLLM and the engines of others choose by themselves.
     auto = options.dtype == "auto" and engine in (None, "transformers")
     return {"device type": kind} | ({"dtype": "float32" if kind == "cpu" else "bfloat16"} if auto else {})
-
-
-def has_gpu() -> bool:
-    """Whether torch, if it is here, has a GPU. It isn't asked, which takes seconds, where no driver has a device."""
-    if "torch" not in sys.modules and not any(any(Path("/dev").glob(name)) for name in DRIVERS):
-        return False
-    try:
-        import torch
-    except ImportError:
-        return False
-    return bool(torch.cuda.is_available())

@@ -47,13 +47,13 @@ def main() -> int:
 
     try:
         result = database.answer(database.connect([Path(run) for run in request["runs"]]), request["sql"])
-        rows = (row for batch in result for row in zip(*(c.to_pylist() for c in batch.columns), strict=True))
+        rows = (row for batch in result for row in zip(*map(_values, batch.columns), strict=True))
         with open(1, "w", encoding="utf-8", newline="", closefd=False) as out:
             print_rows(result.schema.names, rows, Paper(out, shown.pop("terminal"), shown.pop("width")), **shown)
     except RrrError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except (duckdb.Error, pa.ArrowException, MemoryError) as error:
+    except (duckdb.Error, pa.ArrowException, MemoryError, ValueError, OverflowError) as error:
         if database.DAMAGED:
             print(database.DAMAGED[0], file=sys.stderr)
             return database.DAMAGED[0].exit_code
@@ -61,6 +61,13 @@ def main() -> int:
         print(" ".join(str(error).split())[:LONGEST] + hint, file=sys.stderr)
         return USAGE
     return 0
+
+
+def _values(column: Any) -> list[Any]:
+    """A column as plain values; nanoseconds, for which Python has none, as text."""
+    import pyarrow as pa
+
+    return list((column.cast(pa.string()) if getattr(column.type, "unit", "") == "ns" else column).to_pylist())
 
 
 def _limit_memory() -> None:

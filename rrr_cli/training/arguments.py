@@ -11,9 +11,8 @@ from typing import Any
 from accelerate import PartialState
 from trl import GRPOConfig
 
-from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.training.plan import in_half, on_gpu
-from rrr_cli.training.settings import DEFAULT_LOSS, VLLM_CORRECTION, Options, Recipe, samples
+from rrr_cli.training.settings import DEFAULT_LOSS, VLLM_CORRECTION, Options, Recipe, share_of
 
 # --loss-per as TRL 1.16 has it. Each is a mean over the whole step, whatever the micro-batches and processes: "dapo"
 # divides by the step's trained tokens, where "bnpo" would divide by those of a micro-batch; "dr_grpo" (arXiv
@@ -29,17 +28,11 @@ def grpo_config(options: Options, recipe: Recipe, output: Path, longest: int, ho
     """
     cpu = not on_gpu(options)
     processes = PartialState(cpu=cpu).num_processes
-    own = samples(options) or recipe.batch // processes
-    if recipe.batch % (processes * own):
-        raise RrrError(
-            f"--batch {recipe.batch} doesn't divide into {processes} processes with micro-batches of {own}: "
-            f"--batch must be a multiple of {processes * own}",
-            USAGE,
-        )
     return GRPOConfig(
         output_dir=str(output), max_steps=recipe.steps, seed=options.seed,
         # A process has its share of the step at once; the trainer splits it, as memory allows.
-        per_device_train_batch_size=recipe.batch // processes, gradient_accumulation_steps=1, steps_per_generation=1,
+        per_device_train_batch_size=share_of(options, recipe, processes), gradient_accumulation_steps=1,
+        steps_per_generation=1,
         num_generations=recipe.group, num_iterations=1, shuffle_dataset=False, remove_unused_columns=False,
         max_completion_length=max(recipe.max_tokens, recipe.reflection_tokens),  # the sampler sets its own
         temperature=options.temperature, top_p=options.top_p, top_k=0,

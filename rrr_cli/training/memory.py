@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rrr_cli.engines.devices import free_memory
+from rrr_cli.errors import RrrError
 
 GB = 10**9
 USED = 0.8  # share of the free memory; the rest is for allocators' gaps, and for others on a CPU
@@ -51,7 +52,11 @@ class Shape:
         text = config.get_text_config()
 
         def get(name: str, otherwise: int) -> int:
-            return int(getattr(text, name, None) or otherwise)
+            try:
+                found = getattr(text, name, None) or otherwise
+            except Exception:  # a configuration in which layers differ may refuse to name one size
+                return otherwise
+            return max(found) if isinstance(found, list | tuple) else int(found)
 
         hidden, heads = get("hidden_size", 0), get("num_attention_heads", 1)
         inner = get("intermediate_size", 0) or get("n_inner", 4 * hidden)
@@ -186,6 +191,13 @@ def weights_of(model: Any, reference: Any, half: bool) -> Weights:
         sum(w.numel() for w in own if w.element_size() == 4) if half else 0)
 
 
+def check_room(limit_text: str, limit: int, fixed: int) -> None:
+    """Raise RrrError (exit 3) where a limit leaves nothing for a pass."""
+    if limit <= fixed:
+        raise RrrError(f"--memory {limit_text}: weights, gradients and optimiser take {readable(fixed)} alone: "
+                       "allow more, or train an adapter with --lora 16")
+
+
 @dataclass
 class Room:
     """How much memory a pass may take: `limit` less what is fixed, or a share of what is free on `device`."""
@@ -195,7 +207,9 @@ class Room:
     sharers: int = 1  # processes that take from the same memory
 
     def bytes(self, weights: Weights, gradients: bool = False, moments: bool = False) -> int:
-        """What is left for a pass; less than 0 where not even the weights fit."""
+        """What is left for a pass; less than 0 where not even the weights fit. Raises RrrError (exit 3): they don't fit
+        into the limit."""
         if self.limit is not None:
+            check_room(readable(self.limit), self.limit, weights.fixed)
             return self.limit - weights.fixed
         return int(USED * free_memory(self.device)) // self.sharers - weights.later(gradients, moments)

@@ -17,7 +17,7 @@ from accelerate.utils import gather_object
 from rrr_cli.engines.loading import is_memory, said
 from rrr_cli.errors import RrrError
 from rrr_cli.training.memory import Cost, readable
-from rrr_cli.training.parts import Texts, even, fewest, most
+from rrr_cli.training.parts import Texts, even, fewest, most, starts_of
 
 T = TypeVar("T")
 CURE = "type --gradient-checkpointing, fewer --reflection-tokens, or --lora 16"
@@ -57,8 +57,8 @@ class MicroBatches:
         count = max(self._count(texts, gradient), min(rows, self.least[gradient]))
         if self.processes > 1:  # a part's loss is gathered from all of them
             count = max(gather_object([count]))
-        if self.samples and any(start % self.samples for start in starts) and self.samples < rows:
-            starts = [start for start in starts if start % self.samples == 0]
+        if self.samples and count == rows // self.samples:
+            starts = starts_of(texts, self.samples)
         parts = even(starts, rows, count)
         if gradient and not self.announced:
             self._announce(texts, parts)

@@ -16,6 +16,13 @@ def even(starts: Sequence[int], rows: int, parts: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise([units[i * last // parts] for i in range(parts + 1)])]
 
 
+def starts_of(texts: Texts, samples: int | None) -> Sequence[int]:
+    """Where parts of so many samples may begin: with groups, if such parts are whole groups or more."""
+    if samples is None or samples >= len(texts.rows) or all(start % samples == 0 for start in texts.starts):
+        return texts.starts
+    return [start for start in texts.starts if start % samples == 0]
+
+
 @dataclass(frozen=True)
 class Texts:
     """The lengths of a batch's texts, (prompt, completion) each, and where in it groups begin. `also`: of those to

@@ -10,17 +10,17 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from rrr_cli.engines.devices import free_memory, gpu_is_here
+from rrr_cli.engines.devices import free_memory, has_gpu
 from rrr_cli.engines.model_files import header
 from rrr_cli.engines.model_files import weights as weight_files
-from rrr_cli.training.memory import GB, USED, Cost, Shape, Weights
-from rrr_cli.training.parts import Texts, even, fewest, most
-from rrr_cli.training.settings import Options, Recipe, bytes_of, samples
+from rrr_cli.training.memory import GB, USED, Cost, Shape, Weights, check_room
+from rrr_cli.training.parts import Texts, even, fewest, most, starts_of
+from rrr_cli.training.settings import Options, Recipe, bytes_of, samples, share_of
 
 
 def on_gpu(options: Options) -> bool:
     """Whether the training runs on a GPU."""
-    return options.device != "cpu" and gpu_is_here()
+    return options.device != "cpu" and has_gpu()
 
 
 def in_half(options: Options) -> bool:
@@ -29,8 +29,11 @@ def in_half(options: Options) -> bool:
 
 
 def frozen_in_half(options: Options, recipe: Recipe) -> bool:
-    """Whether weights that aren't trained are bfloat16 too: under an adapter, on a GPU."""
-    return recipe.lora > 0 and on_gpu(options) and in_half(options)
+    """Whether weights that aren't trained are bfloat16 too: under an adapter, on a GPU.
+
+    Not with vLLM: TRL adds the adapter to them and takes it off again at each sync, and in bfloat16 they would drift.
+    """
+    return recipe.lora > 0 and options.vllm is None and on_gpu(options) and in_half(options)
 
 
 def numbers_in(folder: Path) -> int:
@@ -67,8 +70,10 @@ def plan(
         numbers, shape.adapted(recipe.lora), half=half, frozen_half=frozen_in_half(options, recipe),
         reference=options.beta > 0 or options.freeze_actor).fixed
     limit = bytes_of(options.memory, "--memory") if options.memory else int(USED * free_memory(device_of(options)))
-    rows = recipe.batch // int(os.environ.get("WORLD_SIZE", 1))
+    rows = share_of(options, recipe, int(os.environ.get("WORLD_SIZE", 1)))
     texts = Texts([lengths(options, recipe, longest)] * rows, range(0, rows, recipe.group))
+    if options.memory:
+        check_room(options.memory, limit, fixed)
     cost, parts = split(texts, cost, limit - fixed, samples(options))
     taken = most(texts, cost, parts, gradient=True)
     largest = max(parts, key=lambda part: part.stop - part.start)
@@ -89,4 +94,4 @@ def split(texts: Texts, cost: Cost, room: int, samples: int | None) -> tuple[Cos
     if samples is None and not cost.checkpointing and fewest(texts, cost, room, True, whole=True) is None:
         cost = cost.checkpointed()
     parts = rows // samples if samples else fewest(texts, cost, room, True) or rows
-    return cost, even(texts.starts, rows, max(1, parts))
+    return cost, even(starts_of(texts, samples), rows, max(1, parts))

@@ -97,6 +97,8 @@ class Session:
         longest = self.policy.window if isinstance(self.task, Environment) else self.longest
         how = self.policy.how | ({"dtype": "bfloat16"} if frozen_in_half(self.options, self.recipe) else {})
         self.args = grpo_config(self.options, self.recipe, self.folder / checkpoints.PARTIAL, longest, how)
+        if isinstance(self.task, Environment):
+            self.args.vllm_enable_sleep_mode = False  # each turn would bring vLLM all the weights anew
 
     def trainer(self) -> PolicyTrainer:
         """The trainer, before its first step."""

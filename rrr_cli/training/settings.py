@@ -15,7 +15,7 @@ from rrr_cli import options as shared
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.options import TaskOptions, check_options, option, refuse_given
 
-ARITHMETIC = ("Arithmetic: float32 or bfloat16; weights stay float32.", ("auto", "float32", "bfloat16"))
+ARITHMETIC = ("Arithmetic: float32 or bfloat16; what is trained stays float32.", ("auto", "float32", "bfloat16"))
 TRAINING_DEVICE = ("auto or cpu; CUDA_VISIBLE_DEVICES chooses among GPUs.", ("auto", "cpu"))
 
 DEFAULT_LOSS = "sequence"  # --loss-per, where neither the user nor the objective says otherwise
@@ -70,6 +70,16 @@ def check_micro_batch(value: int | str, flag: str) -> None:
 def samples(options: Options) -> int | None:
     """Of a micro-batch, as the user says; None: auto."""
     return None if options.micro_batch == "auto" else int(options.micro_batch)
+
+
+def share_of(options: Options, recipe: Recipe, processes: int) -> int:
+    """Samples of a step in each process. Raises RrrError (exit 2): they aren't whole micro-batches."""
+    own = samples(options) or max(1, recipe.batch // processes)
+    if recipe.batch % (processes * own):
+        raise RrrError(
+            f"--batch {recipe.batch} doesn't divide into {processes} processes with micro-batches of {own}: "
+            f"--batch must be a multiple of {processes * own}", USAGE)
+    return recipe.batch // processes
 
 
 UNITS = {"MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}
@@ -176,7 +186,7 @@ class Options(TaskOptions):
         "auto", "Samples a forward pass, per process, or auto: as many whole groups as fit into memory.",
         check=check_micro_batch, identity=False, panel="Hardware")
     memory: str | None = option(
-        None, "Memory that training may take, weights included, such as 12GB.  [default: what is free]",
+        None, "Memory that a process may take to train, weights included, such as 12GB.  [default: what is free]",
         check=bytes_of, identity=False, panel="Hardware")
     shared_prefix: bool = option(
         True, "Compute a group's prompt once in training; off is TRL's own forward.", identity=False, panel="Hardware")

@@ -244,7 +244,7 @@ def test_the_key_is_sent_and_never_shown(rrr, flags, server, monkeypatch, tmp_pa
     output += rrr("reflect", *with_key)
     output += rrr("eval", *with_key, "--model", "base=served", "--limit", 4)
     for status in (401, 503):  # the server's message repeats the key
-        server.trouble(*[status] * 200)
+        server.trouble(*[status] * 2000)  # more than all requests and their repetitions
         failed = mine(rrr, [*with_key, "--seed", 1, "--overwrite"])
         assert failed.code in (3, 4)
         assert "Bearer ***" in failed.err

@@ -87,3 +87,9 @@ def test_a_table_of_one_row_shows_it_whole(run: Path) -> None:
 def test_hidden_characters_are_left_out_or_escaped() -> None:
     assert safe_text(f"é\ta{HIDDEN}\n") == "é\ta[31m" + " " * 9 + "\n"
     assert one_line("a\nb\x1b[31m\u202e") == "a b\\x1b[31m\\u202e"
+
+
+def test_nanoseconds_are_shown(run: Path) -> None:
+    out = io.StringIO()
+    query([run], "SELECT timestamp_ns '2024-01-01 00:00:00.123456789' AS t", "csv", out)
+    assert out.getvalue() == "t\n2024-01-01 00:00:00.123456789\n"

@@ -22,7 +22,7 @@ from rrr_cli.store import artifacts
 from rrr_cli.training import plan as plans
 from rrr_cli.training import session as sessions
 from rrr_cli.training.memory import Shape
-from rrr_cli.training.parts import even
+from rrr_cli.training.parts import Texts, even, starts_of
 from rrr_cli.training.settings import recipe_of
 from rrr_cli.training.trainer import PolicyTrainer
 
@@ -162,7 +162,7 @@ def test_under_an_adapter_the_base_is_bfloat16_on_a_gpu_and_the_adapter_float32(
     with monkeypatch.context() as patch:
         patch.setattr(plans, "on_gpu", lambda options: True)
         assert plans.frozen_in_half(chosen, recipe_of(chosen))
-        for other in ({"lora": 0}, {"dtype": "float32"}):
+        for other in ({"lora": 0}, {"dtype": "float32"}, {"vllm": "colocate"}):
             given = options(tmp_path, random_model, **{"lora": 4, **other})
             assert not plans.frozen_in_half(given, recipe_of(given))
     monkeypatch.setattr(sessions, "frozen_in_half", lambda options, recipe: recipe.lora > 0)
@@ -203,6 +203,26 @@ def test_a_dry_run_says_how_a_step_is_split(tmp_path: Path, random_model: Path) 
     assert plan["free_gb"] == pytest.approx(1 - plan["weights_and_optimiser_gb"], abs=0.01)
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(("changes", "code", "message"), [
+    ({"micro_batch": 5}, USAGE, "--batch 16 doesn't divide into 1 processes with micro-batches of 5"),
+    ({"memory": "0.1MB"}, BAD_INPUT, "--memory 0.1 ?MB: weights, gradients and optimiser take .* MB alone: allow more"),
+])
+def test_what_a_training_can_not_keep_is_refused_by_a_dry_run_too(
+    tmp_path: Path, random_model: Path, dry_run: bool, changes: dict[str, Any], code: int, message: str
+) -> None:
+    mine(tmp_path)
+    with pytest.raises(RrrError, match=message) as error:
+        grpo.run(options(tmp_path, random_model, dry_run=dry_run, **changes))
+    assert error.value.exit_code == code
+
+
+def test_a_dry_run_splits_micro_batches_as_the_training_does(tmp_path: Path, random_model: Path) -> None:
+    mine(tmp_path)
+    plan = grpo.run(options(tmp_path, random_model, dry_run=True, batch=24, group=8, micro_batch=12))["memory"]
+    assert (plan["micro_batches"], plan["samples"]) == (2, 12)
+
+
 @pytest.mark.parametrize(("changes", "message"), [
     ({"micro_batch": "some"}, "--micro-batch some: it must be auto, or a whole number of samples from 1 on"),
     ({"micro_batch": 0}, "--micro-batch 0: it must be auto"),
@@ -222,3 +242,20 @@ def test_parts_are_whole_groups_while_there_are_enough_of_them() -> None:
     torn = even(starts, rows, 7)
     assert [part.stop - part.start for part in torn] == [2, 3, 3, 3, 3, 3, 3]
     assert torn[-1].stop == rows
+    assert starts_of(Texts([(1, 1)] * rows, starts), 4) == starts
+    assert starts_of(Texts([(1, 1)] * rows, starts), 10) == [0]
+
+
+def test_a_configuration_that_names_no_single_size_has_a_shape() -> None:
+    class Layers:
+        hidden_size, num_hidden_layers, vocab_size, num_attention_heads = 8, 2, 50, 2
+        intermediate_size = (16, 32)
+
+        def get_text_config(self) -> Layers:
+            return self
+
+        @property
+        def head_dim(self) -> int:
+            raise ValueError("it differs between layers")
+
+    assert Shape.of(Layers()) == Shape(2, 8, 32, queries=8, keys=8, heads=2, vocabulary=50)
