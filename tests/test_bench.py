@@ -68,3 +68,10 @@ def test_published_figures_have_their_keys() -> None:
         assert row.keys() >= KEYS, row
         assert row["low"] <= row["ratio"] <= row["high"], row
         assert row["repetitions"] >= 5 or row["kind"] == "minutes", row
+
+
+def test_a_step_of_ours_and_of_trl_do_the_same_work() -> None:
+    pytest.importorskip("trl")
+    done = bench("--quick", "step, smol3 512/64/32, micro-batches of 8")
+    assert done.returncode == 0, done.stderr
+    assert "micro-batches of 8: " in done.stdout

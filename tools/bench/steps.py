@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def options_of(shape: Shape, folder: Path, **changes: Any) -> Any:
     mined = mine(folder / "mined", level, shape.retry)
     return Options(
         run=folder / "run", input=mined, task=TASK, model=str(model), steps=10**6, batch=shape.rows,
-        group=shape.group, micro_batch=shape.micro, lora=0, lr=1e-6, reflection_tokens=shape.reflection,
+        group=shape.group, micro_batch=shape.micro or "auto", lora=0, lr=1e-6, reflection_tokens=shape.reflection,
         max_tokens=shape.retry, save_every=10**6, device="cpu", dtype="float32", **changes)
 
 
@@ -107,10 +108,21 @@ def stock(shape: Shape, folder: Path, meter: Meter) -> None:
     retry = Retry(tokenizer, shape.retry)
     trainer = GRPOTrainer(
         model=options.model, reward_funcs=retry, processing_class=tokenizer, train_dataset=prompts(level),
-        args=grpo_config(options, recipe_of(options), folder / "checkpoints", 0, {"dtype": "float32"}))
+        args=in_micro_batches(
+            grpo_config(options, recipe_of(options), folder / "checkpoints", 0, {"dtype": "float32"}), shape.micro))
     retry.trainer = trainer
     paused(trainer, meter, lambda: lengths(*retry.lengths))
     trainer.train()
+
+
+def in_micro_batches(args: Any, samples: int | None) -> Any:
+    """The arguments with TRL's own split of a step, where our trainer would split it."""
+    if samples is None:
+        return args
+    parts = args.per_device_train_batch_size // samples
+    return replace(
+        args, per_device_train_batch_size=samples, gradient_accumulation_steps=parts, steps_per_generation=parts,
+        generation_batch_size=None)
 
 
 def as_dict(message: Message) -> dict[str, str]:
