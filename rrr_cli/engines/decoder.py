@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.cache_utils import Cache
 
 from rrr_cli.engines.base import Sampling
 from rrr_cli.engines.drawing import pick
@@ -24,6 +23,7 @@ from rrr_cli.engines.key_values import Buffer, Slab, Span, length, write
 from rrr_cli.engines.prefill import prefill
 from rrr_cli.engines.prefix_cache import PrefixCache
 from rrr_cli.engines.shared_attention import Shared, SharedAttention, beginnings
+from rrr_cli.engines.step import steps
 from rrr_cli.errors import RrrError
 
 ROOM = 64  # columns a rebuild leaves free, so that the buffer is copied once in 64 steps
@@ -120,32 +120,30 @@ class Decoder:
 
     def run(self) -> None:
         """Decode until a rebuild pays: a quarter of the rows are done, or the buffer is full."""
-        device, width = self.model.device, self.buffers[0].get_seq_length()
+        device = self.model.device
         length_R = torch.tensor([row.length for row in self.rows], device=device)
         first_R = torch.tensor([row.first for row in self.rows], device=device)
-        mask_R_T = (torch.arange(width + ROOM, device=device) >= first_R[:, None]).long()
         token_R = torch.tensor([(row.ids or row.prompt)[-1] for row in self.rows], device=device)
         uniforms_R_T = torch.from_numpy(np.stack([_window(row) for row in self.rows])).to(device)
-        cache = Cache(layers=list(self.buffers))
-        enough = -(-len(self.rows) // 4)  # a quarter, rounded up
-        for t in range(ROOM):
-            # a finished row runs on until the rebuild: its position must stay inside the context
-            position_R = (length_R + t).clamp(max=self.context - 1)
-            with self.attention.seeing(self.shared):
-                logits_R_V = self.model(
-                    input_ids=token_R[:, None], attention_mask=mask_R_T[:, : width + t + 1],
-                    position_ids=position_R[:, None], past_key_values=cache, use_cache=True, logits_to_keep=1,
-                ).logits[:, -1]
-            token_R = pick(logits_R_V, uniforms_R_T[:, t], self.sampling)
-            tokens = token_R.tolist()
-            if max(tokens) == logits_R_V.shape[1]:  # NaN
-                raise RrrError("the model's probabilities aren't finite: try --dtype float32, or check its training")
-            for row, token in zip(self.rows, tokens, strict=True):
-                if not row.done:
-                    row.ids.append(token)
-                    row.done = token in self.eos_ids or len(row.ids) >= len(row.uniforms)
-            if sum(row.done for row in self.rows) >= enough:
-                return
+        fixed = self.attention.takes and device.type == "cuda"
+        with steps(
+            fixed, self.model, self.buffers, self.shared, self.attention, first_R, length_R, self.context
+        ) as step:
+            for t in range(ROOM):
+                logits_R_V = step(token_R)
+                token_R = pick(logits_R_V, uniforms_R_T[:, t], self.sampling)
+                if self._write(token_R.tolist(), logits_R_V.shape[1]):
+                    return
+
+    def _write(self, tokens: list[int], vocabulary: int) -> bool:
+        """Add a token to each row that isn't done; whether a quarter of the rows are."""
+        if max(tokens) == vocabulary:  # NaN
+            raise RrrError("the model's probabilities aren't finite: try --dtype float32, or check its training")
+        for row, token in zip(self.rows, tokens, strict=True):
+            if not row.done:
+                row.ids.append(token)
+                row.done = token in self.eos_ids or len(row.ids) >= len(row.uniforms)
+        return sum(row.done for row in self.rows) >= -(-len(self.rows) // 4)  # rounded up
 
 
 def _window(row: Row) -> np.ndarray[Any, Any]:

@@ -22,6 +22,7 @@ from numpy.random import Generator, Philox
 
 from rrr_cli.engines.base import Sampling
 from rrr_cli.engines.decoder import SHARING, Decoder, Row, check_cache
+from rrr_cli.engines.devices import arithmetic
 from rrr_cli.engines.prefix_cache import PrefixCache
 from rrr_cli.engines.shared_attention import SharedAttention
 from rrr_cli.errors import BUG, RrrError
@@ -97,7 +98,7 @@ def check_own_tokens(model: Any) -> None:
 
 def _likeliest(model: Any, prompt: Sequence[int], ids: Sequence[int]) -> bool:
     """Whether no token would have been likelier, at any place, than the one that was written there."""
-    within = 0.02 if model.dtype == torch.float32 else 0.5  # standard deviations of the logits: rounding
+    within = 0.02 if arithmetic(model) == torch.float32 else 0.5  # standard deviations of the logits: rounding
     with _inference(model):
         fed = torch.tensor([[*prompt, *ids[:-1]]], device=model.device)
         logits_T_V = model(input_ids=fed, use_cache=False).logits[0, len(prompt) - 1 :].float()

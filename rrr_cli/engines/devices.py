@@ -49,6 +49,14 @@ def has_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
+def arithmetic(of: Any) -> Any:
+    """The dtype that products with a tensor, or in a model, are computed in: autocast's where that is on."""
+    import torch
+
+    device = of.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else of.dtype
+
+
 def free_memory(device: Any = None) -> int:
     """Bytes that are free on a torch.device: of a GPU with what torch keeps in reserve; without one, or of a CPU, those
     of the machine within the limit of the container."""

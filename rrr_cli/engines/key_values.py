@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from transformers.cache_utils import DynamicLayer
 
+from rrr_cli.engines.devices import arithmetic
+
 Pair = tuple[torch.Tensor, torch.Tensor]  # keys and values
 
 
@@ -22,6 +24,7 @@ class Buffer(DynamicLayer):  # type: ignore[misc]
         super().__init__()
         self.all_keys, self.all_values = keys, values
         self.is_initialized, self.dtype, self.device = True, keys.dtype, keys.device
+        self.column: torch.Tensor | None = None  # where the next token goes, while the shapes are fixed
         self._show(width)
 
     @classmethod
@@ -34,13 +37,31 @@ class Buffer(DynamicLayer):  # type: ignore[misc]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append keys and values (R, heads, T, size)."""
+        """Append keys and values (R, heads, T, size); while the shapes are fixed, of the one token of a step."""
+        if self.column is not None:
+            for all_states, states in ((self.all_keys, key_states), (self.all_values, value_states)):
+                all_states.index_copy_(2, self.column, states.to(all_states.dtype))
+            return self.all_keys, self.all_values
         start = self.keys.shape[2]
         end = start + key_states.shape[2]
         self.all_keys[:, :, start:end] = key_states
         self.all_values[:, :, start:end] = value_states
         self._show(end)
         return self.keys, self.values
+
+    @property
+    def capacity(self) -> int:
+        """Columns, in use and free."""
+        return int(self.all_keys.shape[2])
+
+    def fix(self, column: torch.Tensor) -> None:
+        """From now on `update` writes into `column` (1,) and gives all columns."""
+        self.column = column
+
+    def release(self, width: int) -> None:
+        """The first `width` columns are in use, and shapes grow again."""
+        self.column = None
+        self._show(width)
 
     def get_seq_length(self) -> int:
         """Columns in use. (The base class treats an empty tensor as an uninitialised layer.)"""
@@ -57,6 +78,16 @@ class Buffer(DynamicLayer):  # type: ignore[misc]
 
     def _show(self, width: int) -> None:
         self.keys, self.values = self.all_keys[:, :, :width], self.all_values[:, :, :width]
+
+
+class Started(DynamicLayer):  # type: ignore[misc]
+    """A layer of tokens that are computed without any before them; kept in the numbers that attention computes with."""
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Pair:
+        """Append keys and values (R, heads, T, size)."""
+        keys, values = (states.to(arithmetic(states)) for states in (key_states, value_states))
+        found: Pair = super().update(keys, values, *args, **kwargs)
+        return found
 
 
 class Slab:

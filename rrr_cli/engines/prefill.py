@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache
 
-from rrr_cli.engines.key_values import Buffer, Slab, Span, length, write
+from rrr_cli.engines.key_values import Buffer, Slab, Span, Started, length, write
 from rrr_cli.engines.prefix_cache import PrefixCache
 from rrr_cli.engines.shared_attention import Shared, SharedAttention, beginnings
 from rrr_cli.errors import RrrError
@@ -92,7 +92,7 @@ def _computed(
     fed: dict[str, Any] = {"input_ids": ids.to(device), "use_cache": True, "logits_to_keep": 1}
     width, shared = 0, None
     if not known_P[0]:
-        layers: list[Any] = [DynamicLayer() for _ in range(model.config.get_text_config().num_hidden_layers)]
+        layers: list[Any] = [Started() for _ in range(model.config.get_text_config().num_hidden_layers)]
     else:
         begun = beginnings(known_P)
         shared = Shared(begun) if attention.worth(begun) else None

@@ -143,7 +143,7 @@ class Cost:
             return 6 * self.shape.heads * load.pairs * (layers + 2)
         number = 2 if self.half else 4
         if self.shared:
-            return number * load.pairs if self.gpu else 0  # one mask for all layers; none on a CPU
+            return number * load.pairs if self.gpu and not self.half else 0  # one mask for all layers
         return number * load.pairs * (layers + 1)
 
     def _head(self, load: Load, gradient: bool) -> int:

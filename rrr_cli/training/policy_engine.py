@@ -7,8 +7,8 @@ call it equally often and with equally many prompts. Reads and writes nothing; a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter
 from typing import Any
 
@@ -78,8 +78,15 @@ class PolicyEngine:
 
 def in_memory(trainer: Any, cache: PrefixCache | None = None) -> Generate:
     """Generation with the trainer's own model; `cache` is of its weights as they are now."""
-    return decoded(
-        lambda: nullcontext(trainer.accelerator.unwrap_model(trainer.model_wrapped)), trainer.eos_token_ids, cache)
+    return decoded(lambda: in_arithmetic(trainer, trainer.model_wrapped), trainer.eos_token_ids, cache)
+
+
+@contextmanager
+def in_arithmetic(trainer: Any, wrapped: Any) -> Iterator[Any]:
+    """A model without what accelerate wraps around it; weights that training casts to 16 bits are cast once for as long
+    as this lasts, not at each token."""
+    with trainer.accelerator.autocast():
+        yield trainer.accelerator.unwrap_model(wrapped)
 
 
 def decoded(

@@ -114,7 +114,8 @@ class Session:
                 samples=samples(options), memory=bytes_of(options.memory, "--memory") if options.memory else None,
             )
         if self.kept or not trainer.use_vllm:
-            check_own_tokens(trainer.model)
+            with trainer.accelerator.autocast():
+                check_own_tokens(trainer.model)
         trainer.remove_callback(PrinterCallback)  # it prints to stdout
         return trainer
 

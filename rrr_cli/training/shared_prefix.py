@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from rrr_cli.engines.devices import arithmetic
 from rrr_cli.training.group_attention import Layout, register
 
 
@@ -56,7 +57,7 @@ def is_exact(model: Any) -> bool:
         return False  # a forward of the model's own that can't do with such a mask
     finally:
         model.train(training)
-    return bool(torch.allclose(plain, shared, rtol=0, atol=3 * torch.finfo(model.dtype).eps ** 0.5))
+    return bool(torch.allclose(plain, shared, rtol=0, atol=3 * torch.finfo(arithmetic(model)).eps ** 0.5))
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             warnings.filterwarnings("ignore", message=".*rollout_func.*")  # experimental; TRL's version is pinned
             super().__init__(*args, reward_funcs=passes, rollout_func=sampler, **kwargs)
         size_tiles(self.accelerator.device.type != "cpu")
-        self.shares_below = longest(self.model) if shared_prefix else 0  # tokens of a text
+        with self.accelerator.autocast():  # as in training
+            self.shares_below = longest(self.model) if shared_prefix else 0  # tokens of a text
         self.batch = Batch([], 0.0, 0.0)
         self.skips_dead_groups: bool = sampler.options.skip_dead_groups
         self.drop_below: float | None = getattr(sampler.objective, "drop_below", None)

@@ -17,7 +17,7 @@ from rrr_cli.engines import weights
 from rrr_cli.engines.models import resolve
 from rrr_cli.engines.prefix_cache import PrefixCache
 from rrr_cli.training.policy import Policy
-from rrr_cli.training.policy_engine import PolicyEngine, decoded
+from rrr_cli.training.policy_engine import PolicyEngine, decoded, in_arithmetic
 
 
 class Untrained:
@@ -35,13 +35,13 @@ class Untrained:
 
     @contextmanager
     def _model(self, trainer: Any) -> Iterator[Any]:
-        unwrap = trainer.accelerator.unwrap_model
-        trained = unwrap(trainer.model_wrapped)
-        if isinstance(trained, PeftModel):
-            with trained.disable_adapter():
+        if isinstance(trainer.accelerator.unwrap_model(trainer.model_wrapped), PeftModel):
+            with in_arithmetic(trainer, trainer.model_wrapped) as trained, trained.disable_adapter():
                 yield trained
         else:
-            yield unwrap(self._frozen(trainer) if trainer.ref_model is None else trainer.ref_model)
+            frozen = self._frozen(trainer) if trainer.ref_model is None else trainer.ref_model
+            with in_arithmetic(trainer, frozen) as model:
+                yield model
 
     def _frozen(self, trainer: Any) -> Any:
         """A copy from the policy's files, in the arithmetic that TRL gives its reference."""

@@ -29,13 +29,19 @@ def engine(random_model: Path) -> TransformersEngine:
     return TransformersEngine(str(random_model))
 
 
-def test_sampling_equals_a_loop_without_cache(engine: TransformersEngine) -> None:
+@pytest.mark.parametrize("fixed", [False, True])
+def test_sampling_equals_a_loop_without_cache(
+    engine: TransformersEngine, fixed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import numpy as np
     import torch
 
     from rrr_cli.engines.decoding import sample
     from rrr_cli.engines.render import render
+    from rrr_cli.engines.step import steps
 
+    # in steps of one shape, as on a GPU, too
+    monkeypatch.setattr("rrr_cli.engines.decoder.steps", lambda on_gpu, *given: steps(fixed, *given))
     sampling = Sampling(temperature=0.8, top_p=0.9, max_tokens=66)  # more tokens than between two rebuilds
     ids_B = [*(render(engine.tokenizer, p.messages) for p in PROMPTS), [5]]  # the last is one token: nothing to prefill
     seeds_B = [*(p.seeds for p in PROMPTS), (99,)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.integrations.sdpa_attention import repeat_kv
 from trl.trainer.utils import add_fused_lm_head
 
-from rrr_cli.training.group_attention import ByParts, Layout, by_masks
+from rrr_cli.training import group_attention
+from rrr_cli.training.group_attention import ByParts, Flash, Layout, Texts, by_masks
 from rrr_cli.training.shared_prefix import log_probabilities, longest, pack
 from rrr_cli.training.trainer import PolicyTrainer
 
@@ -116,7 +118,9 @@ def test_a_model_whose_layers_carry_one_completion_into_the_next_shares_none() -
     assert longest(model) == math.inf
 
 
-def test_both_kinds_of_group_attention_are_attention_with_a_mask() -> None:
+def test_every_kind_of_group_attention_is_attention_with_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_attention, "flash", flash)
+    monkeypatch.setattr(group_attention, "flash_backward", flash_backward)
     layout = Layout(((0, 4, 6, 7, 10), (10, 10, 12, 13)))  # the second prompt has one token: nothing is shared
     inputs = [torch.randn(1, heads, 13, 8, generator=torch.Generator().manual_seed(heads)) for heads in (4, 2, 2)]
     query, key, value = (part.requires_grad_() for part in inputs)
@@ -127,12 +131,50 @@ def test_both_kinds_of_group_attention_are_attention_with_a_mask() -> None:
     keys, values = repeat_kv(key, 2), repeat_kv(value, 2)
     expected = torch.nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=seen)
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(9))
-    for out in (ByParts.apply(query, key, value, layout, None), by_masks(query, keys, values, layout, 0.0, None)):
+    for out in (
+        ByParts.apply(query, key, value, layout, None), by_masks(query, keys, values, layout, 0.0, None),
+        Flash.apply(query, key, value, layout, None),
+    ):
         torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
         found, wanted = (
             torch.autograd.grad((one * weights).sum(), (query, key, value), retain_graph=True)
             for one in (out, expected))
         assert relative(found, wanted) < 1e-5
+
+
+def flash(texts: Texts, inputs: Any, causal: bool, scale: None) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a GPU's kernel gives, of which tests/test_gpu.py proves it."""
+    query, key, value = inputs
+    outs, logsumexps = [], []
+    for (a, b), (c, d) in zip(pairwise(texts.queries.tolist()), pairwise(texts.keys.tolist()), strict=True):
+        scores = torch.einsum("qhd,khd->hqk", query[a:b], key[c:d].repeat_interleave(2, 1)) * query.shape[-1] ** -0.5
+        if causal:
+            scores = scores.masked_fill(~torch.ones_like(scores, dtype=torch.bool).tril(), -torch.inf)
+        outs.append(torch.einsum("hqk,khd->qhd", scores.softmax(-1), value[c:d].repeat_interleave(2, 1)))
+        logsumexps.append(scores.logsumexp(-1))
+        assert max(b - a, 0) <= texts.longest[0] >= 1
+        assert max(d - c, 0) <= texts.longest[1]
+    return torch.cat(outs), torch.cat(logsumexps, 1)
+
+
+def flash_backward(
+    texts: Texts, gradient: torch.Tensor, inputs: Any, out: torch.Tensor, logsumexp: torch.Tensor, causal: bool,
+    scale: None,
+) -> tuple[torch.Tensor, ...]:
+    """Its gradients, by the output and log-sum-exp that it is given."""
+    query, key, value = inputs
+    found = tuple(torch.zeros_like(part) for part in inputs)
+    size = query.shape[-1] ** -0.5
+    for (a, b), (c, d) in zip(pairwise(texts.queries.tolist()), pairwise(texts.keys.tolist()), strict=True):
+        keys, values = key[c:d].repeat_interleave(2, 1), value[c:d].repeat_interleave(2, 1)
+        weights = (torch.einsum("qhd,khd->hqk", query[a:b], keys) * size - logsumexp[:, a:b, None]).exp()
+        weights = weights.tril() if causal else weights
+        through = torch.einsum("qhd,khd->hqk", gradient[a:b], values)
+        scores = weights * (through - (gradient * out)[a:b].sum(-1).t()[..., None]) * size
+        found[0][a:b] += torch.einsum("hqk,khd->qhd", scores, keys)
+        found[1][c:d] += torch.einsum("hqk,qhd->khd", scores, query[a:b]).unflatten(1, (-1, 2)).sum(2)
+        found[2][c:d] += torch.einsum("hqk,qhd->khd", weights, gradient[a:b]).unflatten(1, (-1, 2)).sum(2)
+    return found
 
 
 def test_nothing_is_padded_and_the_head_sees_completions_alone() -> None:

@@ -41,6 +41,25 @@ def step(shape: Shape, note: str = "") -> Figure:
     return Figure(name, measure)
 
 
+def gpu_step(shape: Shape) -> Figure:
+    """The same on a GPU, by wall time; one arm after the other, as both don't fit into its memory."""
+    name = f"step on a GPU, {shape}"
+
+    def measure(folder: Path, repetitions: int, quick: bool) -> list[Row]:
+        used = shape.quick() if quick else shape
+        ours, stock = (
+            take_turns([Arm(who, folder, "steps", who, {"shape": used})], repetitions)[0] for who in OURS_STOCK)
+        if ours[0]["lengths"] != stock[0]["lengths"]:
+            raise RuntimeError(f"the arms did not do the same work: {ours[0]} {stock[0]}")
+        parts = {
+            f"{who}_{key}": value for who, answers in (("ours", ours), ("peer", stock))
+            for key in ("reflections_s", "retries_s", "gpu_peak_mib") for value in medians(answers, "", key).values()}
+        return [times(name, "TRL's GRPOTrainer", ours, stock, "wall_s", shape=used, **parts,
+                      micro_batch=stock[0]["micro_batch"])]
+
+    return Figure(name, measure, always=False)
+
+
 def training_pass(shape: Shape) -> Figure:
     """The training pass against logits_to_keep, and its memory."""
     name = f"training pass, {shape.model} {shape.prompt}/{shape.reflection}"
@@ -136,6 +155,7 @@ FIGURES = [
     generation(Shape("smollm2", 256, 64, 0, 64), "transformers", always=False),
     *([generation(Shape("smol3", 256, 64, 0, 64), "vLLM", VLLM),
        generation(Shape("smollm2", 256, 64, 0, 64), "vLLM", VLLM, always=False)] if VLLM else []),
+    gpu_step(Shape("qwen", 512, 512, 1024, 256, gpu=True)),
     mining(100),
     start("rrr --help"),
     start('rrr sql "select 1"', "--run", "{run}"),

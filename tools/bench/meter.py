@@ -38,11 +38,14 @@ class Meter:
     def turn(self) -> None:
         """End the measurement, wait to be asked, and begin the next one."""
         if self.begun is not None:
+            wait_for_gpu()
             cpu, wall = cpu_seconds() - self.begun[0], perf_counter() - self.begun[1]
-            print(json.dumps({"cpu_s": cpu, "wall_s": wall, **self.extra}), file=self.answers, flush=True)
+            taken = {"cpu_s": cpu, "wall_s": wall, **gpu_peak(), **self.extra}
+            print(json.dumps(taken), file=self.answers, flush=True)
             self.extra = {}
         if not sys.stdin.readline():
             os._exit(0)  # a trainer in the middle of its steps has no better place to stop
+        gpu_peak()
         self.begun = cpu_seconds(), perf_counter()
 
     def repeat(self, work: Callable[[], dict[str, Any] | None]) -> None:
@@ -50,6 +53,23 @@ class Meter:
         while True:
             self.turn()
             self.extra = work() or {}
+
+
+def wait_for_gpu() -> None:
+    """Until a GPU, if this process uses one, has done what it was given: a clock then shows all of it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def gpu_peak() -> dict[str, float]:
+    """The most that PyTorch has held of a GPU since the last call, if this process uses one."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    peak = torch.cuda.max_memory_allocated() / 2**20
+    torch.cuda.reset_peak_memory_stats()
+    return {"gpu_peak_mib": peak}
 
 
 def peak_mib() -> float:

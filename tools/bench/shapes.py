@@ -15,10 +15,10 @@ MARKS = ("<pad>", "<unk>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|> {{ message.content }} <|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}")
-CONTEXT = 2048
+CONTEXT = 4096
 WORDS = 198 - len(MARKS)  # that the chats are made of: those of the smallest vocabulary
 
-# tiny: the embedded model. smollm2: SmolLM2-135M; smol3: 3 of its 30 layers.
+# tiny: the embedded model. smollm2: SmolLM2-135M; smol3: 3 of its 30 layers. qwen: Qwen2.5-1.5B.
 SMOLLM2 = {"vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9,
            "num_key_value_heads": 3, "head_dim": 64}
 MODELS: dict[str, dict[str, int]] = {
@@ -26,6 +26,8 @@ MODELS: dict[str, dict[str, int]] = {
              "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 64},
     "smol3": SMOLLM2 | {"num_hidden_layers": 3},
     "smollm2": SMOLLM2 | {"num_hidden_layers": 30},
+    "qwen": {"vocab_size": 151936, "hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12,
+             "num_key_value_heads": 2, "head_dim": 128, "num_hidden_layers": 28},
 }
 
 
@@ -40,6 +42,7 @@ class Shape:
     rows: int  # samples a step
     group: int = 8
     micro: int | None = None  # samples a forward pass in training; None: all
+    gpu: bool = False
 
     def __str__(self) -> str:
         return f"{self.model} {self.prompt}/{self.reflection}/{self.retry}"
@@ -47,7 +50,7 @@ class Shape:
     def quick(self) -> Shape:
         """The same in small, to see whether it runs."""
         micro = self.micro and self.group
-        return Shape("tiny", 64, 8, 8, 2 * self.group, self.group, micro)
+        return Shape("tiny", 64, 8, 8, 2 * self.group, self.group, micro, self.gpu)
 
 
 def filler(seed: object, count: int) -> str:
@@ -65,9 +68,10 @@ def make_model(name: str, folder: Path) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    lm = LlamaForCausalLM(LlamaConfig(
-        **MODELS[name], max_position_embeddings=CONTEXT, tie_word_embeddings=True, pad_token_id=0, bos_token_id=None,
-        eos_token_id=MARKS.index("<|end|>")))
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        lm = LlamaForCausalLM(LlamaConfig(
+            **MODELS[name], max_position_embeddings=CONTEXT, tie_word_embeddings=True, pad_token_id=0,
+            bos_token_id=None, eos_token_id=MARKS.index("<|end|>")))
     part = target.with_name(f"{name}.part")
     lm.save_pretrained(part)
     make_tokenizer(MODELS[name]["vocab_size"]).save_pretrained(part)

@@ -10,10 +10,12 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
+from gpu import largest_micro_batch
 from lengths import ATTEMPT, PROBLEMS, TASK, Lengths, passes
-from meter import Meter
+from meter import Meter, wait_for_gpu
 from shapes import Shape, make_model, never_ends
 
 from rrr_cli.records import Message
@@ -57,7 +59,8 @@ def ours(shape: Shape, folder: Path, meter: Meter) -> None:
         return paused(made, meter, lambda: lengths(
             [len(s.prompt_ids) for s in made.batch.samples], [len(s.completion.ids) for s in made.batch.samples],
             [s.attempt.prompt_tokens for s in made.batch.samples],
-            [s.attempt.completion_tokens for s in made.batch.samples]))
+            [s.attempt.completion_tokens for s in made.batch.samples]) | {
+                "reflections_s": made.batch.seconds_reflect, "retries_s": made.batch.seconds_try})
 
     session.trainer = trainer
     session.run()
@@ -79,7 +82,8 @@ def options_of(shape: Shape, folder: Path, **changes: Any) -> Any:
     return Options(
         run=folder / "run", input=mined, task=TASK, model=str(model), steps=10**6, batch=shape.rows,
         group=shape.group, micro_batch=shape.micro or "auto", lora=0, lr=1e-6, reflection_tokens=shape.reflection,
-        max_tokens=shape.retry, save_every=10**6, device="cpu", dtype="float32", **changes)
+        max_tokens=shape.retry, save_every=10**6, device="auto" if shape.gpu else "cpu",
+        dtype="auto" if shape.gpu else "float32", **changes)
 
 
 def mine(run: Path, level: str, tokens: int) -> Path:
@@ -106,12 +110,17 @@ def stock(shape: Shape, folder: Path, meter: Meter) -> None:
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     level = level_of(shape, lambda chat: rendered(tokenizer, [as_dict(m) for m in chat]))
     retry = Retry(tokenizer, shape.retry)
+    micro = largest_micro_batch(
+        options.model, shape.prompt + shape.reflection, shape.reflection) if shape.gpu else shape.micro
     trainer = GRPOTrainer(
         model=options.model, reward_funcs=retry, processing_class=tokenizer, train_dataset=prompts(level),
         args=in_micro_batches(
-            grpo_config(options, recipe_of(options), folder / "checkpoints", 0, {"dtype": "float32"}), shape.micro))
+            grpo_config(options, recipe_of(options), folder / "checkpoints", 0, {"dtype": "float32"}), micro))
     retry.trainer = trainer
-    paused(trainer, meter, lambda: lengths(*retry.lengths))
+    generate = Timed(trainer._generate)
+    trainer._generate = generate
+    paused(trainer, meter, lambda: lengths(*retry.lengths) | {
+        "reflections_s": generate.seconds, "retries_s": retry.seconds, "micro_batch": micro})
     trainer.train()
 
 
@@ -143,6 +152,21 @@ def prompts(level: str) -> Any:
         {"prompt": [*map(as_dict, problem.prompt), *asked]} for problem in Lengths(level).problems("train")])
 
 
+class Timed:
+    """A function, and the seconds that its last call took."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.seconds = function, 0.0
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        start = perf_counter()
+        try:
+            return self.function(*given, **named)
+        finally:
+            wait_for_gpu()
+            self.seconds = perf_counter() - start
+
+
 class Retry:
     """A reward function of TRL: 1 where the retry after a reflection passes."""
 
@@ -152,17 +176,20 @@ class Retry:
         self.tokenizer, self.tokens = tokenizer, tokens
         self.trainer: Any = None
         self.lengths: list[list[int]] = []
+        self.seconds = 0.0
 
     def __call__(
         self, prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **columns: Any
     ) -> list[float]:
         import torch
 
+        start = perf_counter()
         again = as_dict(Message("user", Lengths.words["retry"]))
         chats = [[*asked, *reflected, again] for asked, reflected in zip(prompts, completions, strict=True)]
         inputs = self.tokenizer.apply_chat_template(
             chats, add_generation_prompt=True, padding=True, return_dict=True, return_tensors="pt",
             tokenizer_kwargs={"padding_side": "left"})
+        inputs = inputs.to(self.trainer.accelerator.device)
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
         with torch.no_grad():
             ids = model.generate(
@@ -173,4 +200,5 @@ class Retry:
             [len(rendered(self.tokenizer, asked)) for asked in prompts], [len(ids) for ids in completion_ids],
             inputs["attention_mask"].sum(1).tolist(), [written.shape[1]] * len(written)]
         texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        self.seconds = perf_counter() - start
         return [float(passes(text)) for text in texts]
