@@ -66,7 +66,7 @@ def read_plainly(parameters: list[Any]) -> list[Any]:
     """These parameters of typer's, whose values `Words` makes, but for those within bounds."""
     for parameter in parameters:
         asked = getattr(parameter, "get_runtime_param", None)  # by a typer that asks pydantic
-        ranged = parameter.min is not None or parameter.max is not None
+        ranged = any(getattr(parameter, end, None) is not None for end in ("min", "max"))
         if asked and not ranged and not isinstance(asked, partial):
             parameter.get_runtime_param = partial(Words, asked)
     return parameters

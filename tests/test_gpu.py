@@ -128,7 +128,7 @@ def test_each_family_has_the_gradient_of_the_plain_pass_in_bfloat16(kind: str) -
     plain, ours, full = (float((gradient(*how) - exact).norm() / exact.norm()) for how in (
         (False, True), (True, True), (True, False)))
     print(kind, plain, ours, full)
-    assert full < 1e-4  # float32 arithmetic, in which TF32 is off
+    assert full < max(1e-4, 1e-3 * plain)  # float32 arithmetic, in which TF32 is off
     assert ours < 1.3 * plain + 0.005  # no further from float32 than bfloat16 is
 
 

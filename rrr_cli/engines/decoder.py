@@ -19,7 +19,7 @@ import torch
 
 from rrr_cli.engines.base import Sampling
 from rrr_cli.engines.drawing import pick
-from rrr_cli.engines.key_values import Buffer, Slab, Span, length, write
+from rrr_cli.engines.key_values import Buffer, Slab, Span, aligned, length, write
 from rrr_cli.engines.prefill import prefill
 from rrr_cli.engines.prefix_cache import PrefixCache
 from rrr_cli.engines.shared_attention import Shared, SharedAttention, beginnings
@@ -83,8 +83,9 @@ class Decoder:
         texts = self._texts(entering)
         self.rows = self.live + entering
         rows, width = len(self.rows), max(row.own for row in self.rows)
-        self.buffers = [buffer.rebuilt(keep, rows, width, ROOM) for buffer in self.buffers] if keep else [
-            Buffer.empty(pair, rows, width, ROOM) for pair in texts[0][0].slab.layers]
+        room = aligned(width + ROOM) - width
+        self.buffers = [buffer.rebuilt(keep, rows, width, room) for buffer in self.buffers] if keep else [
+            Buffer.empty(pair, rows, width, room) for pair in texts[0][0].slab.layers]
         own = [spans[len(row.shared) :] for row, spans in zip(entering, texts, strict=True)]
         write(own, self.buffers, len(keep), width)
         self.shared = Shared([row.shared for row in self.rows]) if self.shares else None

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS as FUNCTIONS
 
-from rrr_cli.engines.key_values import Buffer, Span, length, write
+from rrr_cli.engines.key_values import Buffer, Span, aligned, length, write
 
 Spans = tuple[Span, ...]
 TOGETHER = (1, 2, 4, 8, 16)  # rows of one text that may be one group; the rest of them read it once more
@@ -40,11 +40,12 @@ class Shared:
         ]
         layers = texts_R[0][0].slab.layers
         device, dtype = layers[0][0].device, layers[0][0].dtype
-        width = max(1, *(length(spans) for spans, _ in groups))
+        width = aligned(max(1, *(length(spans) for spans, _ in groups)))
         self.layers = [Buffer.empty(pair, len(groups), width, 0) for pair in layers]
         write([spans for spans, _ in groups], self.layers, 0, width)
         slots = [row for _, rows in groups for row in rows + rows[:1] * (self.size - len(rows))]
         slot_of = {row: p * self.size + i for p, (_, rows) in enumerate(groups) for i, row in enumerate(rows)}
+        self.in_order = slots == list(range(len(texts_R)))  # each row is in the slot of its number
         self.rows_S = torch.tensor(slots, device=device)  # (P·n,), the row in each slot
         self.slots_R = torch.tensor([slot_of[row] for row in range(len(texts_R))], device=device)
         known_P = torch.tensor([length(spans) for spans, _ in groups], device=device)
@@ -54,14 +55,16 @@ class Shared:
     def to_slots(self, rows: torch.Tensor) -> torch.Tensor:
         """(R, kv, g, X) as (P, kv, n·g, X)."""
         _, heads, group, size = rows.shape
-        slots = rows.index_select(0, self.rows_S).view(-1, self.size, heads, group, size)
+        slots = rows if self.in_order else rows.index_select(0, self.rows_S)
+        slots = slots.reshape(-1, self.size, heads, group, size)
         return slots.transpose(1, 2).reshape(-1, heads, self.size * group, size)
 
     def to_rows(self, slots: torch.Tensor) -> torch.Tensor:
         """(P, kv, n·g, X) as (R, kv, g, X)."""
         count, heads, queries, size = slots.shape
         rows = slots.view(count, heads, self.size, queries // self.size, size).transpose(1, 2)
-        return rows.reshape(count * self.size, heads, -1, size).index_select(0, self.slots_R)
+        rows = rows.reshape(count * self.size, heads, -1, size)
+        return rows if self.in_order else rows.index_select(0, self.slots_R)
 
 
 class SharedAttention:

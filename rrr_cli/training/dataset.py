@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -73,20 +74,28 @@ def check_no_test_prompt(problems: Iterable[Problem], task: Task) -> None:
             f"on, such as {near[0].problem_id}: a gain on them may be memory", file=sys.stderr)
 
 
-def training_order(failures: int, groups: int, steps: int, seed: int) -> list[int]:
-    """Which failure each group is about, step after step: (steps * groups,). Every pass is a fresh shuffle.
+class TrainingOrder:
+    """Which failure each group is about, step after step. Every pass is a fresh shuffle.
 
-    A step never holds a failure twice while there are failures enough for it. Written out in full, rather than left to
-    a sampler's state, so that step k is the same in a resumed run and whatever the number of processes.
+    A step never holds a failure twice while there are failures enough for it. A function of the seed and of the group's
+    place in the training, rather than a sampler's state, so that step k is the same in a resumed run and whatever the
+    number of processes.
     """
-    order: list[int] = []
-    epoch = 0
-    while len(order) < steps * groups:
-        shuffled = list(range(failures))
-        Random(content_id("grpo order", seed, epoch)).shuffle(shuffled)
-        order += shuffled[: failures // groups * groups]
-        epoch += 1
-    return order[: steps * groups]
+
+    def __init__(self, failures: int, groups: int, seed: int) -> None:
+        self.failures, self.seed = failures, seed
+        self.used = failures // groups * groups  # in a pass
+        self._pass = lru_cache(2)(self._shuffled)
+
+    def failure(self, group: int) -> int:
+        """The index of a failure; `group` counts from the start of the training."""
+        number, place = divmod(group, self.used)
+        return self._pass(number)[place]
+
+    def _shuffled(self, number: int) -> list[int]:
+        shuffled = list(range(self.failures))
+        Random(content_id("grpo order", self.seed, number)).shuffle(shuffled)
+        return shuffled
 
 
 def fingerprint(failures: list[Failure]) -> str:

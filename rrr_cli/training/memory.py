@@ -119,7 +119,8 @@ class Cost:
         ends = shape.queries + shape.keys
         if self.half:
             return 26 * shape.hidden + 12 * ends + 8 * shape.feed_forward
-        return 4 * (6 * shape.hidden + 4 * ends + 4 * shape.feed_forward)
+        by_masks = 5 * shape.queries if self.gpu and self.shared else 0  # which copies keys and values for each head
+        return 4 * (6 * shape.hidden + 4 * ends + 4 * shape.feed_forward + by_masks)
 
     def checkpointed(self) -> Cost:
         """The same with gradient checkpointing."""
@@ -143,7 +144,7 @@ class Cost:
             return 6 * self.shape.heads * load.pairs * (layers + 2)
         number = 2 if self.half else 4
         if self.shared:
-            return number * load.pairs if self.gpu and not self.half else 0  # one mask for all layers
+            return 6 * load.pairs if self.gpu and not self.half else 0  # one mask for all layers, and half of it again
         return number * load.pairs * (layers + 1)
 
     def _head(self, load: Load, gradient: bool) -> int:
@@ -151,7 +152,7 @@ class Cost:
         tokens = load.tokens if everywhere else load.labelled
         words = min(self.shape.vocabulary, TILE_WORDS[self.gpu])
         tile = min(tokens, TILE_TOKENS) * words
-        whole = (2 if self.half else 4) * min(tokens, TILE_TOKENS) * TILE_WORDS[True]
+        whole = (2 if self.half else 8) * min(tokens, TILE_TOKENS) * TILE_WORDS[True]
         tiles = whole if self.gpu else int(4 * tile * TILES[gradient])
         weight = 4 * self.shape.hidden * (2 * self.shape.vocabulary if self.trains_head and gradient else words)
         return tiles + weight + tokens * (12 * self.shape.hidden + 128)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import PartialState
 from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar
@@ -32,7 +33,7 @@ from rrr_cli.store.provenance import comparable
 from rrr_cli.tasks.base import Environment, Task
 from rrr_cli.training import checkpoints, validation
 from rrr_cli.training.arguments import grpo_config
-from rrr_cli.training.dataset import check_no_test_prompt, fingerprint, training_order
+from rrr_cli.training.dataset import TrainingOrder, check_no_test_prompt, fingerprint
 from rrr_cli.training.objectives.base import Objective
 from rrr_cli.training.plan import frozen_in_half
 from rrr_cli.training.policy import Policy
@@ -189,8 +190,9 @@ class Session:
     def _dataset(self) -> Dataset:
         """A row a group: the index of its failure, which the sampler makes a prompt of."""
         groups = self.recipe.batch // self.recipe.group
-        order = training_order(len(self.failures), groups, self.recipe.steps, self.options.seed)
-        return Dataset.from_dict({"prompt": order})
+        order = TrainingOrder(len(self.failures), groups, self.options.seed)
+        rows = Dataset.from_dict({"prompt": np.arange(self.recipe.steps * groups)})
+        return rows.with_transform(lambda batch: {"prompt": [order.failure(group) for group in batch["prompt"]]})
 
     def _lora(self) -> LoraConfig | None:
         rank = self.recipe.lora

@@ -29,7 +29,7 @@ from rrr_cli.errors import NO_BACKEND, NOTHING, USAGE, RrrError
 from rrr_cli.prompts import reflect_chat
 from rrr_cli.stages import grpo
 from rrr_cli.store import artifacts
-from rrr_cli.training.dataset import training_order
+from rrr_cli.training.dataset import TrainingOrder
 from rrr_cli.training.policy_engine import PolicyEngine, in_memory
 from rrr_cli.training.session import Session
 from rrr_cli.training.settings import VLLM_CORRECTION
@@ -367,13 +367,14 @@ def fused(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def test_each_pass_takes_every_failure_at_most_once_and_step_k_depends_on_nothing_but_k() -> None:
-    order = training_order(failures=10, groups=4, steps=5, seed=0)
-    assert len(order) == 20
-    assert len(set(order[:8])) == 8
-    assert len(set(order[8:16])) == 8
-    assert order[:8] != order[8:16]
-    assert training_order(10, 4, 50, 0)[:20] == order
-    assert training_order(10, 4, 5, 1) != order
+    def order(seed: int, groups: range) -> list[int]:
+        return list(map(TrainingOrder(failures=10, groups=4, seed=seed).failure, groups))
+
+    first, second = order(0, range(8)), order(0, range(8, 16))
+    assert len(set(first)) == len(set(second)) == 8
+    assert first != second
+    assert order(0, range(10**9, 10**9 - 9, -1))[::-1] == order(0, range(10**9 - 8, 10**9 + 1))
+    assert order(1, range(8)) != first
 
 
 @pytest.mark.parametrize(("changes", "message"), [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import torch
 
 
@@ -17,7 +19,7 @@ def largest_micro_batch(model: str, tokens: int, completion: int, choices: tuple
     held = [torch.empty(numbers, device="cuda") for _ in range(3)]  # two moments and the reference
     for weight in lm.parameters():
         weight.grad = torch.zeros_like(weight)
-    found = 0
+    found, out = 0, None
     for rows in choices:
         ids = torch.randint(6, 100, (rows, tokens), device="cuda")
         labels = ids.clone()
@@ -26,13 +28,15 @@ def largest_micro_batch(model: str, tokens: int, completion: int, choices: tuple
             with torch.autocast("cuda", torch.bfloat16):
                 out = lm(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels, fused_lm_head=True)
             out.log_probs.sum().backward()
+            found = rows
+            break
         except torch.OutOfMemoryError:
-            out = None
-            torch.cuda.empty_cache()
-            continue
-        found = rows
-        break
-    del lm, held
+            pass
+        out = None
+        gc.collect()
+        torch.cuda.empty_cache()
+    del lm, held, out
+    gc.collect()
     torch.cuda.empty_cache()
     if not found:
         raise RuntimeError(f"no memory for {choices[-1]} samples")

@@ -80,7 +80,7 @@ def options_of(shape: Shape, folder: Path, **changes: Any) -> Any:
     level = level_of(shape, lambda chat: Policy(str(model)).render(chat, None))
     mined = mine(folder / "mined", level, shape.retry)
     return Options(
-        run=folder / "run", input=mined, task=TASK, model=str(model), steps=10**6, batch=shape.rows,
+        run=folder / "run", input=mined, task=TASK, model=str(model), steps=1000, batch=shape.rows,
         group=shape.group, micro_batch=shape.micro or "auto", lora=0, lr=1e-6, reflection_tokens=shape.reflection,
         max_tokens=shape.retry, save_every=10**6, device="auto" if shape.gpu else "cpu",
         dtype="auto" if shape.gpu else "float32", **changes)
