@@ -62,7 +62,6 @@ def test_recorded_steps_write_the_tokens_of_those_that_are_not(kind: str, sharin
     assert model not in step.UNRECORDABLE
     step.UNRECORDABLE.add(model)
     same = [one == other for one, other in zip(written(), recorded, strict=True)]
-    print(kind, sharing, sum(same), len(same))
     assert sum(same) >= 0.8 * len(same)  # rounding changes a token now and then
 
 
@@ -127,7 +126,6 @@ def test_each_family_has_the_gradient_of_the_plain_pass_in_bfloat16(kind: str) -
     exact = gradient(False, False)
     plain, ours, full = (float((gradient(*how) - exact).norm() / exact.norm()) for how in (
         (False, True), (True, True), (True, False)))
-    print(kind, plain, ours, full)
     assert full < max(1e-4, 1e-3 * plain)  # float32 arithmetic, in which TF32 is off
     assert ours < 1.3 * plain + 0.005  # no further from float32 than bfloat16 is
 
@@ -139,6 +137,8 @@ def test_the_estimate_is_no_less_than_a_measured_peak_and_at_most_twice_it(half:
                      vocab_size=32000)
     size_tiles(gpu=True)
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    with torch.autocast("cuda", torch.bfloat16, half):
+        assert longest(model) > 0
     if checkpointing:
         model.train()
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -162,25 +162,22 @@ def test_the_estimate_is_no_less_than_a_measured_peak_and_at_most_twice_it(half:
     cost = Cost(Shape.of(model.config), half, gpu=True, checkpointing=checkpointing)
     cast = 2 * sum(weight.numel() for weight in model.parameters()) * half
     estimate = cost.of(load_of([[(512, 512)] * 8] * 4, shared=True), True) + cast
-    print(half, checkpointing, peak / 1e6, estimate / 1e6, estimate / peak)
     assert 1 <= estimate / peak <= 2
 
 
 @pytest.mark.parametrize(("objective", "more"), [
     ("reflection", []), ("reflection", ["--freeze-actor", "--beta", "0"]), ("answer", ["--lora", "0"]),
-    ("reflection+answer", []), ("attempts", []), ("distil", [])])
+    ("reflection+answer", []), ("attempts", ["--max-tokens", "96"]), ("distil", [])])
 def test_each_objective_trains_on_it(objective: str, more: list[str], tmp_path: Path) -> None:
     def rrr(*words: str) -> dict[str, Any]:
         done = subprocess.run(
             [sys.executable, "-m", "rrr_cli", *words, "--run", str(tmp_path / "run"), "--json"], capture_output=True,
             text=True)
         assert done.returncode == 0, done.stderr
-        print(done.stderr[-400:])
         return dict(json.loads(done.stdout))
 
     rrr("mine-failures", "--task", "countdown", "--model", "tiny", "--limit", "64")
     found = rrr("grpo", "--task", "countdown", "--model", "tiny", "--objective", objective, "--steps", "3", "--batch",
                 "32", "--group", "8", "--lora", "8", *more)
-    print(found)
     assert found["steps"] == 3
-    rrr("eval", "--task", "countdown", "--model", "tiny", "--limit", "32", "--max-tokens", "64")
+    rrr("eval", "--task", "countdown", "--model", "base=tiny", "--limit", "32", "--max-tokens", "64")
