@@ -49,6 +49,16 @@ def has_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
+def has_flash(device: Any) -> bool:
+    """Whether PyTorch has flash attention for GPUs on this torch.device; None is a CPU."""
+    if device is None or device.type != "cuda":
+        return False
+    import torch
+
+    available = torch.version.hip is None and torch.backends.cuda.is_flash_attention_available()
+    return bool(available and torch.cuda.get_device_capability(device) >= (8, 0))
+
+
 def arithmetic(of: Any) -> Any:
     """The dtype that products with a tensor, or in a model, are computed in: autocast's where that is on."""
     import torch

@@ -15,10 +15,11 @@ from weakref import WeakSet
 import torch
 from transformers.cache_utils import Cache
 
+from rrr_cli.engines.devices import arithmetic
 from rrr_cli.engines.key_values import Buffer
 from rrr_cli.engines.shared_attention import Shared, SharedAttention
 
-#: Models of which no step could be recorded: something in them waits for the GPU.
+#: Models of which no step can be recorded: something in them waits for the GPU.
 UNRECORDABLE: WeakSet[Any] = WeakSet()
 
 
@@ -54,7 +55,7 @@ class Growing:
 
 
 class Recorded(Growing):
-    """Steps of one shape, recorded at the second and replayed from then on, where the device can."""
+    """Steps of one shape, recorded at the second and replayed from then on, where device and model allow it."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -64,7 +65,7 @@ class Recorded(Growing):
         self.column = torch.tensor([self.width], device=device)
         seen_R_T = self.mask_R_T.bool()
         seen_R_T[:, self.width :] = False
-        self.mask = torch.zeros(seen_R_T.shape, device=device, dtype=self.model.dtype).masked_fill(
+        self.mask = torch.zeros(seen_R_T.shape, device=device, dtype=arithmetic(self.model)).masked_fill(
             ~seen_R_T, -torch.inf)[:, None, None]
         self.graph: Any = None
         self.logits_R_V: torch.Tensor | None = None
@@ -75,26 +76,52 @@ class Recorded(Growing):
         """As `Growing`; the next call writes over what this one gives."""
         self.token_R_1.copy_(token_R[:, None])
         self.mask.index_fill_(3, self.column, 0)
-        if self.taken == 1 and self.column.is_cuda and self.model not in UNRECORDABLE:
+        if self.taken == 0:
+            self.logits_R_V = self._first()
+        elif self.taken == 1 and self._recordable:
             self._record()
-        if self.graph is None:
-            self.logits_R_V = self._forward()
-        else:
+        if self.graph is not None:
             self.graph.replay()
+        elif self.taken:
+            self.logits_R_V = self._forward()
         self.taken += 1
         self.column += 1
         self.position_R_1.add_(1).clamp_(max=self.context - 1)
         assert self.logits_R_V is not None
         return self.logits_R_V
 
-    def _record(self) -> None:
-        graph = torch.cuda.CUDAGraph()
+    @property
+    def _recordable(self) -> bool:
+        return self.column.is_cuda and self.model not in UNRECORDABLE
+
+    def _first(self) -> torch.Tensor:
+        """A step that is taken as it is. It shows whether the model waits for the GPU, which a recording can't."""
+        if not self._recordable:
+            return self._forward()
+        mode = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
         try:
-            with torch.cuda.graph(graph):
-                self.logits_R_V = self._forward()
+            return self._forward()
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError:
             UNRECORDABLE.add(self.model)
-            torch.cuda.synchronize()
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
+        return self._forward()  # into the same column
+
+    def _record(self) -> None:
+        graph, device = torch.cuda.CUDAGraph(), self.column.device
+        try:
+            # Where a recording fails, PyTorch leaves the stream that it chose.
+            with torch.cuda.stream(torch.cuda.current_stream(device)), \
+                    torch.cuda.graph(graph, stream=torch.cuda.Stream(device)):
+                self.logits_R_V = self._forward()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            UNRECORDABLE.add(self.model)
+            torch.cuda.synchronize(device)
         else:
             self.graph = graph
 

@@ -78,12 +78,24 @@ def _of_the_disk(error: Exception, folder: Path) -> OSError | None:
 
 
 def seal(partial: Path, target: Path, config_id: str) -> None:
-    """Turn the folder `partial` into the whole checkpoint `target`, written by configuration `config_id`."""
+    """Turn the folder `partial` into the whole checkpoint `target`, written by configuration `config_id`.
+
+    Raises RrrError (exit 3): it has no weights.
+    """
+    check_weights(partial)
     hashes = {str(path.relative_to(partial)): sha256_of(path) for path in _files(partial)}
     (partial / COMPLETE).write_text(json.dumps({"config": config_id, "sha256": hashes}, indent=1))
     if target.exists():  # damaged: a whole one would have been resumed from
         shutil.rmtree(target)
     _publish(partial, target)
+
+
+def check_weights(folder: Path) -> None:
+    """Raise RrrError (exit 3) where there are no weights to make a model of: a training in shards may write its own
+    kind of file, and would end without a model."""
+    if not any(folder.glob("*.safetensors")):
+        raise RrrError(f"{folder} has no *.safetensors, so no model can be made of it; nothing was deleted. With FSDP, "
+                       "let accelerate save fsdp_state_dict_type: FULL_STATE_DICT, then type the same command")
 
 
 def newest(folder: Path, config_id: str) -> Path | None:
@@ -116,7 +128,9 @@ def export(checkpoint: Path, target: Path, base_model: str, trained: dict[str, A
 
     An adapter names its base as `base_model`, so that `--model target` finds it again, and its modules in order: PEFT
     writes a set, and the same training has to give the same fingerprint. `trained`, how it was, goes to rrr.json.
+    Raises RrrError (exit 3): the checkpoint has no weights.
     """
+    check_weights(checkpoint)
     temporary = target.with_name(f".{target.name}.tmp")
     if temporary.is_symlink():
         temporary.unlink()

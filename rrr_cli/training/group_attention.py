@@ -19,6 +19,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from rrr_cli.engines.devices import has_flash
+
+LARGE_CHIPS = ((8, 0), (9, 0), (10, 0))  # compute capabilities
 Part = tuple[slice, slice, bool]  # queries, keys, whether causal
 
 
@@ -189,10 +192,12 @@ class ByParts(torch.autograd.Function):  # type: ignore[misc]
 
 def by_flash(query: torch.Tensor, value: torch.Tensor) -> bool:
     """Whether PyTorch's flash attention for GPUs takes them."""
+    size = query.shape[-1]
+    # Backward of heads this wide takes more memory on the chip than the smaller GPUs have.
+    most = 256 if query.is_cuda and torch.cuda.get_device_capability(query.device) in LARGE_CHIPS else 192
     return (
-        query.is_cuda and torch.version.hip is None and query.dtype in (torch.bfloat16, torch.float16)
-        and query.shape[-1] == value.shape[-1] and query.shape[-1] % 8 == 0 and query.shape[-1] <= 256
-        and torch.cuda.get_device_capability(query.device) >= (8, 0))
+        has_flash(query.device) and query.dtype in (torch.bfloat16, torch.float16) and size == value.shape[-1]
+        and size % 8 == 0 and size <= most)
 
 
 class Flash(torch.autograd.Function):  # type: ignore[misc]

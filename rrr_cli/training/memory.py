@@ -104,6 +104,7 @@ class Cost:
     shape: Shape
     half: bool = False  # bfloat16 arithmetic
     gpu: bool = False
+    flash: bool = False  # attention of groups without masks on a GPU
     shared: bool = True  # a group's prompt is computed once, without a mask over the whole row
     eager: bool = False  # attention that makes and keeps all scores
     trains_head: bool = True
@@ -117,9 +118,10 @@ class Cost:
         """
         shape = self.shape
         ends = shape.queries + shape.keys
+        # Keys, values and outputs that attention by masks copies.
+        by_masks = 5 * shape.queries if self.gpu and self.shared and not self.flash else 0
         if self.half:
-            return 26 * shape.hidden + 12 * ends + 8 * shape.feed_forward
-        by_masks = 5 * shape.queries if self.gpu and self.shared else 0  # which copies keys and values for each head
+            return 26 * shape.hidden + 12 * ends + 8 * shape.feed_forward + 2 * by_masks
         return 4 * (6 * shape.hidden + 4 * ends + 4 * shape.feed_forward + by_masks)
 
     def checkpointed(self) -> Cost:
@@ -144,7 +146,7 @@ class Cost:
             return 6 * self.shape.heads * load.pairs * (layers + 2)
         number = 2 if self.half else 4
         if self.shared:
-            return 6 * load.pairs if self.gpu and not self.half else 0  # one mask for all layers, and half of it again
+            return 3 * number * load.pairs // 2 if self.gpu and not self.flash else 0  # one mask for all layers
         return number * load.pairs * (layers + 1)
 
     def _head(self, load: Load, gradient: bool) -> int:

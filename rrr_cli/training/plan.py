@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from rrr_cli.engines.devices import free_memory, has_gpu
+from rrr_cli.engines.devices import free_memory, has_flash, has_gpu
 from rrr_cli.engines.model_files import header
 from rrr_cli.engines.model_files import weights as weight_files
 from rrr_cli.training.memory import GB, USED, Cost, Shape, Weights, check_room
@@ -64,8 +64,8 @@ def plan(
     """How a step would be split, were all texts at their limits; of one process. A training splits by real lengths."""
     gpu, half = on_gpu(options), in_half(options)
     cost = Cost(
-        shape, half, gpu, shared=options.shared_prefix and sdpa, eager=not sdpa, trains_head=recipe.lora == 0,
-        checkpointing=options.gradient_checkpointing)
+        shape, half, gpu, flash=half and has_flash(device_of(options)), shared=options.shared_prefix and sdpa,
+        eager=not sdpa, trains_head=recipe.lora == 0, checkpointing=options.gradient_checkpointing)
     fixed = Weights.planned(
         numbers, shape.adapted(recipe.lora), half=half, frozen_half=frozen_in_half(options, recipe),
         reference=options.beta > 0 or options.freeze_actor).fixed

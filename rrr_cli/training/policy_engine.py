@@ -83,8 +83,8 @@ def in_memory(trainer: Any, cache: PrefixCache | None = None) -> Generate:
 
 @contextmanager
 def in_arithmetic(trainer: Any, wrapped: Any) -> Iterator[Any]:
-    """A model without what accelerate wraps around it; weights that training casts to 16 bits are cast once for as long
-    as this lasts, not at each token."""
+    """A model without what accelerate wraps around it. Weights that require a gradient, and that training casts to 16
+    bits, are cast once for as long as this lasts, not at each token."""
     with trainer.accelerator.autocast():
         yield trainer.accelerator.unwrap_model(wrapped)
 

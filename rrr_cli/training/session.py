@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar
 from peft import LoraConfig
@@ -77,7 +78,9 @@ class Session:
         with ExitStack() as stack, checkpoints.saving(self.folder):
             ledger = self._open(stack) if state.is_main_process else None
             state.wait_for_everyone()
-            start = checkpoints.newest(self.folder, self.config_id)
+            # Hashing takes long, and all processes have to agree.
+            found = [checkpoints.newest(self.folder, self.config_id) if state.is_main_process else None]
+            start: Path | None = broadcast_object_list(found)[0]
             done = checkpoints.step_of(start) if start else 0
             if self.options.resume and start is None and not self.target.exists():
                 raise RrrError(f"{self.folder} holds no whole checkpoint to resume from; leave out --resume to start")
@@ -115,8 +118,10 @@ class Session:
                 samples=samples(options), memory=bytes_of(options.memory, "--memory") if options.memory else None,
             )
         if self.kept or not trainer.use_vllm:
-            with trainer.accelerator.autocast():
-                check_own_tokens(trainer.model)
+            check_own_tokens(trainer.model)
+            if self.args.bf16:
+                with trainer.accelerator.autocast():  # as in training
+                    check_own_tokens(trainer.model)
         trainer.remove_callback(PrinterCallback)  # it prints to stdout
         return trainer
 

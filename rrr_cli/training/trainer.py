@@ -20,6 +20,7 @@ import torch
 from accelerate.utils import gather_object
 from trl import GRPOTrainer
 
+from rrr_cli.engines.devices import has_flash
 from rrr_cli.training.memory import Cost, Room, Shape, size_tiles, weights_of
 from rrr_cli.training.micro_batches import MicroBatches
 from rrr_cli.training.parts import Texts
@@ -53,7 +54,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         gpu, half = device.type != "cpu", bool(self.args.bf16)
         head = self.accelerator.unwrap_model(self.model).get_output_embeddings()
         cost = Cost(
-            Shape.of(config), half, gpu, shared=self.shares_below > 0,
+            Shape.of(config), half, gpu, flash=half and has_flash(device), shared=self.shares_below > 0,
             eager=config._attn_implementation == "eager", trains_head=head.weight.requires_grad,
             checkpointing=self.args.gradient_checkpointing)
         room = Room(device, memory, 1 if gpu else state.num_processes)

@@ -46,6 +46,6 @@ class Untrained:
     def _frozen(self, trainer: Any) -> Any:
         """A copy from the policy's files, in the arithmetic that TRL gives its reference."""
         if self._copy is None:
-            copy = weights.load(resolve(str(self.policy.path)), torch.float32).requires_grad_(False)
+            copy = weights.load(resolve(str(self.policy.path)), torch.float32)
             self._copy = trainer.accelerator.prepare_model(copy, evaluation_mode=True)
         return self._copy

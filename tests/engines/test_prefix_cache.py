@@ -16,8 +16,9 @@ import torch
 
 from rrr_cli.engines.base import Prompt, Sampling
 from rrr_cli.engines.decoding import sample
-from rrr_cli.engines.key_values import Slab
+from rrr_cli.engines.key_values import Slab, Span
 from rrr_cli.engines.prefix_cache import PrefixCache
+from rrr_cli.engines.shared_attention import Shared
 from rrr_cli.engines.transformers import TransformersEngine
 from rrr_cli.records import Message
 
@@ -84,6 +85,25 @@ def test_texts_are_the_same_with_a_cache_and_with_shared_keys(lm: Any, sampling:
     assert conversation(lm, sampling, cache=cache, sharing=0) == plain
     assert cache.reused > cache.prefilled
     assert conversation(lm, sampling, cache=PrefixCache(budget=20_000), sharing=0) == plain  # rows leave at each turn
+
+
+def test_rows_see_their_own_text_in_whatever_order_they_share() -> None:
+    texts = [(Span(slab(tokens), 0, tokens),) for tokens in (3, 5)]
+    for order in ((0, 1, 0, 1), (0, 0, 1, 1), (1, 0, 0, 0)):
+        shared = Shared([texts[i] for i in order])
+        rows = torch.arange(4.0)[:, None, None, None].expand(4, 1, 2, 3)
+        slots = shared.to_slots(rows)
+        for slot, seen in zip(slots[:, 0], (~shared.mask.isinf()).sum(-1).flatten().tolist(), strict=True):
+            assert {(3, 5)[order[int(row)]] for row in slot[:, 0]} == {seen}
+        assert torch.equal(shared.to_rows(slots), rows)
+
+
+def test_keys_are_kept_in_the_arithmetic_of_attention(random_model: Path) -> None:
+    engine, cache = TransformersEngine(str(random_model)), PrefixCache()
+    with torch.autocast("cpu", torch.bfloat16):
+        sample(engine.lm, prompts(), [(1, 2)] * 4, DRAWN, (), cache=cache)
+    held = {states.dtype for kept in cache._slabs for pair in kept.layers for states in pair}
+    assert held == {torch.bfloat16}
 
 
 def test_only_what_follows_an_earlier_text_is_computed(random_model: Path) -> None:

@@ -94,6 +94,18 @@ def test_a_wrong_word_is_one_line_without_its_control_characters(rrr, tmp_path, 
     assert not UNSAFE.search(result.err), ascii(result.err)
 
 
+def test_options_of_a_typer_that_keeps_their_bounds_elsewhere_are_left_to_it():
+    from types import SimpleNamespace
+
+    from rrr_cli.help import read_plainly
+
+    asked = lambda: None  # noqa: E731
+    bound, free = SimpleNamespace(get_runtime_param=asked, max=3), SimpleNamespace(get_runtime_param=asked)
+    read_plainly([bound, free, SimpleNamespace()])
+    assert bound.get_runtime_param is asked
+    assert free.get_runtime_param is not asked
+
+
 def test_version_prints_the_version(rrr):
     import rrr_cli
 

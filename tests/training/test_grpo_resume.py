@@ -232,6 +232,19 @@ def test_a_power_cut_leaves_no_damaged_checkpoint_under_a_final_name(
     assert flushed == [tmp_path.stat().st_ino]  # the new name
 
 
+def test_a_checkpoint_without_weights_is_no_model_and_stays(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    shards = source / "pytorch_model_fsdp_0" / "__0_0.distcp"
+    shards.parent.mkdir(parents=True)
+    shards.write_bytes(b"a shard")
+    (source / "config.json").write_text("{}")
+    for make in (lambda: checkpoints.seal(source, target, "c"), lambda: checkpoints.export(source, target, "tiny", {})):
+        with pytest.raises(RrrError, match="FULL_STATE_DICT"):
+            make()
+    assert shards.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE, errno.EMFILE, errno.EBUSY, errno.EIO])
 def test_whatever_a_disk_refuses_a_checkpoint_with_is_one_line(tmp_path: Path, number: int) -> None:
     with pytest.raises(RrrError, match=rf"checkpoints can't be written: {os.strerror(number)}$"), \

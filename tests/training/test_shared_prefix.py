@@ -36,8 +36,8 @@ def model_of(kind: str, **changes: Any) -> Any:
     torch.manual_seed(0)
     config = AutoConfig.for_model(
         kind, vocab_size=50, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=64, pad_token_id=0, bos_token_id=1, eos_token_id=2, initializer_range=0.3,
-        **({"num_key_value_heads": 2} | changes))
+        max_position_embeddings=64, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        **({"num_key_value_heads": 2, "initializer_range": 0.3} | changes))
     model = AutoModelForCausalLM.from_config(config, attn_implementation=changes.get("attn_implementation", "sdpa"))
     add_fused_lm_head(model, temperature=2.0, outputs=("log_probs", "entropy"))
     return model.eval()  # GPT-2 drops out
@@ -110,12 +110,14 @@ def test_a_model_shares_prompts_of_texts_that_its_attention_sees_whole(
     assert longest(model_of(kind, **changes)) == length
 
 
-def test_a_model_whose_layers_carry_one_completion_into_the_next_shares_none() -> None:
-    model = model_of("llama")
+@pytest.mark.parametrize("half", [False, True])
+def test_a_model_whose_layers_carry_one_completion_into_the_next_shares_none(half: bool) -> None:
+    model = model_of("llama", initializer_range=0.02)
     mix = model.model.layers[1].register_forward_hook(lambda layer, inputs, output: output + output.cumsum(1))
-    assert longest(model) == 0
-    mix.remove()
-    assert longest(model) == math.inf
+    with torch.autocast("cpu", torch.bfloat16, half):
+        assert longest(model) == 0
+        mix.remove()
+        assert longest(model) == math.inf
 
 
 def test_every_kind_of_group_attention_is_attention_with_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:

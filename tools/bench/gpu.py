@@ -7,9 +7,12 @@ import gc
 import torch
 
 
-def largest_micro_batch(model: str, tokens: int, completion: int, choices: tuple[int, ...] = (64, 32, 16, 8, 4)) -> int:
-    """Samples of `tokens` tokens of which one pass of TRL's takes the most, beside weights, gradients, what AdamW
-    remembers, and a reference; all in float32 but for the arithmetic. Raises RuntimeError: not even the fewest."""
+def largest_micro_batch(model: str, rows: int, tokens: int, completion: int) -> int:
+    """The largest power of two of a step's `rows` samples, of `tokens` tokens each, that one pass of TRL's has room for
+    beside weights, gradients, what AdamW remembers, and a reference; all in float32 but for the arithmetic.
+
+    Raises RuntimeError: not even one sample.
+    """
     from transformers import AutoModelForCausalLM
     from trl.trainer.utils import add_fused_lm_head
 
@@ -20,15 +23,15 @@ def largest_micro_batch(model: str, tokens: int, completion: int, choices: tuple
     for weight in lm.parameters():
         weight.grad = torch.zeros_like(weight)
     found, out = 0, None
-    for rows in choices:
-        ids = torch.randint(6, 100, (rows, tokens), device="cuda")
+    for samples in [2**k for k in range(6, -1, -1) if rows % 2**k == 0]:
+        ids = torch.randint(6, 100, (samples, tokens), device="cuda")
         labels = ids.clone()
         labels[:, : tokens - completion] = -100
         try:
             with torch.autocast("cuda", torch.bfloat16):
                 out = lm(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels, fused_lm_head=True)
             out.log_probs.sum().backward()
-            found = rows
+            found = samples
             break
         except torch.OutOfMemoryError:
             pass
@@ -39,6 +42,5 @@ def largest_micro_batch(model: str, tokens: int, completion: int, choices: tuple
     gc.collect()
     torch.cuda.empty_cache()
     if not found:
-        raise RuntimeError(f"no memory for {choices[-1]} samples")
+        raise RuntimeError("no memory for one sample")
     return found
-

@@ -111,7 +111,7 @@ def stock(shape: Shape, folder: Path, meter: Meter) -> None:
     level = level_of(shape, lambda chat: rendered(tokenizer, [as_dict(m) for m in chat]))
     retry = Retry(tokenizer, shape.retry)
     micro = largest_micro_batch(
-        options.model, shape.prompt + shape.reflection, shape.reflection) if shape.gpu else shape.micro
+        options.model, shape.rows, shape.prompt + shape.reflection, shape.reflection) if shape.gpu else shape.micro
     trainer = GRPOTrainer(
         model=options.model, reward_funcs=retry, processing_class=tokenizer, train_dataset=prompts(level),
         args=in_micro_batches(
