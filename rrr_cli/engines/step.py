@@ -7,6 +7,7 @@ fixed, and attention covers the whole buffer, of which a mask hides what isn't w
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -99,7 +100,8 @@ class Recorded(Growing):
         if not self._recordable:
             return self._forward()
         mode = torch.cuda.get_sync_debug_mode()
-        torch.cuda.set_sync_debug_mode("error")
+        with warnings.catch_warnings(action="ignore"):  # a prototype, says PyTorch
+            torch.cuda.set_sync_debug_mode("error")
         try:
             return self._forward()
         except torch.OutOfMemoryError:
