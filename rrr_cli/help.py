@@ -23,6 +23,9 @@ PLAIN = {
     float: re.compile(r"-?[0-9]+(\.[0-9]+)?(e-?[0-9]+)?")}
 
 
+EXAMPLE = "\b\nExample: "  # \b: the paragraph is not wrapped, so that it can be copied
+
+
 class Command(TyperCommand):
     """A command: its flags by panel, in the order of the panels; plain words are its values without pydantic."""
 
@@ -60,6 +63,9 @@ class Group(TyperGroup):
         commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
         with formatter.section("Commands"):
             formatter.write_dl([(name, _first_paragraph(command)) for name, command in commands])
+
+
+GROUP: dict[str, Any] = {"cls": Group, "rich_markup_mode": None}  # without rich
 
 
 def read_plainly(parameters: list[Any]) -> list[Any]:

@@ -31,6 +31,7 @@ LAYERS = [
     {"stages"},
     {"report"},
     {"help"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]

@@ -77,14 +77,12 @@ class Recorded(Growing):
         """As `Growing`; the next call writes over what this one gives."""
         self.token_R_1.copy_(token_R[:, None])
         self.mask.index_fill_(3, self.column, 0)
-        if self.taken == 0:
-            self.logits_R_V = self._first()
-        elif self.taken == 1 and self._recordable:
+        if self.taken == 1 and self._recordable:
             self._record()
         if self.graph is not None:
             self.graph.replay()
-        elif self.taken:
-            self.logits_R_V = self._forward()
+        else:
+            self.logits_R_V = self._forward() if self.taken else self._first()
         self.taken += 1
         self.column += 1
         self.position_R_1.add_(1).clamp_(max=self.context - 1)
