@@ -22,7 +22,6 @@ PLAIN = {
     str: re.compile(".*", re.DOTALL), int: re.compile("-?[0-9]{1,15}"),
     float: re.compile(r"-?[0-9]+(\.[0-9]+)?(e-?[0-9]+)?")}
 
-
 EXAMPLE = "\b\nExample: "  # \b: the paragraph is not wrapped, so that it can be copied
 
 
