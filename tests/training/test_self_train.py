@@ -26,7 +26,8 @@ OWN = 4  # of 6 tries
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, random_model: Path) -> Path:
-    """20 problems tried 6 times; repairs and retries of failures among the first 4 tries, and a trained reflector."""
+    """20 problems tried 6 times; repairs and retries of failures among the first 4 tries, a trained reflector, and its
+    repairs."""
     run = tmp_path_factory.mktemp("self_train") / "run"
     common = {"run": run, "task": PARITY, "max_tokens": 8}
     mine_failures.run(mine_failures.Options(
@@ -36,6 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, random_model: Path) -> Path:
     reflect.run(reflect.Options(**later, reflection_tokens=8))
     train_reflector.run(train_reflector.Options(
         run=run, task=PARITY, own_samples=OWN, feedback="binary", epochs=1, batch=4, micro_batch=2, held_out=HELD_OUT))
+    repair.run(repair.Options(**later, feedback="binary", reflector=str(run / "models" / "reflector")))
     return run
 
 
