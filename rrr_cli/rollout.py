@@ -6,20 +6,25 @@ the task is an environment, a try is an episode: all open episodes take their tu
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from rrr_cli.engines.base import (
     REFUSED,
+    Answers,
     Completion,
     Engine,
+    Feed,
     Prompt,
     Sampling,
+    Streaming,
     UnfinishedError,
     completions_of,
     no_answer,
+    streamed,
 )
-from rrr_cli.episodes import Episode, Unanswered
+from rrr_cli.episodes import Episode, Story, Unanswered, Verify, Write
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.failures import Failure
 from rrr_cli.plugs import blame
@@ -189,17 +194,32 @@ class Loop:
 
         Afterwards each episode has its turns, and the completions that they come from.
         """
+        story, answer = self.playing(phase, episodes_B_N), None
+        while True:
+            try:
+                asked = story.send(answer)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            answer = (
+                self._write(asked.prompts, asked.sampling) if isinstance(asked, Write) else
+                self.verdicts(asked.episodes))
+
+    def playing(self, phase: str, episodes_B_N: Sequence[Sequence[Episode]]) -> Story[list[list[Attempt]]]:
+        """`play` as a story: it asks for what the model writes, and for verdicts."""
         prompts = [
             episodes_N[0].prompt(tuple(e.next_seed for e in episodes_N)) for episodes_N in episodes_B_N if episodes_N
         ]
         episodes = [e for episodes_N in episodes_B_N for e in episodes_N]
-        open_episodes = self._turn(prompts, episodes, repairs=phase == "repair")
+        completions_B_N = yield Write(prompts, self.sampling)
+        open_episodes = self._turn(completions_B_N, episodes, repairs=phase == "repair")
         while self.any_open(bool(open_episodes)):
-            open_episodes = self._turn([e.prompt((e.next_seed,)) for e in open_episodes], open_episodes)
-        rows = iter([self._row(phase, e, v) for e, v in zip(episodes, self._verdicts(episodes), strict=True)])
+            completions_B_1 = yield Write([e.prompt((e.next_seed,)) for e in open_episodes], self.sampling)
+            open_episodes = self._turn(completions_B_1, open_episodes)
+        verdicts = yield Verify(episodes)
+        rows = iter([self._row(phase, e, v) for e, v in zip(episodes, verdicts, strict=True)])
         return [[next(rows) for _ in episodes_N] for episodes_N in episodes_B_N]
 
-    def _verdicts(self, episodes: Sequence[Episode]) -> list[Verdict]:
+    def verdicts(self, episodes: Sequence[Episode]) -> list[Verdict]:
         """The verifier's, but for episodes without an answer: their rows have finish_reason refused."""
         tried = [e for e in episodes if e.finish_reason != REFUSED]
         with blame("task", self.task, "verify()"):
@@ -221,12 +241,28 @@ class Loop:
             self.unanswered.failure = error
             return error.completions_B_N
 
+    def answers(self, feed: Feed) -> Answers:
+        """The engine's answers to what it is fed, as `Streaming` gives them: of an engine that isn't, batch by batch.
+
+        Once it has stopped, nothing is asked any more.
+        """
+        if isinstance(self.engine, Streaming):
+            yield from streamed(self.engine, feed, self.sampling)
+            return
+        while requests := feed(sys.maxsize, True):
+            for tokens in sorted({request.max_tokens for request in requests}):
+                together = [request for request in requests if request.max_tokens == tokens]
+                written = self._write([r.prompt for r in together], replace(self.sampling, max_tokens=tokens))
+                yield from zip((request.number for request in together), written, strict=True)
+
     def _seed(self, *parts: object) -> int:
         return derive_seed(self.seed, *parts)
 
-    def _turn(self, prompts: Sequence[Prompt], episodes: Sequence[Episode], repairs: bool = False) -> list[Episode]:
-        """Let the model write each episode's next turn and the environment answer it; the episodes still open."""
-        completions = [c for row in self._write(prompts, self.sampling) for c in row]
+    def _turn(
+        self, completions_B_N: Sequence[Sequence[Completion]], episodes: Sequence[Episode], repairs: bool = False
+    ) -> list[Episode]:
+        """Take what the model wrote as each episode's next turn, and let the environment answer; those still open."""
+        completions = [c for row in completions_B_N for c in row]
         still_open = []
         for e, completion in zip(episodes, completions, strict=True):
             self.unanswered.note(e.problem, completion)

@@ -27,6 +27,7 @@ LAYERS = [
     {"tasks", "engines", "benchmarks"},
     {"failures", "episodes"},
     {"rollout"},
+    {"flow"},
     {"training"},
     {"stages"},
     {"report"},

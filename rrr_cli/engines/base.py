@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.options import EngineOptions
@@ -78,8 +78,35 @@ class UnfinishedError(RrrError):
         self.completions_B_N = completions_B_N
 
 
+@dataclass(frozen=True)
+class Request:
+    """A prompt that waits for its completions."""
+
+    number: int  # by which they are handed back
+    prompt: Prompt
+    max_tokens: int
+
+
+# How many samples more the engine could begin with, and whether it is writing nothing -> requests. Where it is writing
+# nothing, none means that there won't be any.
+Feed = Callable[[int, bool], Sequence[Request]]
+Answers = Iterator[tuple[int, list[Completion]]]
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """An engine that takes requests while it writes others."""
+
+    def stream(self, feed: Feed, sampling: Sampling) -> Answers:
+        """The number of each request with its completions_N, in the order in which they are finished.
+
+        `sampling` holds but for its `max_tokens`, which a request has of its own.
+        """
+        ...
+
+
 class Engine(Protocol):
-    """Generates text with one model."""
+    """Generates text with one model. One that is `Streaming` too is kept busy."""
 
     name: str
     model: str  # as named by the user
@@ -113,11 +140,31 @@ def completions_of(engine: Engine, prompts_B: Sequence[Prompt], sampling: Sampli
     """What the engine generates, completions_B_N. Raises RrrError (exit 2): not one completion a seed, in order."""
     with blame("engine", engine, "generate()"):
         completions_B_N = engine.generate(prompts_B, sampling)
-        given = [len(completions_N) for completions_N in completions_B_N]
-        texts = all(isinstance(c, Completion) and isinstance(c.text, str) for row in completions_B_N for c in row)
-    if given != [len(prompt.seeds) for prompt in prompts_B] or not texts:
+    check(engine, "generate()", [len(prompt.seeds) for prompt in prompts_B], completions_B_N)
+    return completions_B_N
+
+
+def streamed(engine: Streaming, feed: Feed, sampling: Sampling) -> Answers:
+    """What the engine streams. Raises RrrError (exit 2): not one completion a seed of a request that it was given."""
+    seeds: dict[int, int] = {}
+
+    def given(free: int, idle: bool) -> Sequence[Request]:
+        requests = feed(free, idle)
+        seeds.update((request.number, len(request.prompt.seeds)) for request in requests)
+        return requests
+
+    with blame("engine", engine, "stream()"):
+        for number, completions_N in engine.stream(given, sampling):
+            check(engine, "stream()", [seeds.pop(number)], [completions_N])
+            yield number, completions_N
+
+
+def check(engine: Any, what: str, seeds_B: list[int], completions_B_N: Sequence[Sequence[Completion]]) -> None:
+    """Raise RrrError (exit 2) unless there is one completion with a text for each seed."""
+    given = [len(completions_N) for completions_N in completions_B_N]
+    texts = all(isinstance(c, Completion) and isinstance(c.text, str) for row in completions_B_N for c in row)
+    if given != seeds_B or not texts:
         raise RrrError(
-            f"the engine {type(engine).__name__}: generate() returns "
+            f"the engine {type(engine).__name__}: {what} returns "
             f"{'other things than Completion with a text' if not texts else f'{given[:5]} completions for its prompts'}"
             ": it is one list a prompt, in order, with one Completion a seed", USAGE)
-    return completions_B_N

@@ -12,9 +12,10 @@ version may change tokens too. vLLM has its own sampler and gives other texts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -28,12 +29,47 @@ from rrr_cli.engines.shared_attention import SharedAttention
 from rrr_cli.errors import BUG, RrrError
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A prompt that waits for its samples, one a seed; without a seed it is handed back at once."""
+
+    number: int  # by which its samples are handed back
+    ids: Sequence[int]
+    seeds: Sequence[int]
+    max_tokens: int
+
+
+# How many samples more could be decoded, and whether nothing is being decoded -> prompts. Where nothing is, none means
+# that there won't be any.
+Feed = Callable[[int, bool], Sequence[Asked]]
+
+
 def sample(
     model: Any, prompts_B: Sequence[Sequence[int]], seeds_B: Sequence[Sequence[int]], sampling: Sampling,
-    eos_ids: Sequence[int], *, batch_size: int = 256, max_model_len: int | None = None,
-    cache: PrefixCache | None = None, sharing: int = SHARING,
+    eos_ids: Sequence[int], **options: Any,
 ) -> list[list[list[int]]]:
     """Token ids completions_B_N, one completion a seed; it ends with an end-of-turn token unless it was cut.
+
+    `options`, and what it raises: see `stream`.
+    """
+    # neighbours have similar lengths: little padding
+    order = sorted(range(len(prompts_B)), key=lambda b: -len(prompts_B[b]))
+    waiting = [Asked(b, prompts_B[b], seeds_B[b], sampling.max_tokens) for b in order]
+
+    def feed(free: int, idle: bool) -> Sequence[Asked]:
+        given = waiting[:]
+        waiting.clear()
+        return given
+
+    written = dict(stream(model, feed, sampling, eos_ids, **options))
+    return [written.get(b, []) for b in range(len(prompts_B))]
+
+
+def stream(
+    model: Any, feed: Feed, sampling: Sampling, eos_ids: Sequence[int], *, batch_size: int = 256,
+    max_model_len: int | None = None, cache: PrefixCache | None = None, sharing: int = SHARING,
+) -> Iterator[tuple[int, list[list[int]]]]:
+    """The numbers of prompts with their completions_N, as they are finished; new ones enter while others are written.
 
     At most `batch_size` rows decode at once. `cache`: texts that this model has computed before, to go on from and to
     add to. `sharing`: see SHARING. The model keeps its mode (train or eval). Raises RrrError (exit 3): a prompt is
@@ -42,33 +78,51 @@ def sample(
     """
     if unknown := {f.name for f in fields(sampling)} - {"temperature", "top_p", "max_tokens"}:
         raise RrrError(f"decoding.py doesn't sample by {', '.join(sorted(unknown))} yet", BUG)
-    context, vocabulary = context_length(model, max_model_len), model.config.get_text_config().vocab_size
-    for prompt in prompts_B:
-        if max(prompt, default=0) >= vocabulary:
-            raise RrrError(f"a prompt has token {max(prompt)}, and the model knows {vocabulary}: its tokenizer is of "
-                           "another model")
-        if not 0 < len(prompt) < context:
-            raise RrrError(
-                f"a prompt is {len(prompt)} tokens long; this model's context takes 1 to {context - 1} and an answer: "
-                "choose a model with a longer context, or raise --max-model-len if that is what limits it"
-            )
-    # neighbours in the queue have similar lengths: little padding
-    order = sorted(range(len(prompts_B)), key=lambda b: len(prompts_B[b]))
-    queue = [(b, n) for b in order for n in reversed(range(len(seeds_B[b])))]  # taken from the end
-    ids_B_N: list[list[list[int]]] = [[[] for _ in seeds] for seeds in seeds_B]
-    attention = SharedAttention(model, sharing)
-    with _inference(model), attention.in_use():
-        decoder = Decoder(model, sampling, frozenset(eos_ids), context, cache, attention)
-        while queue or decoder.live:
-            entering = []
-            for b, n in _take(queue, batch_size - len(decoder.live), idle=not decoder.live):
-                limit = min(sampling.max_tokens, context - len(prompts_B[b]))
-                uniforms = Generator(Philox(key=seeds_B[b][n])).random(limit)
-                entering.append(Row(b, prompts_B[b], uniforms, ids_B_N[b][n]))
+    context, attention = context_length(model, max_model_len), SharedAttention(model, sharing)
+    decoder = Decoder(model, sampling, frozenset(eos_ids), context, cache, attention)
+    queue: deque[tuple[Asked, int]] = deque()
+    open_: dict[int, list[list[int]]] = {}
+    left: Counter[int] = Counter()
+    while True:
+        live = len(decoder.live)
+        given = feed(batch_size - live - len(queue), not live and not queue)
+        for asked in given:
+            if not asked.seeds:
+                yield asked.number, []
+                continue
+            check_prompt(model, asked.ids, context)
+            queue.extend((asked, n) for n in range(len(asked.seeds)))
+            open_[asked.number], left[asked.number] = [[] for _ in asked.seeds], len(asked.seeds)
+        if not queue and not live:
+            if given:
+                continue
+            return
+        entering = []
+        for asked, n in _take(queue, batch_size - live, idle=not live):
+            limit = min(asked.max_tokens, context - len(asked.ids))
+            uniforms = Generator(Philox(key=asked.seeds[n])).random(limit)
+            entering.append(Row(asked.number, asked.ids, uniforms, open_[asked.number][n]))
+        with _inference(model), attention.in_use():
             decoder.rebuild(entering)
             decoder.run()
             decoder.keep_finished()
-    return ids_B_N
+        for row in decoder.rows:
+            left[row.index] -= row.done
+            if row.done and not left[row.index]:
+                del left[row.index]
+                yield row.index, open_.pop(row.index)
+
+
+def check_prompt(model: Any, ids: Sequence[int], context: int) -> None:
+    """Raise RrrError (exit 3) for a prompt that can't be continued."""
+    vocabulary = model.config.get_text_config().vocab_size
+    if max(ids, default=0) >= vocabulary:
+        raise RrrError(f"a prompt has token {max(ids)}, and the model knows {vocabulary}: its tokenizer is of another "
+                       "model")
+    if not 0 < len(ids) < context:
+        raise RrrError(
+            f"a prompt is {len(ids)} tokens long; this model's context takes 1 to {context - 1} and an answer: "
+            "choose a model with a longer context, or raise --max-model-len if that is what limits it")
 
 
 def context_length(model: Any, max_model_len: int | None = None) -> int:
@@ -106,12 +160,12 @@ def _likeliest(model: Any, prompt: Sequence[int], ids: Sequence[int]) -> bool:
         return not bool(((logits_T_V.amax(-1) - chosen_T) > within * logits_T_V.std(-1)).any())
 
 
-def _take(queue: list[tuple[int, int]], free: int, idle: bool) -> list[tuple[int, int]]:
+def _take(queue: deque[tuple[Asked, int]], free: int, idle: bool) -> list[tuple[Asked, int]]:
     """The next samples, at most `free`; those of one prompt enter together, unless a whole batch can't hold them."""
     whole = most = min(free, len(queue))
-    while 0 < whole < len(queue) and queue[-whole][0] == queue[-whole - 1][0]:
+    while 0 < whole < len(queue) and queue[whole][0] is queue[whole - 1][0]:
         whole -= 1
-    return [queue.pop() for _ in range(whole or (most if idle else 0))]
+    return [queue.popleft() for _ in range(whole or (most if idle else 0))]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rrr_cli.engines import weights
-from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
+from rrr_cli.engines.base import Answers, Completion, Feed, Prompt, Request, Sampling, no_room
 from rrr_cli.engines.devices import chosen_device
 from rrr_cli.engines.loading import loading
 from rrr_cli.engines.models import ResolvedModel, load_tokenizer, resolve
@@ -64,6 +64,27 @@ class TransformersEngine:
         for b, ids_N in zip(fits, written, strict=True):
             completions_B_N[b] = [self._completion(ids, len(ids_B[b])) for ids in ids_N]
         return completions_B_N
+
+    def stream(self, feed: Feed, sampling: Sampling) -> Answers:
+        """See `Streaming`."""
+        from rrr_cli.engines.decoding import Asked, context_length, stream
+
+        context = context_length(self.lm, self.max_model_len)
+        asked: dict[int, tuple[int, int]] = {}  # number -> tokens of the prompt, and seeds
+
+        def as_tokens(request: Request) -> Asked:
+            prompt = request.prompt
+            ids = self.chat.render(prompt.messages, prompt.tools)
+            asked[request.number] = len(ids), len(prompt.seeds)
+            seeds = prompt.seeds if len(ids) < context else ()
+            return Asked(request.number, ids, seeds, request.max_tokens)
+
+        for number, ids_N in stream(
+            self.lm, lambda free, idle: [*map(as_tokens, feed(free, idle))], sampling, self.eos_ids,
+            batch_size=self.batch_size, max_model_len=self.max_model_len, cache=self.cache,
+        ):
+            tokens, seeds = asked.pop(number)
+            yield number, [self._completion(ids, tokens) for ids in ids_N] or [no_room(tokens)] * seeds
 
     def _completion(self, ids: list[int], prompt_tokens: int) -> Completion:
         finish = "stop" if ids[-1] in self.eos_ids else "length"

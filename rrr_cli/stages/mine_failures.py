@@ -8,13 +8,16 @@ left some of them without an answer, the same command asks for those alone. The 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rrr_cli import options as shared
+from rrr_cli.episodes import Story
 from rrr_cli.errors import NOTHING, RrrError
+from rrr_cli.flow import side_by_side
 from rrr_cli.options import DEFAULT_TASK, SamplingOptions, option
 from rrr_cli.progress import Work
 from rrr_cli.prompts import TRY
@@ -47,6 +50,9 @@ class Options(SamplingOptions):
         1, "Stop sampling a problem at its Nth failure: the same failures for fewer samples. The failure rate is then "
         "(N-1)/(n-1), for N >= 2. 0: always take all --samples.", least=0,
     )
+    in_flight: int = option(
+        512, "Problems that are tried side by side; changes speed and memory, not the samples.", least=1,
+        identity=False, panel="Hardware")
     part: int = shared.part("Problems")
 
 
@@ -81,16 +87,15 @@ def run(options: Options) -> dict[str, Any]:
         if not remaining:
             return summarise(options, problems)
         loop = open_loop(options, task, options.model)
-        with Work("mining", len(problems), len(problems) - len(remaining)) as work:
-            for start in range(0, len(remaining), options.part):
-                part = remaining[start : start + options.part]
-                attempts = mine(loop, part, options.samples, options.stop_at_failure, begun)
+        mined = mine(loop, remaining, options.samples, options.stop_at_failure, begun, options.in_flight)
+        with Work("mining", len(problems), len(problems) - len(remaining)) as work, closing(mined):
+            while part := list(islice(mined, options.part)):
                 record(attempt_rows, loop)
-                known = {a.problem_id for a in attempts} | loop.unanswered.reasons.keys()
-                problem_rows.append([p for p in part if p.problem_id in known - stored])
-                attempt_rows.append(attempts)
+                known = {p.problem_id for p, rows in part if rows} | loop.unanswered.reasons.keys()
+                problem_rows.append([p for p, _ in part if p.problem_id in known - stored])
+                attempt_rows.append([row for _, rows in part for row in rows])
                 stop_if_failed(loop)
-                failed = len({a.problem_id for a in attempts if not a.success})
+                failed = sum(any(not row.success for row in rows) for _, rows in part)
                 work.advance(len(part), f"{failed}/{len(part)} problems failed")
         loop.engine.close()
     missing = counts(loop, tried=len(problems))
@@ -114,28 +119,32 @@ def tries_so_far(rows: Writer, options: Options) -> tuple[set[str], dict[str, Tr
 
 
 def mine(
-    loop: Loop, problems: list[Problem], samples: int, stop_at_failure: int, begun: Mapping[str, Tries] | None = None
-) -> list[Attempt]:
-    """Up to `samples` attempts at each problem, those `begun` among them but not returned, in the problems' order.
+    loop: Loop, problems: Iterable[Problem], samples: int, stop_at_failure: int,
+    begun: Mapping[str, Tries] | None = None, in_flight: int = 256,
+) -> Generator[tuple[Problem, list[Attempt]], None, None]:
+    """The problems with up to `samples` attempts at each, those `begun` among them but not returned, as they end."""
+    return side_by_side(
+        loop, (story(loop, p, samples, stop_at_failure, (begun or {}).get(p.problem_id, {})) for p in problems),
+        in_flight)
 
-    Each wave samples only as many as a problem still needs to reach its Nth failure, so that no sample is taken after
-    that failure, whatever the batch size: this is exact inverse binomial sampling. A problem whose prompt gets no
-    answer isn't asked further.
+
+def story(
+    loop: Loop, problem: Problem, samples: int, stop_at_failure: int, begun: Tries
+) -> Story[tuple[Problem, list[Attempt]]]:
+    """The tries at a problem.
+
+    Each wave samples only as many as it still needs to reach its Nth failure, so that no sample is taken after that
+    failure: this is exact inverse binomial sampling. A problem whose prompt gets no answer isn't asked further.
     """
-    attempts: dict[str, list[Attempt]] = {p.problem_id: [] for p in problems}
-    tries = {name: dict((begun or {}).get(name, {})) for name in attempts}
-    while True:
-        waves: dict[tuple[int, ...], list[Problem]] = {}
-        for p in problems:
-            wave = next_samples(tries[p.problem_id], samples, stop_at_failure)
-            if wave and p.problem_id not in loop.unanswered.reasons:
-                waves.setdefault(wave, []).append(p)
-        if not waves:
-            return [a for rows in attempts.values() for a in rows]
-        for wave, group in waves.items():
-            for p, rows in zip(group, loop.attempt(group, wave), strict=True):
-                attempts[p.problem_id] += answered(rows)
-                tries[p.problem_id] |= {a.sample_index: a.success for a in answered(rows)}
+    attempts: list[Attempt] = []
+    tries = dict(begun)
+    while problem.problem_id not in loop.unanswered.reasons and (
+        wave := next_samples(tries, samples, stop_at_failure)
+    ):
+        (rows,) = yield from loop.playing("first", [loop.first_tries(problem, wave)])
+        attempts += answered(rows)
+        tries |= {a.sample_index: a.success for a in answered(rows)}
+    return problem, attempts
 
 
 def next_samples(tries: Tries, samples: int, stop_at_failure: int) -> tuple[int, ...]:

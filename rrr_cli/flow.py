@@ -1,0 +1,163 @@
+"""Stories side by side: an engine is kept busy with the requests of many, and each goes on once it has its answers.
+
+A story is what happens with one problem, such as its tries until one fails. The engine works in a thread of its own,
+for as long as it is fed; verdicts, environments and rows are made in the caller's. What is written depends on neither
+the number of stories side by side nor the order in which they end. Reads and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from threading import Condition, Thread
+from typing import Any, Generic, TypeVar
+
+from rrr_cli.engines.base import Completion, Request
+from rrr_cli.episodes import Story, Verify, Write
+from rrr_cli.rollout import Loop
+
+T = TypeVar("T")
+
+
+def side_by_side(loop: Loop, stories: Iterable[Story[T]], window: int) -> Generator[T, None, None]:
+    """What each story ends with, as they end; `window` of them are under way at once.
+
+    Once the engine has stopped, none is begun. Raises what a story, a verdict or the engine raises.
+    """
+    with closing(_Flow(loop, iter(stories), window)) as flow:
+        yield from flow.ends()
+
+
+class StoppedError(Exception):
+    """Nobody waits for answers any more."""
+
+
+@dataclass(eq=False)
+class _Running(Generic[T]):
+    """A story under way."""
+
+    story: Story[T]
+    answers: list[list[Completion] | None] = field(default_factory=list)
+    missing: int = 0  # of them
+    verify: Verify | None = None  # what it waits for, if it isn't answers
+
+
+class _Flow(Generic[T]):
+    def __init__(self, loop: Loop, stories: Iterator[Story[T]], window: int) -> None:
+        self.loop, self.stories, self.window = loop, stories, window
+        self.running: set[_Running[T]] = set()
+        self.ended: deque[T] = deque()
+        self.owners: dict[int, tuple[_Running[T], int]] = {}  # number of a request -> whose, and which of its answers
+        self.count = 0
+        self.changed = Condition()  # guards the two below, which the engine's thread sees too
+        self.requests: deque[Request] = deque()
+        self.closed = False
+        self.answers: SimpleQueue[tuple[int, list[Completion]] | BaseException] = SimpleQueue()
+        self.engine = Thread(target=self._write, name="engine", daemon=True)
+
+    def ends(self) -> Iterator[T]:
+        """See `side_by_side`."""
+        self.engine.start()
+        self._begin()
+        while self.running or self.ended:
+            while self.ended:
+                yield self.ended.popleft()
+            for number, completions in self._answered():
+                running, place = self.owners.pop(number)
+                running.answers[place] = completions
+                running.missing -= 1
+                if not running.missing:
+                    self._go_on(running, running.answers)
+            self._verify()
+            self._begin()
+
+    def close(self) -> None:
+        """Let the engine's thread end, at the latest when it asks for more."""
+        with self.changed:
+            self.closed = True
+            self.changed.notify()
+        if self.engine.ident is not None:
+            self.engine.join()
+
+    def _begin(self) -> None:
+        """Begin stories until the window is full. One that asks for nothing ends at once."""
+        while len(self.running) < self.window and self.loop.unanswered.failure is None:
+            story = next(self.stories, None)
+            if story is None:
+                return
+            running = _Running(story)
+            self.running.add(running)
+            self._go_on(running, None)
+
+    def _go_on(self, running: _Running[T], value: Any) -> None:
+        """Give a story what it waited for, and take what it asks for next."""
+        try:
+            asked = running.story.send(value)
+        except StopIteration as end:
+            self.running.discard(running)
+            self.ended.append(end.value)
+            return
+        if isinstance(asked, Verify):
+            running.verify = asked
+        elif not asked.prompts:
+            self._go_on(running, [])
+        else:
+            self._ask(running, asked)
+
+    def _ask(self, running: _Running[T], asked: Write) -> None:
+        running.answers, running.missing = [None] * len(asked.prompts), len(asked.prompts)
+        with self.changed:
+            for place, prompt in enumerate(asked.prompts):
+                self.owners[self.count] = running, place
+                self.requests.append(Request(self.count, prompt, asked.sampling.max_tokens))
+                self.count += 1
+            self.changed.notify()
+
+    def _verify(self) -> None:
+        """Have all episodes judged that wait for it, together."""
+        while waiting := [running for running in self.running if running.verify is not None]:
+            asked = [running.verify.episodes for running in waiting if running.verify is not None]
+            verdicts = iter(self.loop.verdicts([episode for episodes in asked for episode in episodes]))
+            for running, episodes in zip(waiting, asked, strict=True):
+                running.verify = None
+                self._go_on(running, [next(verdicts) for _ in episodes])
+
+    def _answered(self) -> Iterator[tuple[int, list[Completion]]]:
+        """What the engine has answered by now; one answer at least, unless no story waits for any."""
+        wait = bool(self.owners)
+        while True:
+            try:
+                answer = self.answers.get(block=wait)
+            except Empty:
+                return
+            if isinstance(answer, BaseException):
+                raise answer
+            yield answer
+            wait = False
+
+    def _write(self) -> None:
+        """The engine's thread."""
+        try:
+            for answer in self.loop.answers(self._feed):
+                self.answers.put(answer)
+        except StoppedError:
+            pass
+        except BaseException as error:
+            self.answers.put(error)
+
+    def _feed(self, free: int, idle: bool) -> list[Request]:
+        """Requests for `free` samples, or one more where the last has several; while the engine is idle, at least one.
+        """
+        with self.changed:
+            while idle and not self.requests and not self.closed:
+                self.changed.wait()
+            if self.closed:
+                raise StoppedError
+            given: list[Request] = []
+            while self.requests and free > 0:
+                given.append(self.requests.popleft())
+                free -= len(given[-1].prompt.seeds)
+            return given

@@ -1,0 +1,111 @@
+"""Problems that are tried side by side: the same rows whatever their number, and an engine that is kept busy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from grpo_runs import GUESSING, PARITY
+
+from rrr_cli.engines import decoder
+from rrr_cli.engines.base import Completion, Feed, Prompt, Request, Sampling
+from rrr_cli.engines.transformers import TransformersEngine
+from rrr_cli.errors import RrrError
+from rrr_cli.flow import side_by_side
+from rrr_cli.rollout import Loop
+from rrr_cli.stages import mine_failures
+from rrr_cli.stages.mine_failures import Options, mine
+from rrr_cli.store import artifacts
+from rrr_cli.tasks import load_task
+
+
+def mined(run: Path, model: Path, **changes: Any) -> list[Any]:
+    mine_failures.run(Options(run=run, model=str(model), **{
+        "task": PARITY, "samples": 8, "stop_at_failure": 2, "max_tokens": 12, "part": 3, **changes}))
+    return sorted(artifacts.read(run, "attempts"), key=lambda row: row.attempt_id)
+
+
+@pytest.mark.parametrize("task", [PARITY, f"{GUESSING}Easily"])
+def test_the_rows_are_the_same_however_many_problems_are_tried_at_once(
+    tmp_path: Path, random_model: Path, task: str
+) -> None:
+    alone = mined(tmp_path / "alone", random_model, task=task, in_flight=1)
+    assert mined(tmp_path / "few", random_model, task=task, in_flight=3, batch_size=4) == alone
+    assert mined(tmp_path / "all", random_model, task=task) == alone
+
+
+def test_a_prompt_that_fills_the_context_is_answered_among_others(random_model: Path) -> None:
+    engine = TransformersEngine(str(random_model), max_model_len=60)
+    parity = load_task(PARITY)
+    texts = [" ".join(["5"] * n) for n in (2, 300, 3, 300, 300, 4)]
+    messages = [parity.problems("train").__next__().prompt[0].__class__("user", text) for text in texts]
+    requests = [Request(i, Prompt((message,), (i, 9)), 5) for i, message in enumerate(messages)]
+    expected = engine.generate([r.prompt for r in requests], Sampling(max_tokens=5))
+    waiting = requests[::-1]
+
+    def one_by_one(free: int, idle: bool) -> list[Request]:
+        return [waiting.pop()] if waiting else []
+
+    assert dict(engine.stream(one_by_one, Sampling(max_tokens=5))) == dict(enumerate(expected))
+
+
+def test_slots_stay_in_use_while_problems_end_at_different_times(
+    random_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    pick = decoder.pick
+    monkeypatch.setattr(decoder, "pick", lambda logits, *more: (used.append(len(logits)), pick(logits, *more))[1])
+    task = load_task(PARITY)
+    problems = list(task.problems("train"))
+    loop = Loop(task, TransformersEngine(str(random_model), batch_size=4), Sampling(max_tokens=20))
+    list(mine(loop, problems, 6, 1, in_flight=8))
+    full = used[: -len(used) // 5]  # until the last ones run out
+    assert sum(full) / (4 * len(full)) > 0.85
+
+
+class Breaking:
+    """An engine that answers a few requests and then breaks."""
+
+    name = model = fingerprint = "breaking"
+
+    def stream(self, feed: Feed, sampling: Sampling) -> Iterator[tuple[int, list[Completion]]]:
+        answered = 0
+        while requests := feed(2, True):
+            for request in requests:
+                answered += 1
+                if answered == 5:
+                    raise RrrError("the engine broke")
+                yield request.number, [Completion("x", 1, "stop", 1) for _ in request.prompt.seeds]
+
+    def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        raise AssertionError
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def test_what_breaks_in_the_engine_ends_the_work_and_its_thread() -> None:
+    from threading import enumerate as threads
+
+    task = load_task(PARITY)
+    loop = Loop(task, Breaking(), Sampling(max_tokens=5))
+    with pytest.raises(RrrError, match="the engine broke"):
+        list(mine(loop, list(task.problems("train")), 3, 0, in_flight=4))
+    stopped = mine(loop, list(task.problems("train")), 3, 0, in_flight=2)
+    next(stopped)
+    stopped.close()
+    assert not [thread for thread in threads() if thread.name == "engine"]
+
+
+def test_a_story_that_asks_for_nothing_ends(random_model: Path) -> None:
+    def story(number: int) -> Any:
+        return number
+        yield
+
+    loop = Loop(load_task(PARITY), Breaking(), Sampling())
+    assert sorted(side_by_side(loop, map(story, range(5)), 2)) == list(range(5))
