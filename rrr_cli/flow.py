@@ -9,26 +9,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Condition, Thread
 from typing import Any, Generic, TypeVar
 
-from rrr_cli.engines.base import Completion, Request
+from rrr_cli.engines.base import Completion, Request, Streaming
 from rrr_cli.episodes import Story, Verify, Write
 from rrr_cli.rollout import Loop
 
 T = TypeVar("T")
 
 
-def side_by_side(loop: Loop, stories: Iterable[Story[T]], window: int) -> Generator[T, None, None]:
-    """What each story ends with, as they end; `window` of them are under way at once.
-
-    Once the engine has stopped, none is begun. Raises what a story, a verdict or the engine raises.
-    """
-    with closing(_Flow(loop, iter(stories), window)) as flow:
-        yield from flow.ends()
+SPARE = 15  # samples ahead of need, at most
 
 
 class StoppedError(Exception):
@@ -45,12 +38,16 @@ class _Running(Generic[T]):
     verify: Verify | None = None  # what it waits for, if it isn't answers
 
 
-class _Flow(Generic[T]):
-    def __init__(self, loop: Loop, stories: Iterator[Story[T]], window: int) -> None:
-        self.loop, self.stories, self.window = loop, stories, window
+class Flow(Generic[T]):
+    """Stories of one loop, `window` of them under way at once."""
+
+    def __init__(self, loop: Loop, window: int) -> None:
+        self.loop, self.window = loop, window
+        self.stories: Iterator[Story[T]] = iter(())
         self.running: set[_Running[T]] = set()
         self.ended: deque[T] = deque()
-        self.owners: dict[int, tuple[_Running[T], int]] = {}  # number of a request -> whose, and which of its answers
+        self.asked: dict[int, tuple[_Running[T], int, int]] = {}  # number -> whose, which of its answers, samples
+        self.samples = 0  # that are asked for
         self.count = 0
         self.changed = Condition()  # guards the two below, which the engine's thread sees too
         self.requests: deque[Request] = deque()
@@ -58,29 +55,39 @@ class _Flow(Generic[T]):
         self.answers: SimpleQueue[tuple[int, list[Completion]] | BaseException] = SimpleQueue()
         self.engine = Thread(target=self._write, name="engine", daemon=True)
 
-    def ends(self) -> Iterator[T]:
-        """See `side_by_side`."""
-        self.engine.start()
-        self._begin()
-        while self.running or self.ended:
-            while self.ended:
-                yield self.ended.popleft()
-            for number, completions in self._answered():
-                running, place = self.owners.pop(number)
-                running.answers[place] = completions
-                running.missing -= 1
-                if not running.missing:
-                    self._go_on(running, running.answers)
-            self._verify()
-            self._begin()
+    def ends(self, stories: Iterable[Story[T]]) -> Generator[T, None, None]:
+        """What each story ends with, as they end.
 
-    def close(self) -> None:
-        """Let the engine's thread end, at the latest when it asks for more."""
-        with self.changed:
-            self.closed = True
-            self.changed.notify()
-        if self.engine.ident is not None:
+        Once the engine has stopped, none is begun. Raises what a story, a verdict or the engine raises.
+        """
+        self.stories = iter(stories)
+        self.engine.start()
+        try:
+            self._begin()
+            while self.running or self.ended:
+                while self.ended:
+                    yield self.ended.popleft()
+                for number, completions in self._answered():
+                    running, place, samples = self.asked.pop(number)
+                    self.samples -= samples
+                    running.answers[place] = completions
+                    running.missing -= 1
+                    if not running.missing:
+                        self._go_on(running, running.answers)
+                self._verify()
+                self._begin()
+        finally:
+            with self.changed:
+                self.closed = True  # the engine's thread ends, at the latest when it asks for more
+                self.changed.notify()
             self.engine.join()
+
+    def spare(self) -> int:
+        """Samples that a story may ask for ahead of need: its share of what an engine of ours has free. A server's may
+        cost money."""
+        if not isinstance(self.loop.engine, Streaming):
+            return 0
+        return max(0, min(SPARE, (self.window - self.samples) // max(1, len(self.running)) - 1))
 
     def _begin(self) -> None:
         """Begin stories until the window is full. One that asks for nothing ends at once."""
@@ -111,7 +118,8 @@ class _Flow(Generic[T]):
         running.answers, running.missing = [None] * len(asked.prompts), len(asked.prompts)
         with self.changed:
             for place, prompt in enumerate(asked.prompts):
-                self.owners[self.count] = running, place
+                self.asked[self.count] = running, place, len(prompt.seeds)
+                self.samples += len(prompt.seeds)
                 self.requests.append(Request(self.count, prompt, asked.sampling.max_tokens))
                 self.count += 1
             self.changed.notify()
@@ -127,7 +135,7 @@ class _Flow(Generic[T]):
 
     def _answered(self) -> Iterator[tuple[int, list[Completion]]]:
         """What the engine has answered by now; one answer at least, unless no story waits for any."""
-        wait = bool(self.owners)
+        wait = bool(self.asked)
         while True:
             try:
                 answer = self.answers.get(block=wait)

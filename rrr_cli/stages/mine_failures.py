@@ -8,7 +8,7 @@ left some of them without an answer, the same command asks for those alone. The 
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rrr_cli import options as shared
 from rrr_cli.episodes import Story
 from rrr_cli.errors import NOTHING, RrrError
-from rrr_cli.flow import side_by_side
+from rrr_cli.flow import Flow
 from rrr_cli.options import DEFAULT_TASK, SamplingOptions, option
 from rrr_cli.progress import Work
 from rrr_cli.prompts import TRY
@@ -123,36 +123,43 @@ def mine(
     begun: Mapping[str, Tries] | None = None, in_flight: int = 256,
 ) -> Generator[tuple[Problem, list[Attempt]], None, None]:
     """The problems with up to `samples` attempts at each, those `begun` among them but not returned, as they end."""
-    return side_by_side(
-        loop, (story(loop, p, samples, stop_at_failure, (begun or {}).get(p.problem_id, {})) for p in problems),
-        in_flight)
+    flow: Flow[tuple[Problem, list[Attempt]]] = Flow(loop, in_flight)
+    return flow.ends(
+        story(loop, p, samples, stop_at_failure, (begun or {}).get(p.problem_id, {}), flow.spare) for p in problems)
 
 
 def story(
-    loop: Loop, problem: Problem, samples: int, stop_at_failure: int, begun: Tries
+    loop: Loop, problem: Problem, samples: int, stop_at_failure: int, begun: Tries, spare: Callable[[], int]
 ) -> Story[tuple[Problem, list[Attempt]]]:
-    """The tries at a problem.
+    """The tries at a problem, up to its Nth failure: exact inverse binomial sampling.
 
-    Each wave samples only as many as it still needs to reach its Nth failure, so that no sample is taken after that
-    failure: this is exact inverse binomial sampling. A problem whose prompt gets no answer isn't asked further.
+    Each wave samples as many as are needed to reach it, and where the engine has places free as many more as `spare`
+    says; tries after the failure are dropped. A problem whose prompt gets no answer isn't asked further.
     """
     attempts: list[Attempt] = []
     tries = dict(begun)
     while problem.problem_id not in loop.unanswered.reasons and (
-        wave := next_samples(tries, samples, stop_at_failure)
+        wave := next_samples(tries, samples, stop_at_failure, spare())
     ):
         (rows,) = yield from loop.playing("first", [loop.first_tries(problem, wave)])
-        attempts += answered(rows)
-        tries |= {a.sample_index: a.success for a in answered(rows)}
+        for row in answered(rows):
+            if failures(tries) < (stop_at_failure or samples + 1):
+                attempts.append(row)
+                tries[row.sample_index] = row.success
     return problem, attempts
 
 
-def next_samples(tries: Tries, samples: int, stop_at_failure: int) -> tuple[int, ...]:
+def next_samples(tries: Tries, samples: int, stop_at_failure: int, spare: int = 0) -> tuple[int, ...]:
     """The indices of the tries to take next; () if a problem has all of them."""
     missing = samples - len(tries)
     if stop_at_failure:
-        missing = min(missing, stop_at_failure - sum(not success for success in tries.values()))
+        needed = stop_at_failure - failures(tries)
+        missing = min(missing, needed and needed + spare)
     return tuple(islice((i for i in range(samples) if i not in tries), max(0, missing)))
+
+
+def failures(tries: Tries) -> int:
+    return sum(not success for success in tries.values())
 
 
 def summarise(options: Options, problems: list[Problem]) -> dict[str, Any]:

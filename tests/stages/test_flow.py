@@ -16,7 +16,7 @@ from rrr_cli.engines import decoder
 from rrr_cli.engines.base import Completion, Feed, Prompt, Request, Sampling
 from rrr_cli.engines.transformers import TransformersEngine
 from rrr_cli.errors import RrrError
-from rrr_cli.flow import side_by_side
+from rrr_cli.flow import Flow
 from rrr_cli.rollout import Loop
 from rrr_cli.stages import mine_failures
 from rrr_cli.stages.mine_failures import Options, mine
@@ -108,4 +108,4 @@ def test_a_story_that_asks_for_nothing_ends(random_model: Path) -> None:
         yield
 
     loop = Loop(load_task(PARITY), Breaking(), Sampling())
-    assert sorted(side_by_side(loop, map(story, range(5)), 2)) == list(range(5))
+    assert sorted(Flow(loop, 2).ends(map(story, range(5)))) == list(range(5))
