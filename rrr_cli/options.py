@@ -70,9 +70,9 @@ def device(help: str = "auto, cpu, cuda, cuda:1, …", choices: tuple[str, ...] 
     return option("auto", help, choices=choices, identity=False, panel="Hardware")
 
 
-def part(unit: str) -> Any:
-    """The option of every stage that writes in parts."""
-    return option(256, f"{unit} written at a time; a kill loses at most as many.", least=1, identity=False,
+def part(unit: str, beside: str = "") -> Any:
+    """The option of every stage that writes in parts. `beside`: what else a kill loses."""
+    return option(256, f"{unit} written at a time; a kill loses at most as many{beside}.", least=1, identity=False,
                   panel="Run")
 
 

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rrr_cli import options as shared
+from rrr_cli.engines.base import Streaming
 from rrr_cli.episodes import Story
 from rrr_cli.errors import NOTHING, RrrError
 from rrr_cli.flow import Flow
@@ -50,10 +51,10 @@ class Options(SamplingOptions):
         1, "Stop sampling a problem at its Nth failure: the same failures for fewer samples. The failure rate is then "
         "(N-1)/(n-1), for N >= 2. 0: always take all --samples.", least=0,
     )
-    in_flight: int = option(
-        512, "Problems that are tried side by side; changes speed and memory, not the samples.", least=1,
-        identity=False, panel="Hardware")
-    part: int = shared.part("Problems")
+    in_flight: int | None = option(
+        None, "Problems that are tried side by side; changes speed and memory, not the samples.  [default: twice "
+        "--batch-size; with another engine than transformers --part]", least=1, identity=False, panel="Hardware")
+    part: int = shared.part("Problems", ", and those that are being tried")
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -87,7 +88,9 @@ def run(options: Options) -> dict[str, Any]:
         if not remaining:
             return summarise(options, problems)
         loop = open_loop(options, task, options.model)
-        mined = mine(loop, remaining, options.samples, options.stop_at_failure, begun, options.in_flight)
+        window = options.in_flight or (
+            2 * options.batch_size if isinstance(loop.engine, Streaming) else options.part)
+        mined = mine(loop, remaining, options.samples, options.stop_at_failure, begun, window)
         with Work("mining", len(problems), len(problems) - len(remaining)) as work, closing(mined):
             while part := list(islice(mined, options.part)):
                 record(attempt_rows, loop)
