@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from rrr_cli.engines.base import Completion, Request, Streaming
 from rrr_cli.episodes import Story, Verify, Write
+from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.rollout import Loop
 
 T = TypeVar("T")
@@ -24,7 +25,7 @@ T = TypeVar("T")
 SPARE = 15  # samples ahead of need, at most
 
 
-class StoppedError(Exception):
+class StoppedError(RrrError):
     """Nobody waits for answers any more."""
 
 
@@ -49,7 +50,7 @@ class Flow(Generic[T]):
         self.asked: dict[int, tuple[_Running[T], int, int]] = {}  # number -> whose, which of its answers, samples
         self.samples = 0  # that are asked for
         self.count = 0
-        self.changed = Condition()  # guards the two below, which the engine's thread sees too
+        self.changed = Condition()  # guards the two below, which the engine's thread uses too
         self.requests: deque[Request] = deque()
         self.closed = False
         self.answers: SimpleQueue[tuple[int, list[Completion]] | BaseException] = SimpleQueue()
@@ -76,11 +77,19 @@ class Flow(Generic[T]):
                         self._go_on(running, running.answers)
                 self._verify()
                 self._begin()
+        except (KeyboardInterrupt, SystemExit):  # the second Ctrl-C
+            self._close(patience=5)  # for what can't be stopped, such as a request to a server
+            raise
         finally:
-            with self.changed:
-                self.closed = True  # the engine's thread ends, at the latest when it asks for more
-                self.changed.notify()
-            self.engine.join()
+            self._close()
+
+    def _close(self, patience: float | None = None) -> None:
+        """Let the engine's thread end, and wait for it, at most so many seconds."""
+        with self.changed:
+            closed, self.closed = self.closed, True
+            self.changed.notify()
+        if not closed:
+            self.engine.join(patience)
 
     def spare(self) -> int:
         """Samples that a story may ask for ahead of need: its share of what an engine of ours has free. A server's may
@@ -151,19 +160,20 @@ class Flow(Generic[T]):
         try:
             for answer in self.loop.answers(self._feed):
                 self.answers.put(answer)
+            raise RrrError(f"the engine {type(self.loop.engine).__name__}: stream() ended before it had answered all",
+                           USAGE)
         except StoppedError:
             pass
         except BaseException as error:
             self.answers.put(error)
 
     def _feed(self, free: int, idle: bool) -> list[Request]:
-        """Requests for `free` samples, or one more where the last has several; while the engine is idle, at least one.
-        """
+        """See `Feed`. Raises StoppedError: nobody waits any more."""
         with self.changed:
             while idle and not self.requests and not self.closed:
                 self.changed.wait()
             if self.closed:
-                raise StoppedError
+                raise StoppedError("nobody waits for answers any more")
             given: list[Request] = []
             while self.requests and free > 0:
                 given.append(self.requests.popleft())

@@ -87,8 +87,9 @@ class Request:
     max_tokens: int
 
 
-# How many samples more the engine could begin with, and whether it is writing nothing -> requests. Where it is writing
-# nothing, none means that there won't be any.
+# How many samples more the engine could begin with, and whether it is writing nothing -> requests for that many, or a
+# few more where the last has several. Where it is writing nothing, none means that there won't be any. Asked for 0 it
+# gives none, but raises if nobody waits any more: an engine should ask often.
 Feed = Callable[[int, bool], Sequence[Request]]
 Answers = Iterator[tuple[int, list[Completion]]]
 

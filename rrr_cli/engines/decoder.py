@@ -9,7 +9,7 @@ model whose layers keep something else than keys and values of each token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -119,7 +119,7 @@ class Decoder:
         if done:
             self.cache.add(texts, Slab.of(self.buffers, pieces))
 
-    def run(self) -> None:
+    def run(self, at_each_step: Callable[[], object]) -> None:
         """Decode until a rebuild pays: a quarter of the rows are done, or the buffer is full."""
         device = self.model.device
         length_R = torch.tensor([row.length for row in self.rows], device=device)
@@ -131,6 +131,7 @@ class Decoder:
             fixed, self.model, self.buffers, self.shared, self.attention, first_R, length_R, self.context
         ) as step:
             for t in range(ROOM):
+                at_each_step()
                 logits_R_V = step(token_R)
                 token_R = pick(logits_R_V, uniforms_R_T[:, t], self.sampling)
                 if self._write(token_R.tolist(), logits_R_V.shape[1]):

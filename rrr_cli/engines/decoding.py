@@ -39,8 +39,7 @@ class Asked:
     max_tokens: int
 
 
-# How many samples more could be decoded, and whether nothing is being decoded -> prompts. Where nothing is, none means
-# that there won't be any.
+# As that of `base.py`, of token ids.
 Feed = Callable[[int, bool], Sequence[Asked]]
 
 
@@ -104,7 +103,7 @@ def stream(
             entering.append(Row(asked.number, asked.ids, uniforms, open_[asked.number][n]))
         with _inference(model), attention.in_use():
             decoder.rebuild(entering)
-            decoder.run()
+            decoder.run(lambda: feed(0, False))
             decoder.keep_finished()
         for row in decoder.rows:
             left[row.index] -= row.done

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Event, Timer
+from threading import enumerate as threads
 from typing import Any
 
 import pytest
@@ -49,7 +53,7 @@ def test_a_prompt_that_fills_the_context_is_answered_among_others(random_model: 
     waiting = requests[::-1]
 
     def one_by_one(free: int, idle: bool) -> list[Request]:
-        return [waiting.pop()] if waiting else []
+        return [waiting.pop()] if free and waiting else []
 
     assert dict(engine.stream(one_by_one, Sampling(max_tokens=5))) == dict(enumerate(expected))
 
@@ -90,8 +94,6 @@ class Breaking:
 
 
 def test_what_breaks_in_the_engine_ends_the_work_and_its_thread() -> None:
-    from threading import enumerate as threads
-
     task = load_task(PARITY)
     loop = Loop(task, Breaking(), Sampling(max_tokens=5))
     with pytest.raises(RrrError, match="the engine broke"):
@@ -99,6 +101,38 @@ def test_what_breaks_in_the_engine_ends_the_work_and_its_thread() -> None:
     stopped = mine(loop, list(task.problems("train")), 3, 0, in_flight=2)
     next(stopped)
     stopped.close()
+    assert not [thread for thread in threads() if thread.name == "engine"]
+
+
+class Leaving(Breaking):
+    """An engine that ends before it has answered."""
+
+    def stream(self, feed: Feed, sampling: Sampling) -> Iterator[tuple[int, list[Completion]]]:
+        feed(1, True)
+        return iter(())
+
+
+def test_an_engine_that_leaves_requests_unanswered_is_named() -> None:
+    task = load_task(PARITY)
+    with pytest.raises(RrrError, match="Leaving: stream"):
+        list(mine(Loop(task, Leaving(), Sampling()), list(task.problems("train")), 3, 0))
+
+
+def test_a_second_ctrl_c_stops_in_the_middle_of_a_text(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, steps = load_task(PARITY), []
+    pick = decoder.pick
+
+    def slow(*given: Any) -> Any:
+        steps.append(1)
+        Event().wait(0.2)
+        return pick(*given)
+
+    monkeypatch.setattr(decoder, "pick", slow)
+    loop = Loop(task, TransformersEngine(str(random_model)), Sampling(temperature=0.0, max_tokens=200))
+    Timer(1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        list(mine(loop, list(task.problems("train"))[:1], 1, 1))
+    assert len(steps) < 40  # of 64 that are decoded together
     assert not [thread for thread in threads() if thread.name == "engine"]
 
 

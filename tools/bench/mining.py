@@ -23,9 +23,9 @@ def ours(problems: int, meter: Meter) -> None:
     tables = {"cpu_s": 0.0}
     run, append = decoder.Decoder.run, Writer.append
 
-    def counted_run(self: Any) -> None:
+    def counted_run(self: Any, *given: Any) -> None:
         before = written(self)
-        run(self)
+        run(self, *given)
         used["rows"] += written(self) - before
 
     def timed_append(self: Any, rows: Any) -> Any:
