@@ -45,7 +45,7 @@ class Flow(Generic[T]):
     def __init__(self, loop: Loop, window: int) -> None:
         self.loop, self.window = loop, window
         self.stories: Iterator[Story[T]] = iter(())
-        self.running: set[_Running[T]] = set()
+        self.running: dict[_Running[T], None] = {}  # in the order in which they were begun
         self.ended: deque[T] = deque()
         self.asked: dict[int, tuple[_Running[T], int, int]] = {}  # number -> whose, which of its answers, samples
         self.samples = 0  # that are asked for
@@ -105,7 +105,7 @@ class Flow(Generic[T]):
             if story is None:
                 return
             running = _Running(story)
-            self.running.add(running)
+            self.running[running] = None
             self._go_on(running, None)
 
     def _go_on(self, running: _Running[T], value: Any) -> None:
@@ -113,7 +113,7 @@ class Flow(Generic[T]):
         try:
             asked = running.story.send(value)
         except StopIteration as end:
-            self.running.discard(running)
+            del self.running[running]
             self.ended.append(end.value)
             return
         if isinstance(asked, Verify):

@@ -88,11 +88,12 @@ def run(options: Options) -> dict[str, Any]:
         if not remaining:
             return summarise(options, problems)
         loop = open_loop(options, task, options.model)
+        planned = {p.problem_id: place for place, p in enumerate(remaining)}
         window = options.in_flight or (
             2 * options.batch_size if isinstance(loop.engine, Streaming) else options.part)
         mined = mine(loop, remaining, options.samples, options.stop_at_failure, begun, window)
         with Work("mining", len(problems), len(problems) - len(remaining)) as work, closing(mined):
-            while part := list(islice(mined, options.part)):
+            while part := sorted(islice(mined, options.part), key=lambda ended: planned[ended[0].problem_id]):
                 record(attempt_rows, loop)
                 known = {p.problem_id for p, rows in part if rows} | loop.unanswered.reasons.keys()
                 problem_rows.append([p for p, _ in part if p.problem_id in known - stored])
