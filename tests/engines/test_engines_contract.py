@@ -11,7 +11,7 @@ import pytest
 from openai_server import scripted_server, vllm_server
 
 from rrr_cli.engines import load_engine
-from rrr_cli.engines.base import Completion, Engine, Prompt, Sampling
+from rrr_cli.engines.base import Completion, Engine, Prompt, Request, Sampling, Streaming
 from rrr_cli.records import Message
 
 SCRIPT = {
@@ -73,6 +73,18 @@ def test_a_seeds_text_ignores_the_batch(engine: Engine) -> None:
     assert engine.generate(PROMPTS, SAMPLING) == together
     alone = [[engine.generate([prompt_of(p, s)], SAMPLING)[0][0] for s in p.seeds] for p in PROMPTS]
     assert alone == together
+
+
+def test_what_is_streamed_is_what_is_generated(engine: Engine) -> None:
+    if not isinstance(engine, Streaming):
+        pytest.skip("answers batch by batch")
+    waiting = [Request(number, p, tokens) for number, (p, tokens) in enumerate(zip(PROMPTS, (24, 3, 9), strict=True))]
+    expected = {r.number: engine.generate([r.prompt], Sampling(max_tokens=r.max_tokens))[0] for r in waiting}
+
+    def feed(free: int, idle: bool) -> list[Request]:
+        return [waiting.pop()] if free and waiting else []
+
+    assert dict(engine.stream(feed, SAMPLING)) == expected
 
 
 def prompt_of(p: Prompt, seed: int) -> Prompt:

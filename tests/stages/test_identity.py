@@ -348,9 +348,9 @@ def test_each_option_declares_its_identity():
     pytest.importorskip("trl")
     no_identity = {
         "run", "limit", "overwrite", "dry_run", "input", "part", "in_flight", "batch_size", "device", "concurrency",
-        "api_key_env", "preset", "save_every", "resume", "micro_batch", "memory", "shared_prefix", "gradient_checkpointing",
-        "vllm_memory", "vllm_url", "rounds", "retrain_reflector", "fail_under", "tries", "cross", "max_drop",
-        "benchmark", "data_dir", "strict",
+        "api_key_env", "preset", "save_every", "resume", "micro_batch", "memory", "shared_prefix",
+        "gradient_checkpointing", "vllm_memory", "vllm_url", "rounds", "retrain_reflector", "fail_under", "tries",
+        "cross", "max_drop", "benchmark", "data_dir", "strict",
     }
     limited = {"grpo", "train-reflector", "self-train", "forgetting"}  # a limit changes their training or items
     for name in STAGES:
