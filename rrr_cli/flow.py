@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from threading import Condition, Thread
 from typing import Any, Generic, TypeVar
 
-from rrr_cli.engines.base import Completion, Request, Streaming
+from rrr_cli.engines.base import Completion, Request, streams
 from rrr_cli.episodes import Story, Verify, Write
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.rollout import Loop
@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 
 SPARE = 15  # samples ahead of need, at most
+PATIENCE = 5  # seconds for what can't be stopped, such as a request to a server
 
 
 class StoppedError(RrrError):
@@ -50,10 +51,12 @@ class Flow(Generic[T]):
         self.asked: dict[int, tuple[_Running[T], int, int]] = {}  # number -> whose, which of its answers, samples
         self.samples = 0  # that are asked for
         self.count = 0
+        self.left = True  # stories to begin
+        self.fresh: list[Request] = []  # that the engine hasn't seen
         self.changed = Condition()  # guards the two below, which the engine's thread uses too
         self.requests: deque[Request] = deque()
         self.closed = False
-        self.answers: SimpleQueue[tuple[int, list[Completion]] | BaseException] = SimpleQueue()
+        self.answers: SimpleQueue[list[tuple[int, list[Completion]]] | BaseException] = SimpleQueue()
         self.engine = Thread(target=self._write, name="engine", daemon=True)
 
     def ends(self, stories: Iterable[Story[T]]) -> Generator[T, None, None]:
@@ -62,9 +65,9 @@ class Flow(Generic[T]):
         Once the engine has stopped, none is begun. Raises what a story, a verdict or the engine raises.
         """
         self.stories = iter(stories)
+        self._begin()  # a full window, by which the engine may judge what is worth its while
         self.engine.start()
         try:
-            self._begin()
             while self.running or self.ended:
                 while self.ended:
                     yield self.ended.popleft()
@@ -77,36 +80,34 @@ class Flow(Generic[T]):
                         self._go_on(running, running.answers)
                 self._verify()
                 self._begin()
-        except (KeyboardInterrupt, SystemExit):  # the second Ctrl-C
-            self._close(patience=5)  # for what can't be stopped, such as a request to a server
-            raise
         finally:
-            self._close()
-
-    def _close(self, patience: float | None = None) -> None:
-        """Let the engine's thread end, and wait for it, at most so many seconds."""
-        with self.changed:
-            closed, self.closed = self.closed, True
-            self.changed.notify()
-        if not closed:
-            self.engine.join(patience)
+            with self.changed:
+                self.closed = True
+                self.changed.notify()
+            self.engine.join(PATIENCE)
 
     def spare(self) -> int:
-        """Samples that a story may ask for ahead of need: its share of what an engine of ours has free. A server's may
-        cost money."""
-        if not isinstance(self.loop.engine, Streaming):
+        """Samples that a story may ask for ahead of need: its share of the places that a streaming engine has free when
+        no story is left to begin. A server's may cost money."""
+        if self.left or not streams(self.loop.engine):
             return 0
-        return max(0, min(SPARE, (self.window - self.samples) // max(1, len(self.running)) - 1))
+        free = getattr(self.loop.engine, "batch_size", 0) - self.samples
+        return max(0, min(SPARE, free // max(1, len(self.running)) - 1))
 
     def _begin(self) -> None:
-        """Begin stories until the window is full. One that asks for nothing ends at once."""
+        """Begin stories until the window is full; then the engine sees all that was asked for meanwhile."""
         while len(self.running) < self.window and self.loop.unanswered.failure is None:
             story = next(self.stories, None)
             if story is None:
-                return
+                self.left = False
+                break
             running = _Running(story)
             self.running[running] = None
             self._go_on(running, None)
+        with self.changed:
+            self.requests += self.fresh
+            self.fresh.clear()
+            self.changed.notify()
 
     def _go_on(self, running: _Running[T], value: Any) -> None:
         """Give a story what it waited for, and take what it asks for next."""
@@ -125,13 +126,11 @@ class Flow(Generic[T]):
 
     def _ask(self, running: _Running[T], asked: Write) -> None:
         running.answers, running.missing = [None] * len(asked.prompts), len(asked.prompts)
-        with self.changed:
-            for place, prompt in enumerate(asked.prompts):
-                self.asked[self.count] = running, place, len(prompt.seeds)
-                self.samples += len(prompt.seeds)
-                self.requests.append(Request(self.count, prompt, asked.sampling.max_tokens))
-                self.count += 1
-            self.changed.notify()
+        for place, prompt in enumerate(asked.prompts):
+            self.asked[self.count] = running, place, len(prompt.seeds)
+            self.samples += len(prompt.seeds)
+            self.fresh.append(Request(self.count, prompt))
+            self.count += 1
 
     def _verify(self) -> None:
         """Have all episodes judged that wait for it, together."""
@@ -147,19 +146,19 @@ class Flow(Generic[T]):
         wait = bool(self.asked)
         while True:
             try:
-                answer = self.answers.get(block=wait)
+                answers = self.answers.get(block=wait)
             except Empty:
                 return
-            if isinstance(answer, BaseException):
-                raise answer
-            yield answer
+            if isinstance(answers, BaseException):
+                raise answers
+            yield from answers
             wait = False
 
     def _write(self) -> None:
         """The engine's thread."""
         try:
-            for answer in self.loop.answers(self._feed):
-                self.answers.put(answer)
+            for answers in self.loop.answers(self._feed):
+                self.answers.put(answers)
             raise RrrError(f"the engine {type(self.loop.engine).__name__}: stream() ended before it had answered all",
                            USAGE)
         except StoppedError:

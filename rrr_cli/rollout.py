@@ -1,28 +1,27 @@
 """The loop itself: attempt, reflect, retry, repair. Shared by mine-failures, reflect, eval and the training of grpo.
 
 Prompts come from `prompts.py`, text from an engine, verdicts from the task; rows come out, nothing is written. Where
-the task is an environment, a try is an episode: all open episodes take their turns together, one batch a turn.
+the task is an environment, a try is an episode: those of a call take their turns together, one batch a turn.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from rrr_cli.engines.base import (
     REFUSED,
-    Answers,
     Completion,
     Engine,
     Feed,
     Prompt,
     Sampling,
-    Streaming,
     UnfinishedError,
     completions_of,
     no_answer,
     streamed,
+    streams,
 )
 from rrr_cli.episodes import Episode, Story, Unanswered, Verify, Write
 from rrr_cli.errors import USAGE, RrrError
@@ -241,19 +240,18 @@ class Loop:
             self.unanswered.failure = error
             return error.completions_B_N
 
-    def answers(self, feed: Feed) -> Answers:
-        """The engine's answers to what it is fed, as `Streaming` gives them: of an engine that isn't, batch by batch.
+    def answers(self, feed: Feed) -> Iterator[list[tuple[int, list[Completion]]]]:
+        """The engine's answers to what it is fed, in lists: of an engine that streams one by one, else batch by batch.
 
         Once it has stopped, nothing is asked any more.
         """
-        if isinstance(self.engine, Streaming):
-            yield from streamed(self.engine, feed, self.sampling)
+        if streams(self.engine):
+            for answer in streamed(self.engine, feed, self.sampling):  # type: ignore[arg-type]
+                yield [answer]
             return
         while requests := feed(sys.maxsize, True):
-            for tokens in sorted({request.max_tokens for request in requests}):
-                together = [request for request in requests if request.max_tokens == tokens]
-                written = self._write([r.prompt for r in together], replace(self.sampling, max_tokens=tokens))
-                yield from zip((request.number for request in together), written, strict=True)
+            written = self._write([request.prompt for request in requests], self.sampling)
+            yield list(zip((request.number for request in requests), written, strict=True))
 
     def _seed(self, *parts: object) -> int:
         return derive_seed(self.seed, *parts)

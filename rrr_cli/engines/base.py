@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.options import EngineOptions
@@ -84,7 +84,6 @@ class Request:
 
     number: int  # by which they are handed back
     prompt: Prompt
-    max_tokens: int
 
 
 # How many samples more the engine could begin with, and whether it is writing nothing -> requests for that many, or a
@@ -94,15 +93,13 @@ Feed = Callable[[int, bool], Sequence[Request]]
 Answers = Iterator[tuple[int, list[Completion]]]
 
 
-@runtime_checkable
 class Streaming(Protocol):
     """An engine that takes requests while it writes others."""
 
-    def stream(self, feed: Feed, sampling: Sampling) -> Answers:
-        """The number of each request with its completions_N, in the order in which they are finished.
+    batch_size: int  # samples that it writes at once
 
-        `sampling` holds but for its `max_tokens`, which a request has of its own.
-        """
+    def stream(self, feed: Feed, sampling: Sampling) -> Answers:
+        """The number of each request with its completions_N, in the order in which they are finished."""
         ...
 
 
@@ -135,6 +132,13 @@ class NamedEngine(Engine, Protocol):
     def fingerprint_of(cls, model: str, options: EngineOptions) -> str:
         """What `fingerprint` will be, without loading the model. Raises RrrError: no such model (exit 3)."""
         ...
+
+
+def streams(engine: Any) -> bool:
+    """Whether it is `Streaming`. A class that has a `generate` of its own and inherits `stream` isn't: the two may
+    write other texts."""
+    own = next((cls for cls in type(engine).__mro__ if "generate" in vars(cls)), object)
+    return callable(vars(own).get("stream"))
 
 
 def completions_of(engine: Engine, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:

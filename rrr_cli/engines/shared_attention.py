@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -77,6 +78,7 @@ class SharedAttention:
         self.plain = FUNCTIONS["sdpa"]
         self.takes, self.least = takes_shared(model), least
         self.shared: Shared | None = None
+        self.thread = 0  # in which it is in use: a verifier may run a model of its own beside it
 
     def worth(self, beginnings_R: Sequence[Spans]) -> bool:
         """Whether sharing these beginnings pays, and the model can."""
@@ -86,7 +88,7 @@ class SharedAttention:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """While this lasts, models call it."""
-        FUNCTIONS["sdpa"] = self
+        FUNCTIONS["sdpa"], self.thread = self, get_ident()
         try:
             yield
         finally:
@@ -106,8 +108,8 @@ class SharedAttention:
         attention_mask: torch.Tensor | None, scaling: float | None = None, **more: Any,
     ) -> tuple[torch.Tensor, None]:
         """(B, T, heads, size) from queries (B, heads, T, size), keys and values (B, kv, columns, size)."""
-        groups = query.shape[1] // key.shape[1]
-        if self.shared is not None:
+        groups = 1 if get_ident() != self.thread else query.shape[1] // key.shape[1]
+        if self.shared is not None and get_ident() == self.thread:
             out = self._with_shared(module.layer_idx, query, key, value, attention_mask, scaling)
         elif (
             groups == 1 or attention_mask is None or attention_mask.shape[1] != 1

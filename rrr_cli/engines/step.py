@@ -115,7 +115,7 @@ class Recorded(Growing):
         try:
             # Where a recording fails, PyTorch leaves the stream that it chose.
             with torch.cuda.stream(torch.cuda.current_stream(device)), \
-                    torch.cuda.graph(graph, stream=torch.cuda.Stream(device)):
+                    torch.cuda.graph(graph, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"):
                 self.logits_R_V = self._forward()
         except torch.OutOfMemoryError:
             raise

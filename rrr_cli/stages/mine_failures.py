@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rrr_cli import options as shared
-from rrr_cli.engines.base import Streaming
+from rrr_cli.engines.base import streams
 from rrr_cli.episodes import Story
 from rrr_cli.errors import NOTHING, RrrError
 from rrr_cli.flow import Flow
@@ -90,7 +90,7 @@ def run(options: Options) -> dict[str, Any]:
         loop = open_loop(options, task, options.model)
         planned = {p.problem_id: place for place, p in enumerate(remaining)}
         window = options.in_flight or (
-            2 * options.batch_size if isinstance(loop.engine, Streaming) else options.part)
+            2 * options.batch_size if streams(loop.engine) else options.part)
         mined = mine(loop, remaining, options.samples, options.stop_at_failure, begun, window)
         with Work("mining", len(problems), len(problems) - len(remaining)) as work, closing(mined):
             while part := sorted(islice(mined, options.part), key=lambda ended: planned[ended[0].problem_id]):
@@ -98,9 +98,11 @@ def run(options: Options) -> dict[str, Any]:
                 known = {p.problem_id for p, rows in part if rows} | loop.unanswered.reasons.keys()
                 problem_rows.append([p for p, _ in part if p.problem_id in known - stored])
                 attempt_rows.append([row for _, rows in part for row in rows])
-                stop_if_failed(loop)
                 failed = sum(any(not row.success for row in rows) for _, rows in part)
-                work.advance(len(part), f"{failed}/{len(part)} problems failed")
+                # Of an engine that has stopped all that it answered is written first.
+                count = work.advance if loop.unanswered.failure is None else work.count
+                count(len(part), f"{failed}/{len(part)} problems failed")
+        stop_if_failed(loop)
         loop.engine.close()
     missing = counts(loop, tried=len(problems))
     return summarise(options, problems) | missing

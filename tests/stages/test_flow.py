@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from threading import Event, Timer
 from threading import enumerate as threads
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ pytest.importorskip("torch")
 from grpo_runs import GUESSING, PARITY
 
 from rrr_cli.engines import decoder
-from rrr_cli.engines.base import Completion, Feed, Prompt, Request, Sampling
+from rrr_cli.engines.base import Completion, Feed, Prompt, Request, Sampling, UnfinishedError, no_answer, streams
 from rrr_cli.engines.transformers import TransformersEngine
 from rrr_cli.errors import RrrError
 from rrr_cli.flow import Flow
@@ -48,7 +50,7 @@ def test_a_prompt_that_fills_the_context_is_answered_among_others(random_model: 
     parity = load_task(PARITY)
     texts = [" ".join(["5"] * n) for n in (2, 300, 3, 300, 300, 4)]
     messages = [parity.problems("train").__next__().prompt[0].__class__("user", text) for text in texts]
-    requests = [Request(i, Prompt((message,), (i, 9)), 5) for i, message in enumerate(messages)]
+    requests = [Request(i, Prompt((message,), (i, 9))) for i, message in enumerate(messages)]
     expected = engine.generate([r.prompt for r in requests], Sampling(max_tokens=5))
     waiting = requests[::-1]
 
@@ -102,6 +104,71 @@ def test_what_breaks_in_the_engine_ends_the_work_and_its_thread() -> None:
     next(stopped)
     stopped.close()
     assert not [thread for thread in threads() if thread.name == "engine"]
+
+
+class Stopping(Breaking):
+    """An engine without streams that answers so many prompts, and then says that it has to stop."""
+
+    stream = None
+
+    def __init__(self, answers: int) -> None:
+        self.left, self.sizes = answers, list[int]()
+
+    def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        self.sizes.append(len(prompts_B))
+        answered = [[Completion("x y", 1, "stop", 1)] * len(p.seeds) for p in prompts_B[: self.left]]
+        self.left -= len(answered)
+        if len(answered) == len(prompts_B):
+            return answered
+        raise UnfinishedError(RrrError("no more"), answered + [
+            [no_answer("")] * len(p.seeds) for p in prompts_B[len(answered) :]])
+
+
+@pytest.mark.parametrize("answers", [1, 3, 7, 9])
+def test_all_that_an_engine_answered_before_it_stopped_is_written(
+    tmp_path: Path, answers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping = Stopping(answers)
+    monkeypatch.setattr(mine_failures, "open_loop", lambda options, task, model: Loop(task, stopping, Sampling()))
+    monkeypatch.setattr(mine_failures, "weights_of", lambda options, model: "weights")
+    monkeypatch.setattr(mine_failures, "dated", lambda options, *more: options)
+    with pytest.raises(RrrError, match="no more"):
+        mined(tmp_path, tmp_path, samples=9, stop_at_failure=0, part=4, in_flight=10)
+    assert artifacts.count(tmp_path, "attempts") == 9 * answers
+
+
+def test_an_engine_without_streams_is_asked_for_whole_windows() -> None:
+    task, engine = load_task(PARITY), Stopping(10**6)
+    problems = list(task.problems("train"))
+    list(mine(Loop(task, engine, Sampling()), problems, 3, 0, in_flight=len(problems)))
+    assert engine.sizes == [len(problems)]
+
+
+def test_a_generate_of_its_own_is_what_an_engine_is_asked(random_model: Path) -> None:
+    class Own(TransformersEngine):
+        def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+            return super().generate(prompts_B, sampling)
+
+    assert streams(TransformersEngine(str(random_model)))
+    assert not streams(Own(str(random_model)))
+    assert not streams(Stopping(1))
+
+
+def test_a_second_signal_between_two_parts_waits_for_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Stopping):
+        def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+            if self.sizes:
+                Event().wait(30)
+            return super().generate(prompts_B, sampling)
+
+    monkeypatch.setattr("rrr_cli.flow.PATIENCE", 0.2)
+    task = load_task(PARITY)
+    ends = mine(Loop(task, Slow(10**6), Sampling()), list(task.problems("train")), 3, 1, in_flight=4)
+    next(ends)
+    started = monotonic()
+    with pytest.raises(SystemExit), closing(ends):
+        raise SystemExit(130)
+    assert monotonic() - started < 10
 
 
 class Leaving(Breaking):
