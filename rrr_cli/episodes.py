@@ -1,13 +1,10 @@
-"""One try as the loop plays it, turn by turn, what a story asks for, and what an engine left without an answer. Reads
-and writes nothing."""
+"""One try as the loop plays it, turn by turn, and what an engine left without an answer. Reads and writes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
-from rrr_cli.engines.base import REFUSED, Completion, Prompt, Sampling
+from rrr_cli.engines.base import REFUSED, Completion, Prompt
 from rrr_cli.errors import RrrError
 from rrr_cli.records import Message, Problem, derive_seed
 
@@ -47,25 +44,6 @@ class Episode:
     def prompt(self, seeds: tuple[int, ...]) -> Prompt:
         """What the model is shown for its next turn, to be continued once a seed."""
         return Prompt((*self.chat, *self.transcript), seeds, self.problem.tools)
-
-
-@dataclass(frozen=True)
-class Write:
-    """What a story asks of a model: completions_B_N."""
-
-    prompts: Sequence[Prompt]
-    sampling: Sampling
-
-
-@dataclass(frozen=True)
-class Verify:
-    """What a story asks of a verifier: a verdict of each episode."""
-
-    episodes: Sequence[Episode]
-
-
-T = TypeVar("T")
-Story = Generator[Write | Verify, Any, T]  # it asks, is sent what it asked for, and ends with T
 
 
 @dataclass

@@ -1,23 +1,26 @@
-"""Stories side by side: an engine is kept busy with the requests of many, and each goes on once it has its answers.
+"""Stories side by side: engines are kept busy with the requests of many, and each goes on once it has its answers.
 
-A story is what happens with one problem, such as its tries until one fails. The engine works in a thread of its own,
-for as long as it is fed; verdicts, environments and rows are made in the caller's. What is written depends on neither
-the number of stories side by side nor the order in which they end. Reads and writes nothing.
+A story is what happens with one problem, such as its tries until one fails. An engine works in a thread of its own, for
+as long as it is fed; verdicts, environments and rows are made in the caller's. What is written depends on neither the
+number of stories side by side nor the order in which they end. Reads and writes nothing.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
+from operator import itemgetter
 from queue import Empty, SimpleQueue
 from threading import Condition, Thread
 from typing import Any, Generic, TypeVar
 
 from rrr_cli.engines.base import Completion, Request, streams
-from rrr_cli.episodes import Story, Verify, Write
 from rrr_cli.errors import USAGE, RrrError
+from rrr_cli.progress import Work
 from rrr_cli.rollout import Loop
+from rrr_cli.stories import Judge, Story, Write
 
 T = TypeVar("T")
 
@@ -34,125 +37,52 @@ class StoppedError(RrrError):
 class _Running(Generic[T]):
     """A story under way."""
 
+    number: int
     story: Story[T]
     answers: list[list[Completion] | None] = field(default_factory=list)
     missing: int = 0  # of them
-    verify: Verify | None = None  # what it waits for, if it isn't answers
+    judge: Judge | None = None  # what it waits for, if it isn't answers
 
 
-class Flow(Generic[T]):
-    """Stories of one loop, `window` of them under way at once."""
+@dataclass
+class _Asked(Generic[T]):
+    """A request under way: whose it is, which of its answers, and of how many samples."""
 
-    def __init__(self, loop: Loop, window: int) -> None:
-        self.loop, self.window = loop, window
-        self.stories: Iterator[Story[T]] = iter(())
-        self.running: dict[_Running[T], None] = {}  # in the order in which they were begun
-        self.ended: deque[T] = deque()
-        self.asked: dict[int, tuple[_Running[T], int, int]] = {}  # number -> whose, which of its answers, samples
+    running: _Running[T]
+    place: int
+    model: _Model
+    samples: int
+
+
+Answered = SimpleQueue[list[tuple[int, list[Completion]]] | BaseException]
+
+
+class _Model:
+    """The engine of a loop, and what it has been asked for."""
+
+    def __init__(self, loop: Loop, answers: Answered) -> None:
+        self.loop, self.answers = loop, answers
         self.samples = 0  # that are asked for
-        self.count = 0
-        self.left = True  # stories to begin
         self.fresh: list[Request] = []  # that the engine hasn't seen
         self.changed = Condition()  # guards the two below, which the engine's thread uses too
         self.requests: deque[Request] = deque()
         self.closed = False
-        self.answers: SimpleQueue[list[tuple[int, list[Completion]]] | BaseException] = SimpleQueue()
-        self.engine = Thread(target=self._write, name="engine", daemon=True)
+        self.thread = Thread(target=self._write, name="engine", daemon=True)
 
-    def ends(self, stories: Iterable[Story[T]]) -> Generator[T, None, None]:
-        """What each story ends with, as they end.
-
-        Once the engine has stopped, none is begun. Raises what a story, a verdict or the engine raises.
-        """
-        self.stories = iter(stories)
-        self._begin()  # a full window, by which the engine may judge what is worth its while
-        self.engine.start()
-        try:
-            while self.running or self.ended:
-                while self.ended:
-                    yield self.ended.popleft()
-                for number, completions in self._answered():
-                    running, place, samples = self.asked.pop(number)
-                    self.samples -= samples
-                    running.answers[place] = completions
-                    running.missing -= 1
-                    if not running.missing:
-                        self._go_on(running, running.answers)
-                self._verify()
-                self._begin()
-        finally:
-            with self.changed:
-                self.closed = True
-                self.changed.notify()
-            self.engine.join(PATIENCE)
-
-    def spare(self) -> int:
-        """Samples that a story may ask for ahead of need: its share of the places that a streaming engine has free when
-        no story is left to begin. A server's may cost money."""
-        if self.left or not streams(self.loop.engine):
-            return 0
-        free = getattr(self.loop.engine, "batch_size", 0) - self.samples
-        return max(0, min(SPARE, free // max(1, len(self.running)) - 1))
-
-    def _begin(self) -> None:
-        """Begin stories until the window is full; then the engine sees all that was asked for meanwhile."""
-        while len(self.running) < self.window and self.loop.unanswered.failure is None:
-            story = next(self.stories, None)
-            if story is None:
-                self.left = False
-                break
-            running = _Running(story)
-            self.running[running] = None
-            self._go_on(running, None)
+    def show(self) -> None:
+        """Let the engine see all that was asked for meanwhile."""
         with self.changed:
             self.requests += self.fresh
             self.fresh.clear()
             self.changed.notify()
+        if self.thread.ident is None:
+            self.thread.start()
 
-    def _go_on(self, running: _Running[T], value: Any) -> None:
-        """Give a story what it waited for, and take what it asks for next."""
-        try:
-            asked = running.story.send(value)
-        except StopIteration as end:
-            del self.running[running]
-            self.ended.append(end.value)
-            return
-        if isinstance(asked, Verify):
-            running.verify = asked
-        elif not asked.prompts:
-            self._go_on(running, [])
-        else:
-            self._ask(running, asked)
-
-    def _ask(self, running: _Running[T], asked: Write) -> None:
-        running.answers, running.missing = [None] * len(asked.prompts), len(asked.prompts)
-        for place, prompt in enumerate(asked.prompts):
-            self.asked[self.count] = running, place, len(prompt.seeds)
-            self.samples += len(prompt.seeds)
-            self.fresh.append(Request(self.count, prompt))
-            self.count += 1
-
-    def _verify(self) -> None:
-        """Have all episodes judged that wait for it, together."""
-        while waiting := [running for running in self.running if running.verify is not None]:
-            asked = [running.verify.episodes for running in waiting if running.verify is not None]
-            verdicts = iter(self.loop.verdicts([episode for episodes in asked for episode in episodes]))
-            for running, episodes in zip(waiting, asked, strict=True):
-                running.verify = None
-                self._go_on(running, [next(verdicts) for _ in episodes])
-
-    def _answered(self) -> Iterator[tuple[int, list[Completion]]]:
-        """What the engine has answered by now; one answer at least, unless no story waits for any."""
-        wait = bool(self.asked)
-        while True:
-            try:
-                answers = self.answers.get(block=wait)
-            except Empty:
-                return
-            if isinstance(answers, BaseException):
-                raise answers
-            yield from answers
-            wait = False
+    def close(self) -> None:
+        """Let the engine's thread end."""
+        with self.changed:
+            self.closed = True
+            self.changed.notify()
 
     def _write(self) -> None:
         """The engine's thread."""
@@ -178,3 +108,132 @@ class Flow(Generic[T]):
                 given.append(self.requests.popleft())
                 free -= len(given[-1].prompt.seeds)
             return given
+
+
+class Flow(Generic[T]):
+    """Stories, `window` of them under way at once."""
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.stories: Iterator[tuple[int, Story[T]]] = iter(())
+        self.left = True  # stories to begin
+        self.running: dict[_Running[T], None] = {}  # in the order in which they were begun
+        self.ended: deque[tuple[int, T]] = deque()
+        self.models: dict[int, _Model] = {}  # by the identity of their engines
+        self.asked: dict[int, _Asked[T]] = {}  # by number
+        self.count = 0
+        self.answers: Answered = SimpleQueue()
+
+    def parts(self, stories: Iterable[Story[T]], size: int) -> Generator[list[T], None, None]:
+        """What the stories end with, `size` at once as they end, each part in the order of the stories; less at once
+        where a signal asks to stop."""
+        with closing(self.ends(stories)) as ends:
+            ended: list[tuple[int, T]] = []
+            for end in ends:
+                ended.append(end)
+                if len(ended) == size or Work.signalled is not None:
+                    yield [one for _, one in sorted(ended, key=itemgetter(0))]
+                    ended = []
+            if ended:
+                yield [one for _, one in sorted(ended, key=itemgetter(0))]
+
+    def ends(self, stories: Iterable[Story[T]]) -> Generator[tuple[int, T], None, None]:
+        """The number of each story and what it ends with, as they end.
+
+        Once an engine has stopped, none is begun. Raises what a story, a verdict or an engine raises.
+        """
+        self.stories = enumerate(stories)
+        self._begin()  # a full window, by which the engine may judge what is worth its while
+        try:
+            while self.running or self.ended:
+                while self.ended:
+                    yield self.ended.popleft()
+                for number, completions in self._answered():
+                    asked = self.asked.pop(number)
+                    asked.model.samples -= asked.samples
+                    asked.running.answers[asked.place] = completions
+                    asked.running.missing -= 1
+                    if not asked.running.missing:
+                        self._go_on(asked.running, asked.running.answers)
+                self._judge()
+                self._begin()
+        finally:
+            for model in self.models.values():
+                model.close()
+            for model in self.models.values():
+                model.thread.join(PATIENCE)
+
+    def spare(self, loop: Loop) -> int:
+        """Samples that a story may ask for ahead of need: its share of the places that a streaming engine has free when
+        no story is left to begin. A server's may cost money."""
+        if self.left or not streams(loop.engine):
+            return 0
+        free = getattr(loop.engine, "batch_size", 0) - self._model(loop).samples
+        return max(0, min(SPARE, free // max(1, len(self.running)) - 1))
+
+    def _model(self, loop: Loop) -> _Model:
+        return self.models.setdefault(id(loop.engine), _Model(loop, self.answers))
+
+    def _begin(self) -> None:
+        """Begin stories until the window is full; then the engines see all that was asked for meanwhile."""
+        while len(self.running) < self.window and not any(
+            model.loop.unanswered.failure for model in self.models.values()
+        ):
+            number, story = next(self.stories, (0, None))
+            if story is None:
+                self.left = False
+                break
+            running = _Running(number, story)
+            self.running[running] = None
+            self._go_on(running, None)
+        for model in self.models.values():
+            model.show()
+
+    def _go_on(self, running: _Running[T], value: Any) -> None:
+        """Give a story what it waited for, and take what it asks for next."""
+        while True:
+            try:
+                asked = running.story.send(value)
+            except StopIteration as end:
+                del self.running[running]
+                self.ended.append((running.number, end.value))
+                return
+            if isinstance(asked, Judge) and asked.items:
+                running.judge = asked
+                return
+            if isinstance(asked, Write) and asked.prompts:
+                self._ask(running, asked)
+                return
+            value = []
+
+    def _ask(self, running: _Running[T], asked: Write) -> None:
+        model = self._model(asked.loop)
+        running.answers, running.missing = [None] * len(asked.prompts), len(asked.prompts)
+        for place, prompt in enumerate(asked.prompts):
+            self.asked[self.count] = _Asked(running, place, model, len(prompt.seeds))
+            model.samples += len(prompt.seeds)
+            model.fresh.append(Request(self.count, prompt, asked.max_tokens))
+            self.count += 1
+
+    def _judge(self) -> None:
+        """Have all judged together that waits for the same verifier."""
+        while waiting := [(running, running.judge) for running in self.running if running.judge is not None]:
+            for judge in dict.fromkeys(asked.judge for _, asked in waiting):
+                group = [(running, asked.items) for running, asked in waiting if asked.judge == judge]
+                verdicts = iter(judge([item for _, items in group for item in items]))
+                for running, items in group:
+                    running.judge = None
+                    self._go_on(running, [next(verdicts) for _ in items])
+
+    def _answered(self) -> Iterator[tuple[int, list[Completion]]]:
+        """What the engines have answered by now; one answer at least, unless no story waits for any."""
+        wait = bool(self.asked)
+        while True:
+            try:
+                answers = self.answers.get(block=wait)
+            except Empty:
+                return
+            if isinstance(answers, BaseException):
+                raise answers
+            yield from answers
+            wait = False

@@ -70,10 +70,17 @@ def device(help: str = "auto, cpu, cuda, cuda:1, …", choices: tuple[str, ...] 
     return option("auto", help, choices=choices, identity=False, panel="Hardware")
 
 
-def part(unit: str, beside: str = "") -> Any:
-    """The option of every stage that writes in parts. `beside`: what else a kill loses."""
-    return option(256, f"{unit} written at a time; a kill loses at most as many{beside}.", least=1, identity=False,
-                  panel="Run")
+def part(unit: str) -> Any:
+    """The option of every stage that writes in parts."""
+    return option(256, f"{unit} written at a time; a kill loses at most as many, and those that are under way.",
+                  least=1, identity=False, panel="Run")
+
+
+def in_flight(unit: str) -> Any:
+    """The option of every stage that keeps an engine busy. Default None: see `stages.setup.window`."""
+    return option(
+        None, f"{unit} under way at once; changes speed and memory, not the samples.  [default: twice --batch-size; "
+        "with another engine than transformers --part]", least=1, identity=False, panel="Hardware")
 
 
 def reflection_tokens(default: str) -> Any:

@@ -23,7 +23,7 @@ from rrr_cli.engines.base import (
     streamed,
     streams,
 )
-from rrr_cli.episodes import Episode, Story, Unanswered, Verify, Write
+from rrr_cli.episodes import Episode, Unanswered
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.failures import Failure
 from rrr_cli.plugs import blame
@@ -38,12 +38,13 @@ from rrr_cli.prompts import (
     with_feedback,
 )
 from rrr_cli.records import Attempt, Message, Problem, Reflection, content_id, derive_seed
+from rrr_cli.stories import Judge, Story, Write, finished
 from rrr_cli.tasks.base import CUT_OFF, NOTHING_READ, Environment, Task, Verdict, own_turn, verify_all
 from rrr_cli.tasks.protocol import check_observation, check_verdicts
 from rrr_cli.tasks.solves import solve_all
 from rrr_cli.thoughts import answer_of, parts
 
-Judge = Callable[[Task, Sequence[tuple[Problem, Sequence[Message]]]], list[Verdict]]
+Verifier = Callable[[Task, Sequence[tuple[Problem, Sequence[Message]]]], list[Verdict]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Loop:
     reflection_max_tokens: int = 512
     feedback: str = "binary"  # what a request to reflect says of the failed attempt: see `prompts.with_feedback`
     actor: Engine | None = None  # what retries, where it isn't `engine`, which reflects
-    judge: Judge = verify_all
+    judge: Verifier = verify_all
     # Whether another turn is generated, given that an episode is open here. In a training whose processes generate
     # together it says whether one is open in any of them: each has to ask the engine equally often.
     any_open: Callable[[bool], bool] = bool
@@ -68,7 +69,13 @@ class Loop:
         self, problems_B: Sequence[Problem], samples: Sequence[int], phase: str = "first"
     ) -> list[list[Attempt]]:
         """Tries number `samples` at each problem: attempts_B_N."""
-        return self.play(phase, [self.first_tries(p, samples, phase) for p in problems_B])
+        return finished(self.attempting(problems_B, samples, phase))
+
+    def attempting(
+        self, problems_B: Sequence[Problem], samples: Sequence[int], phase: str = "first"
+    ) -> Story[list[list[Attempt]]]:
+        """`attempt` as a story, to be told beside others (`flow.py`); so are the other stories here."""
+        return self.playing(phase, [self.first_tries(p, samples, phase) for p in problems_B])
 
     def first_tries(self, problem: Problem, samples: Sequence[int], phase: str = "first") -> list[Episode]:
         """Tries at a problem, for `play`: episodes_N."""
@@ -77,9 +84,14 @@ class Loop:
 
     def reflect(self, failures_B: Sequence[Failure], samples: Sequence[int]) -> list[list[Reflection]]:
         """Reflections number `samples` on each failed attempt: reflections_B_N."""
+        return finished(self.reflecting(failures_B, samples))
+
+    def reflecting(self, failures_B: Sequence[Failure], samples: Sequence[int]) -> Story[list[list[Reflection]]]:
+        """`reflect` as a story."""
         prompts = [self.reflect_prompt(f, samples) for f in failures_B]
-        completions_B_N = self._write(prompts, self.reflection_sampling)
-        return self.reflections_on([(f, samples, c) for f, c in zip(failures_B, completions_B_N, strict=True)])
+        completions_B_N = yield Write(self, prompts, self.reflection_max_tokens)
+        written_B = [(f, samples, c) for f, c in zip(failures_B, completions_B_N, strict=True)]
+        return (yield from self._judging_reflections(written_B))
 
     @property
     def reflection_sampling(self) -> Sampling:
@@ -100,11 +112,20 @@ class Loop:
         self, written_B: Sequence[tuple[Failure, Sequence[int], Sequence[Completion]]]
     ) -> list[list[Reflection]]:
         """The rows of what was written to each `reflect_prompt`: reflections_B_N. Their answers are judged together."""
+        return finished(self._judging_reflections(written_B))
+
+    def _judging_reflections(
+        self, written_B: Sequence[tuple[Failure, Sequence[int], Sequence[Completion]]]
+    ) -> Story[list[list[Reflection]]]:
         rows_B_N = [self._unjudged(*written) for written in written_B]
         pairs = [(failure.problem, row.text) for (failure, *_), rows_N in zip(written_B, rows_B_N, strict=True)
                  for row in rows_N]
-        solving = iter(solve_all(self.task, pairs))
+        solving = iter((yield Judge(self.solving, pairs)))
         return [[replace(row, solves=next(solving)) for row in rows_N] for rows_N in rows_B_N]
+
+    def solving(self, pairs: Sequence[tuple[Problem, str]]) -> list[bool | None]:
+        """See `solve_all`."""
+        return solve_all(self.task, pairs)
 
     def reflections(
         self, failure: Failure, samples: Sequence[int], completions_N: Sequence[Completion]
@@ -135,7 +156,13 @@ class Loop:
         self, pairs_B: Sequence[tuple[Failure, Reflection | None]], samples: Sequence[int]
     ) -> list[list[Attempt]]:
         """Retries number `samples` of each failed attempt after its reflection, or (None) without one: attempts_B_N."""
-        return self.acting.play("retry", [self.retries(f, r, samples) for f, r in pairs_B])
+        return finished(self.retrying(pairs_B, samples))
+
+    def retrying(
+        self, pairs_B: Sequence[tuple[Failure, Reflection | None]], samples: Sequence[int]
+    ) -> Story[list[list[Attempt]]]:
+        """`retry` as a story."""
+        return self.acting.playing("retry", [self.retries(f, r, samples) for f, r in pairs_B])
 
     @property
     def acting(self) -> Loop:
@@ -177,7 +204,13 @@ class Loop:
     def repair(self, failures_B: Sequence[Failure], feedback: str, samples: Sequence[int]) -> list[list[Attempt]]:
         """Repairs number `samples` of each failed attempt, reasoning and output in one completion (Re-ReST section 3):
         attempts_B_N. `feedback` is binary, verifier or gold."""
-        return self.play("repair", [
+        return finished(self.repairing(failures_B, feedback, samples))
+
+    def repairing(
+        self, failures_B: Sequence[Failure], feedback: str, samples: Sequence[int]
+    ) -> Story[list[list[Attempt]]]:
+        """`repair` as a story."""
+        return self.playing("repair", [
             [
                 Episode(
                     f.problem, repair_chat(f.problem.prompt, f.transcript, feedback_text(self.task, f, feedback)), i,
@@ -193,28 +226,21 @@ class Loop:
 
         Afterwards each episode has its turns, and the completions that they come from.
         """
-        story, answer = self.playing(phase, episodes_B_N), None
-        while True:
-            try:
-                asked = story.send(answer)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
-            answer = (
-                self._write(asked.prompts, asked.sampling) if isinstance(asked, Write) else
-                self.verdicts(asked.episodes))
+        return finished(self.playing(phase, episodes_B_N))
 
     def playing(self, phase: str, episodes_B_N: Sequence[Sequence[Episode]]) -> Story[list[list[Attempt]]]:
-        """`play` as a story: it asks for what the model writes, and for verdicts."""
+        """`play` as a story."""
         prompts = [
             episodes_N[0].prompt(tuple(e.next_seed for e in episodes_N)) for episodes_N in episodes_B_N if episodes_N
         ]
         episodes = [e for episodes_N in episodes_B_N for e in episodes_N]
-        completions_B_N = yield Write(prompts, self.sampling)
+        completions_B_N = yield Write(self, prompts, self.sampling.max_tokens)
         open_episodes = self._turn(completions_B_N, episodes, repairs=phase == "repair")
         while self.any_open(bool(open_episodes)):
-            completions_B_1 = yield Write([e.prompt((e.next_seed,)) for e in open_episodes], self.sampling)
+            completions_B_1 = yield Write(
+                self, [e.prompt((e.next_seed,)) for e in open_episodes], self.sampling.max_tokens)
             open_episodes = self._turn(completions_B_1, open_episodes)
-        verdicts = yield Verify(episodes)
+        verdicts = yield Judge(self.verdicts, episodes)
         rows = iter([self._row(phase, e, v) for e, v in zip(episodes, verdicts, strict=True)])
         return [[next(rows) for _ in episodes_N] for episodes_N in episodes_B_N]
 
@@ -230,12 +256,12 @@ class Loop:
             for e in episodes
         ]
 
-    def _write(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+    def write(self, prompts_B: Sequence[Prompt], max_tokens: int) -> list[list[Completion]]:
         """What the engine generates: completions_B_N. Once it has stopped, nothing is asked any more."""
         if self.unanswered.failure is not None:
             return [[no_answer("") for _ in prompt.seeds] for prompt in prompts_B]
         try:
-            return completions_of(self.engine, prompts_B, sampling)
+            return completions_of(self.engine, prompts_B, replace(self.sampling, max_tokens=max_tokens))
         except UnfinishedError as error:
             self.unanswered.failure = error
             return error.completions_B_N
@@ -250,8 +276,12 @@ class Loop:
                 yield [answer]
             return
         while requests := feed(sys.maxsize, True):
-            written = self._write([request.prompt for request in requests], self.sampling)
-            yield list(zip((request.number for request in requests), written, strict=True))
+            written: list[tuple[int, list[Completion]]] = []
+            for most in dict.fromkeys(request.max_tokens for request in requests):
+                group = [request for request in requests if request.max_tokens == most]
+                completions_B_N = self.write([request.prompt for request in group], most)
+                written += zip((request.number for request in group), completions_B_N, strict=True)
+            yield written
 
     def _seed(self, *parts: object) -> int:
         return derive_seed(self.seed, *parts)

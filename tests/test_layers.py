@@ -26,7 +26,7 @@ LAYERS = [
     {"sandbox"},
     {"tasks", "engines", "benchmarks"},
     {"failures", "episodes"},
-    {"rollout"},
+    {"rollout", "stories"},
     {"flow"},
     {"training"},
     {"stages"},

@@ -84,6 +84,7 @@ class Request:
 
     number: int  # by which they are handed back
     prompt: Prompt
+    max_tokens: int
 
 
 # How many samples more the engine could begin with, and whether it is writing nothing -> requests for that many, or a
@@ -99,7 +100,8 @@ class Streaming(Protocol):
     batch_size: int  # samples that it writes at once
 
     def stream(self, feed: Feed, sampling: Sampling) -> Answers:
-        """The number of each request with its completions_N, in the order in which they are finished."""
+        """The number of each request with its completions_N, in the order in which they are finished. How many tokens
+        each has at most is said by the request, not by `sampling`."""
         ...
 
 

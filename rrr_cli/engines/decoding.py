@@ -36,6 +36,7 @@ class Asked:
     number: int  # by which its samples are handed back
     ids: Sequence[int]
     seeds: Sequence[int]
+    max_tokens: int
 
 
 # As that of `base.py`, of token ids.
@@ -52,7 +53,7 @@ def sample(
     """
     # neighbours have similar lengths: little padding
     order = sorted(range(len(prompts_B)), key=lambda b: len(prompts_B[b]))[::-1]
-    waiting = [Asked(b, prompts_B[b], seeds_B[b]) for b in order]
+    waiting = [Asked(b, prompts_B[b], seeds_B[b], sampling.max_tokens) for b in order]
 
     def feed(free: int, idle: bool) -> Sequence[Asked]:
         given = waiting[:]
@@ -97,7 +98,7 @@ def stream(
             return
         entering = []
         for asked, n in _take(queue, batch_size - live, idle=not live):
-            limit = min(sampling.max_tokens, context - len(asked.ids))
+            limit = min(asked.max_tokens, context - len(asked.ids))
             uniforms = Generator(Philox(key=asked.seeds[n])).random(limit)
             entering.append(Row(asked.number, asked.ids, uniforms, open_[asked.number][n]))
         with _inference(model), attention.in_use():

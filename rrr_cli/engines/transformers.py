@@ -77,7 +77,7 @@ class TransformersEngine:
             ids = self.chat.render(prompt.messages, prompt.tools)
             asked[request.number] = len(ids), len(prompt.seeds)
             seeds = prompt.seeds if len(ids) < context else ()
-            return Asked(request.number, ids, seeds)
+            return Asked(request.number, ids, seeds, request.max_tokens)
 
         for number, ids_N in stream(
             self.lm, lambda free, idle: [*map(as_tokens, feed(free, idle))], sampling, self.eos_ids,

@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.failures import Failure
+from rrr_cli.flow import Flow
 from rrr_cli.progress import Work
 from rrr_cli.records import Evaluation, LaterTry
 from rrr_cli.rollout import Loop
 from rrr_cli.stages import cross_curves, swapped
 from rrr_cli.stages.crossed_pairs import CROSS, SWAPPED, Cells, Pair, later_try, stored_reflections
 from rrr_cli.stages.models import Model
-from rrr_cli.stages.setup import open_loop
-from rrr_cli.stages.unanswered import answered, counts, record, stop_if_failed
+from rrr_cli.stages.setup import open_loop, window
+from rrr_cli.stages.unanswered import answered, count, counts, record, stop_if_failed
+from rrr_cli.stories import Story
 from rrr_cli.tasks.base import Task
 from rrr_cli.text import safe_text
 
@@ -67,11 +69,15 @@ def crossed(
             if not remaining:
                 continue
             with Work(f"crossing {model.name}", len(remaining), 0) as work:
-                for tries, loop in retried(task, model, remaining, hashes):
+                loop = opened(task, model)
+                flow: Flow[list[LaterTry]] = Flow(window(options, loop))
+                for part in flow.parts(stories(loop, model, remaining, hashes), options.part):
+                    tries = [one for of_pair in part for one in of_pair]
                     record(rows, loop)
                     rows.append(tries)
-                    stop_if_failed(loop)
-                    work.advance(len(tries))
+                    count(work, len(tries), "", loop)
+            stop_if_failed(loop)
+            loop.engine.close()
             loops.append(loop)
         missing = counts(*loops, tried=len(failures))
     stored = [one for one in read(options.run, "later_tries", {"arm": [CROSS, SWAPPED]}) if one.try_id in ids]
@@ -109,19 +115,24 @@ def drop_crossed(run: Path, depends_on: dict[str, Any]) -> None:
             pass
 
 
-def retried(
-    task: Task, model: Model[Any], pairs: Sequence[Pair], hashes: Mapping[str, str]
-) -> Iterator[tuple[list[LaterTry], Loop]]:
-    """One actor's rows, a part at a time, and its loop; the memory of the model is freed after the last."""
+def opened(task: Task, model: Model[Any]) -> Loop:
+    """The loop of an actor."""
     options = model.options
-    loop = open_loop(
-        options, task, model.path, options.retry_context, options.reflection_tokens, options.feedback)
-    for start in range(0, len(pairs), options.part):
-        part = pairs[start : start + options.part]
-        retries = [row for rows in loop.retry([(p.failure, p.reflection) for p in part], range(1)) for row in rows]
-        yield [later_try(p, a, model.name, hashes, options.seed) for p, a in zip(part, retries, strict=True)
-               if answered([a])], loop
-    loop.engine.close()
+    return open_loop(options, task, model.path, options.retry_context, options.reflection_tokens, options.feedback)
+
+
+def stories(
+    loop: Loop, model: Model[Any], pairs: Iterable[Pair], hashes: Mapping[str, str]
+) -> Iterator[Story[list[LaterTry]]]:
+    """A story a pair."""
+    for pair in pairs:
+        yield story(loop, model, pair, hashes)
+
+
+def story(loop: Loop, model: Model[Any], pair: Pair, hashes: Mapping[str, str]) -> Story[list[LaterTry]]:
+    """One actor's retry of a pair; [] where it got no answer."""
+    (rows,) = yield from loop.retrying([(pair.failure, pair.reflection)], range(1))
+    return [later_try(pair, row, model.name, hashes, model.options.seed) for row in answered(rows)]
 
 
 def matrix(names: Sequence[str], cells: Cells) -> dict[str, Any]:

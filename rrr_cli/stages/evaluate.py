@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rrr_cli import options as shared
 from rrr_cli.errors import NOTHING, USAGE, RrrError
+from rrr_cli.flow import Flow
 from rrr_cli.options import DEFAULT_MODEL, SamplingOptions, option
 from rrr_cli.progress import Work
 from rrr_cli.prompts import REPAIRING, RETRY_AFTER_REFLECTION
@@ -28,11 +29,11 @@ from rrr_cli.stages.mined import limits, mining, not_recorded, same_task, task_o
 from rrr_cli.stages.models import Model, check_names, dates, open_models, parse_models, weights, with_dates
 from rrr_cli.stages.rendering import as_rendered
 from rrr_cli.stages.repair import check_feedback
-from rrr_cli.stages.setup import open_loop
+from rrr_cli.stages.setup import open_loop, window
 from rrr_cli.stages.summary import VOTES, summarise
 from rrr_cli.stages.tries import ARMS
-from rrr_cli.stages.two_tries import judged, shared_failure
-from rrr_cli.stages.unanswered import counts, record, stop_if_failed
+from rrr_cli.stages.two_tries import shared_failure, stories
+from rrr_cli.stages.unanswered import count, counts, record, stop_if_failed
 from rrr_cli.stages.votes import FEEDBACK
 from rrr_cli.tasks import load_task
 from rrr_cli.tasks.base import Task
@@ -73,6 +74,7 @@ class Options(SamplingOptions):
         "failures.", identity=False)
     fail_under: str | None = option(
         None, "MEASURE=RATE: exit 5 if the last model is below, such as second_try=0.5.", identity=False)
+    in_flight: int | None = shared.in_flight("Problems")
     part: int = shared.part("Problems")
 
 
@@ -122,7 +124,7 @@ def run(options: Options) -> dict[str, Any]:
             loops = opened(task, model, reflector if remaining else None)
             asked += loops
             write_evaluations(rows, loops, options, tested, model.shown, remaining, shared_rows)
-            asked_later.append(write_later_tries(later, loops[0], tested, options.part))
+            asked_later.append(write_later_tries(later, loops[0], tested, options))
             for engine in {id(loop.engine): loop.engine for loop in loops}.values():
                 engine.close()
         missing = counts(*asked, tried=len(problems)) | counts(*asked_later, tried=len(problems), later=True)
@@ -168,7 +170,7 @@ def who_earned(
         with Writer(options.run, "later_tries", origin[0], depends_on, seed=options.seed) as later:
             later.done("try_id")
             loop, _ = opened(task, models[first], None)
-            asked = write_later_tries(later, loop, tested, options.part)
+            asked = write_later_tries(later, loop, tested, options)
             loop.engine.close()
         cross |= counts(asked, tried=len(problems), later=True)
     controls = {arm: tries for arm, tries in tested.arms().items() if arm in CONTROLS}
@@ -204,11 +206,13 @@ def write_evaluations(
     votes = (options.self_consistency, options.reflect_all, options.oracle)
     total = len(tested.problems)
     with Work(f"evaluating {tested.name}", total, total - len(remaining)) as work:
-        for columns in judged(*loops, remaining, shared_rows, options.part, votes):
+        flow: Flow[dict[str, Any] | None] = Flow(window(options, loops[0]))
+        for part in flow.parts(stories(*loops, remaining, shared_rows, votes), options.part):
+            columns = [r for r in part if r is not None]
             record(rows, *loops)
             rows.append([Evaluation(evaluation_id=row_id(tested, r["problem_id"]), **stamp, **r) for r in columns])
-            stop_if_failed(*loops)
-            work.advance(len(columns))
+            count(work, len(columns), "", *loops)
+    stop_if_failed(*loops)
 
 
 def summary(options: Options, models: Mapping[str, object], problem_ids: set[str]) -> dict[str, Any]:

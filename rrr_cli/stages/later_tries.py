@@ -8,20 +8,22 @@ leaves without an answer isn't written, and its problem's later tries of that ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rrr_cli.engines.base import REFUSED
 from rrr_cli.episodes import Unanswered
 from rrr_cli.failures import Failure
+from rrr_cli.flow import Flow
 from rrr_cli.progress import Work
 from rrr_cli.records import Attempt, LaterTry, Problem, Reflection, content_id
 from rrr_cli.rollout import Loop, transcript_text
 from rrr_cli.stages.curves import counted, longest, mean_spent
+from rrr_cli.stages.setup import window
 from rrr_cli.stages.tries import ARMS, Arm, Try, arms_of, goes_on
-from rrr_cli.stages.unanswered import record, stop_if_failed
+from rrr_cli.stages.unanswered import answered, count, record, stop_if_failed
+from rrr_cli.stories import Story
 
 if TYPE_CHECKING:
     from rrr_cli.store.artifacts import Writer
@@ -104,38 +106,44 @@ def _saves(control: Arm, reflecting: Arm, tries: int, goal: float) -> bool:
     return mean_spent(control)[-1] < max(goal, mean_spent(reflecting)[:tries][-1])
 
 
-def write_later_tries(writer: Writer, loop: Loop, tested: Tested, part: int) -> Loop:
+def write_later_tries(writer: Writer, loop: Loop, tested: Tested, options: Any) -> Loop:
     """Try on until no wave is left, writing a part at a time. Returns the loop that holds what got no answer."""
     loop = replace(loop, unanswered=Unanswered())
     left: dict[str, set[str]] = {}
     while (wave := next_wave(arms := tested.arms(), tested.tries, left, tested.goal)) is not None:
+        unwritten = left.setdefault(wave.arm, set())
+        unwritten.update(wave.problem_ids)
         with Work(f"{tested.name}: {WORDS[wave.arm]}, number {wave.number}", len(wave.problem_ids)) as work:
-            for start in range(0, len(wave.problem_ids), part):
-                ids = wave.problem_ids[start : start + part]
-                histories = [(tested.problems[p], arms[wave.arm][p]) for p in ids]
-                rows = [tested.row(wave, a, r) for a, r in sample(loop, wave, histories)]
-                left.setdefault(wave.arm, set()).update(set(ids) - {row.problem_id for row in rows})
+            flow: Flow[LaterTry | None] = Flow(window(options, loop))
+            for part in flow.parts(stories(loop, tested, wave, arms[wave.arm]), options.part):
+                rows = [row for row in part if row is not None]
+                unwritten.difference_update(row.problem_id for row in rows)
                 record(writer, loop)
                 writer.append(rows)
-                stop_if_failed(loop)
-                work.advance(len(ids))
+                count(work, len(part), "", loop)
+        stop_if_failed(loop)
     return loop
 
 
-def sample(
-    loop: Loop, wave: Wave, histories: Sequence[tuple[Problem, Sequence[Try]]]
-) -> list[tuple[Attempt, Reflection | None]]:
-    """The tries of a wave with their reflections, where both were answered."""
+def stories(loop: Loop, tested: Tested, wave: Wave, arm: Arm) -> Iterator[Story[LaterTry | None]]:
+    """A story a problem of the wave."""
+    for problem_id in wave.problem_ids:
+        yield story(loop, tested, wave, tested.problems[problem_id], arm[problem_id])
+
+
+def story(loop: Loop, tested: Tested, wave: Wave, problem: Problem, tries: Sequence[Try]) -> Story[LaterTry | None]:
+    """The row of a wave's try at a problem; None where it or its reflection got no answer."""
+    reflection: Reflection | None = None
     if wave.arm == "blind":
-        rows_B_N = loop.attempt([p for p, _ in histories], range(wave.number - 1, wave.number), phase="resample")
-        return [(rows[0], None) for rows in rows_B_N if rows[0].finish_reason != REFUSED]
-    failures = [failure_of(loop, problem, wave.arm, tries) for problem, tries in histories]
-    reflections: list[Reflection | None] = [None] * len(failures)
-    if wave.arm == "reflect":
-        reflections = [rows[0] for rows in loop.reflect(failures, range(1))]
-    pairs = [(f, r) for f, r in zip(failures, reflections, strict=True) if r is None or r.finish_reason != REFUSED]
-    retries = [rows[0] for rows in loop.retry(pairs, range(1))]
-    return [(a, r) for (_, r), a in zip(pairs, retries, strict=True) if a.finish_reason != REFUSED]
+        ((attempt,),) = yield from loop.attempting([problem], range(wave.number - 1, wave.number), phase="resample")
+    else:
+        failure = failure_of(loop, problem, wave.arm, tries)
+        if wave.arm == "reflect":
+            ((reflection,),) = yield from loop.reflecting([failure], range(1))
+            if not answered([reflection]):
+                return None
+        ((attempt,),) = yield from loop.retrying([(failure, reflection)], range(1))
+    return tested.row(wave, attempt, reflection) if answered([attempt]) else None
 
 
 def failure_of(loop: Loop, problem: Problem, arm: str, tries: Sequence[Try]) -> Failure:

@@ -6,7 +6,7 @@ a run without attempts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,9 +59,14 @@ def tried(
     for one in problems.values():
         one.first.sort(key=lambda a: a.sample_index)
         one.later.sort(key=lambda a: a.sample_index)
-        own_ids = {a.attempt_id for a in one.first}
-        one.second = [a for a in one.second if a.parent_id in own_ids]
+        one.second = in_order(one.second, {a.attempt_id: a.sample_index for a in one.first})
     return sorted(problems.values(), key=lambda one: one.problem.problem_id)[:limit]
+
+
+def in_order(tries: Iterable[Attempt], parents: Mapping[str, int]) -> list[Attempt]:
+    """The second tries after those of `parents`, attempt_id -> sample index, whatever order they were written in."""
+    of_parents = [a for a in tries if a.parent_id in parents]
+    return sorted(of_parents, key=lambda a: (parents[str(a.parent_id)], str(a.reflection_id), a.sample_index))
 
 
 def repairers(run: Path, second: str = "repair") -> list[str]:

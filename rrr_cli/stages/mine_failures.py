@@ -8,15 +8,13 @@ left some of them without an answer, the same command asks for those alone. The 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import closing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rrr_cli import options as shared
-from rrr_cli.engines.base import streams
-from rrr_cli.episodes import Story
 from rrr_cli.errors import NOTHING, RrrError
 from rrr_cli.flow import Flow
 from rrr_cli.options import DEFAULT_TASK, SamplingOptions, option
@@ -27,8 +25,9 @@ from rrr_cli.rollout import Loop
 from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.rendering import dated
-from rrr_cli.stages.setup import open_loop, weights_of
-from rrr_cli.stages.unanswered import answered, counts, record, stop_if_failed
+from rrr_cli.stages.setup import open_loop, weights_of, window
+from rrr_cli.stages.unanswered import answered, count, counts, record, stop_if_failed
+from rrr_cli.stories import Story
 from rrr_cli.tasks import load_task
 from rrr_cli.tasks.protocol import problems_of
 
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from rrr_cli.store.artifacts import Writer
 
 Tries = dict[int, bool]  # of a problem: sample index -> whether it passed
+Mined = tuple[Problem, list[Attempt]]
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,8 @@ class Options(SamplingOptions):
         1, "Stop sampling a problem at its Nth failure: the same failures for fewer samples. The failure rate is then "
         "(N-1)/(n-1), for N >= 2. 0: always take all --samples.", least=0,
     )
-    in_flight: int | None = option(
-        None, "Problems that are tried side by side; changes speed and memory, not the samples.  [default: twice "
-        "--batch-size; with another engine than transformers --part]", least=1, identity=False, panel="Hardware")
-    part: int = shared.part("Problems", ", and those that are being tried")
+    in_flight: int | None = shared.in_flight("Problems")
+    part: int = shared.part("Problems")
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -80,28 +78,25 @@ def run(options: Options) -> dict[str, Any]:
     # The attempts first: with --overwrite they are deleted before the problems that they refer to.
     with writer("attempts") as attempt_rows, writer("problems") as problem_rows:
         stored = problem_rows.done("problem_id")
-        finished, begun = tries_so_far(attempt_rows, options)
+        finished, tries = tries_so_far(attempt_rows, options)
         remaining = [p for p in problems if p.problem_id not in finished]
-        lost = (finished | begun.keys()) - stored  # with a part that was removed
+        lost = (finished | tries.keys()) - stored  # with a part that was removed
         problem_rows.append([p for p in problems if p.problem_id in lost])
         stored |= lost
         if not remaining:
             return summarise(options, problems)
         loop = open_loop(options, task, options.model)
-        planned = {p.problem_id: place for place, p in enumerate(remaining)}
-        window = options.in_flight or (
-            2 * options.batch_size if streams(loop.engine) else options.part)
-        mined = mine(loop, remaining, options.samples, options.stop_at_failure, begun, window)
-        with Work("mining", len(problems), len(problems) - len(remaining)) as work, closing(mined):
-            while part := sorted(islice(mined, options.part), key=lambda ended: planned[ended[0].problem_id]):
+        flow: Flow[Mined] = Flow(window(options, loop))
+        begun = deque[Problem]()  # that aren't written yet, in their order, which readers keep
+        mined = stories(loop, watched(remaining, begun), options, tries, flow.spare)
+        with Work("mining", len(problems), len(problems) - len(remaining)) as work:
+            for part in flow.parts(mined, options.part):
                 record(attempt_rows, loop)
-                known = {p.problem_id for p, rows in part if rows} | loop.unanswered.reasons.keys()
-                problem_rows.append([p for p, _ in part if p.problem_id in known - stored])
+                problem_rows.append([p for p in begun if p.problem_id not in stored])
+                begun.clear()
                 attempt_rows.append([row for _, rows in part for row in rows])
                 failed = sum(any(not row.success for row in rows) for _, rows in part)
-                # Of an engine that has stopped all that it answered is written first.
-                count = work.advance if loop.unanswered.failure is None else work.count
-                count(len(part), f"{failed}/{len(part)} problems failed")
+                count(work, len(part), f"{failed}/{len(part)} problems failed", loop)
         stop_if_failed(loop)
         loop.engine.close()
     missing = counts(loop, tried=len(problems))
@@ -124,19 +119,24 @@ def tries_so_far(rows: Writer, options: Options) -> tuple[set[str], dict[str, Tr
     return finished, begun
 
 
-def mine(
-    loop: Loop, problems: Iterable[Problem], samples: int, stop_at_failure: int,
-    begun: Mapping[str, Tries] | None = None, in_flight: int = 256,
-) -> Generator[tuple[Problem, list[Attempt]], None, None]:
-    """The problems with up to `samples` attempts at each, those `begun` among them but not returned, as they end."""
-    flow: Flow[tuple[Problem, list[Attempt]]] = Flow(loop, in_flight)
-    return flow.ends(
-        story(loop, p, samples, stop_at_failure, (begun or {}).get(p.problem_id, {}), flow.spare) for p in problems)
+def watched(problems: Iterable[Problem], begun: deque[Problem]) -> Iterator[Problem]:
+    """The problems, each of which is added to `begun` when it is asked for."""
+    for problem in problems:
+        begun.append(problem)
+        yield problem
+
+
+def stories(
+    loop: Loop, problems: Iterable[Problem], options: Options, tries: Mapping[str, Tries], spare: Callable[[Loop], int]
+) -> Iterator[Story[Mined]]:
+    """A story a problem; `tries`: those that some have already."""
+    for p in problems:
+        yield story(loop, p, options.samples, options.stop_at_failure, tries.get(p.problem_id, {}), spare)
 
 
 def story(
-    loop: Loop, problem: Problem, samples: int, stop_at_failure: int, begun: Tries, spare: Callable[[], int]
-) -> Story[tuple[Problem, list[Attempt]]]:
+    loop: Loop, problem: Problem, samples: int, stop_at_failure: int, begun: Tries, spare: Callable[[Loop], int]
+) -> Story[Mined]:
     """The tries at a problem, up to its Nth failure: exact inverse binomial sampling.
 
     Each wave samples as many as are needed to reach it, and where the engine has places free as many more as `spare`
@@ -145,9 +145,9 @@ def story(
     attempts: list[Attempt] = []
     tries = dict(begun)
     while problem.problem_id not in loop.unanswered.reasons and (
-        wave := next_samples(tries, samples, stop_at_failure, spare())
+        wave := next_samples(tries, samples, stop_at_failure, spare(loop))
     ):
-        (rows,) = yield from loop.playing("first", [loop.first_tries(problem, wave)])
+        (rows,) = yield from loop.attempting([problem], wave)
         for row in answered(rows):
             if failures(tries) < (stop_at_failure or samples + 1):
                 attempts.append(row)

@@ -5,6 +5,7 @@ Refuses a run without attempts, of another task, or of a task that was edited si
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -26,7 +27,7 @@ from rrr_cli.options import (
     option,
 )
 from rrr_cli.plugs import names
-from rrr_cli.records import Attempt, Problem, content_id
+from rrr_cli.records import Attempt, content_id
 from rrr_cli.stages.identity import CONTENT
 from rrr_cli.stages.rendering import as_rendered
 from rrr_cli.tasks import TASKS, load_task
@@ -54,6 +55,7 @@ class FailureOptions(SamplingOptions):
     per_problem: int = option(1, "Failed attempts of a problem to start from.", least=1)
     sample_failures: str = shared.sample_failures()
     own_samples: int | None = shared.own_samples()
+    in_flight: int | None = shared.in_flight("Failed attempts")
     part: int = shared.part("Failed attempts")
 
 
@@ -88,8 +90,8 @@ def chosen_failures(options: F) -> Chosen[F]:
 def failures(
     run: Path, task: str, per_problem: int = 1, own_samples: int | None = None, sample_failures: str = "first"
 ) -> Iterator[Failure]:
-    """The first `per_problem` failed first tries of each problem, in the order they were mined; with `own_samples`,
-    only those with a smaller sample index. `sample_failures` "on-policy": only those among the first `per_problem`.
+    """The first `per_problem` failed first tries of each problem, in the problems' order; with `own_samples`, only
+    those with a smaller sample index. `sample_failures` "on-policy": only those among the first `per_problem`.
 
     Raises RrrError (exit 3): no attempts in the run, or attempts at another task.
     """
@@ -97,20 +99,22 @@ def failures(
 
     if not exists(run, "attempts"):
         raise RrrError(f"{run} has no attempts. Type: rrr mine-failures --run {run}")
-    taken: dict[str, int] = {}
-    problems: dict[str, Problem] = {}
+    chosen: dict[str, list[Attempt]] = {}
     tries = [own_samples, per_problem if sample_failures == "on-policy" else None]
     below = min((n for n in tries if n is not None), default=None)
     for attempt in read(run, "attempts", where={"phase": "first", "success": False}, regardless_of=LATER):
         if attempt.task != task:
             raise RrrError(f"{run} has attempts at {attempt.task}, not {task}. Type: --task {attempt.task}, or --run")
-        if taken.get(attempt.problem_id, 0) >= per_problem:
-            continue
-        if below is not None and attempt.sample_index >= below:
-            continue
-        problems = problems or {p.problem_id: p for p in read(run, "problems")}
-        taken[attempt.problem_id] = taken.get(attempt.problem_id, 0) + 1
-        yield Failure.of(problem_of(attempt, problems, run), attempt)
+        if below is None or attempt.sample_index < below:
+            of_problem = chosen.setdefault(attempt.problem_id, [])
+            insort(of_problem, attempt, key=lambda a: a.sample_index)
+            del of_problem[per_problem:]
+    problems = {p.problem_id: p for p in read(run, "problems")} if chosen else {}
+    for of_problem in chosen.values():
+        problem_of(of_problem[0], problems, run)
+    for name, problem in problems.items():
+        for attempt in chosen.get(name, ()):
+            yield Failure.of(problem, attempt)
 
 
 def base_pass_rate(run: Path, failures: Sequence[Failure]) -> float | None:

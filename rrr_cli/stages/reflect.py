@@ -8,13 +8,14 @@ without an answer by a server, uses the stored reflections again. Refuses a run 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rrr_cli import options as shared
 from rrr_cli.failures import Failure
+from rrr_cli.flow import Flow
 from rrr_cli.options import option
 from rrr_cli.progress import Work
 from rrr_cli.prompts import RETRY_AFTER_REFLECTION
@@ -31,9 +32,12 @@ from rrr_cli.stages.mined import (
     copy_failures,
 )
 from rrr_cli.stages.rendering import dated
-from rrr_cli.stages.setup import open_loop, weights_of
-from rrr_cli.stages.unanswered import answered, by_missing, counts, indices, record, stop_if_failed
+from rrr_cli.stages.setup import open_loop, weights_of, window
+from rrr_cli.stages.unanswered import answered, by_missing, count, counts, indices, missing, record, stop_if_failed
+from rrr_cli.stories import Story
 from rrr_cli.tasks.base import Task
+
+Written = tuple[list[Reflection], list[Attempt]]  # on one failure
 
 
 @dataclass(frozen=True)
@@ -83,24 +87,22 @@ def run(options: Options) -> dict[str, Any]:
             return summarise(options, chosen)
         retrying, reflecting = open_loops(options, chosen.task, model, reflector)
         stored = written_before(options.run, remaining) if reflected else {}
+        flow: Flow[Written] = Flow(window(options, reflecting))
+        written = stories(retrying, reflecting, remaining, options, stored, retried)
         with Work("reflecting", len(failed), len(failed) - len(remaining)) as work:
-            for start in range(0, len(remaining), options.part):
-                part = remaining[start : start + options.part]
-                fresh = reflect(reflecting, part, options.reflections, stored)
+            for part in flow.parts(written, options.part):
                 record(reflection_rows, reflecting)
-                reflection_rows.append(fresh)
-                stop_if_failed(reflecting)
-                for r in fresh:
-                    stored.setdefault(r.attempt_id, []).append(r)
-                retries = retry(retrying, part, stored, options.retries, retried)
+                reflection_rows.append([r for reflections, _ in part for r in reflections])
                 record(attempt_rows, retrying)
+                retries = [a for _, of_failure in part for a in of_failure]
                 attempt_rows.append(retries)
-                stop_if_failed(retrying)
-                work.advance(len(part), f"{sum(a.success for a in retries)}/{len(retries)} retries passed")
+                note = f"{sum(a.success for a in retries)}/{len(retries)} retries passed"
+                count(work, len(part), note, retrying, reflecting)
+        stop_if_failed(reflecting, retrying)
         for loop in {id(loop): loop for loop in (retrying, reflecting)}.values():
             loop.engine.close()
-    missing = counts(retrying, reflecting, tried=len({f.problem.problem_id for f in failed}))
-    return summarise(options, chosen) | missing
+    without = counts(retrying, reflecting, tried=len({f.problem.problem_id for f in failed}))
+    return summarise(options, chosen) | without
 
 
 def open_loops(options: Options, task: Task, model: str, reflector: str) -> tuple[Loop, Loop]:
@@ -123,28 +125,29 @@ def written_before(run: Path, failed: list[Failure]) -> dict[str, list[Reflectio
     return stored
 
 
-def reflect(
-    loop: Loop, part: list[Failure], reflections: int, stored: Mapping[str, list[Reflection]]
-) -> list[Reflection]:
-    """The reflections that each failure doesn't have yet, in order."""
-    written = []
-    for samples, group in by_missing(
-        part, reflections, lambda f: {r.sample_index for r in stored.get(f.attempt_id, ())}
-    ):
-        written += [r for rows in loop.reflect(group, samples) for r in answered(rows)]
-    return written
+def stories(
+    retrying: Loop, reflecting: Loop, failures: Iterable[Failure], options: Options,
+    stored: Mapping[str, list[Reflection]], retried: Mapping[str, set[int]],
+) -> Iterator[Story[Written]]:
+    """A story a failure."""
+    for failure in failures:
+        yield story(retrying, reflecting, failure, options, stored.get(failure.attempt_id, []), retried)
 
 
-def retry(
-    loop: Loop, part: list[Failure], reflections: Mapping[str, list[Reflection]], retries: int,
+def story(
+    retrying: Loop, reflecting: Loop, failure: Failure, options: Options, stored: Sequence[Reflection],
     retried: Mapping[str, set[int]],
-) -> list[Attempt]:
-    """The retries that each reflection doesn't have yet, in order."""
-    pairs = [(f, r) for f in part for r in reflections.get(f.attempt_id, ())]
-    written = []
-    for samples, group in by_missing(pairs, retries, lambda pair: retried.get(pair[1].reflection_id, ())):
-        written += [a for rows in loop.retry(group, samples) for a in answered(rows)]
-    return written
+) -> Story[Written]:
+    """The reflections that a failure doesn't have yet, and the retries that its reflections don't have yet."""
+    written: list[Reflection] = []
+    if samples := missing(options.reflections, {r.sample_index for r in stored}):
+        (rows,) = yield from reflecting.reflecting([failure], samples)
+        written = answered(rows)
+    pairs = [(failure, r) for r in (*stored, *written)]
+    retries: list[Attempt] = []
+    for samples, group in by_missing(pairs, options.retries, lambda pair: retried.get(pair[1].reflection_id, ())):
+        retries += [a for rows in (yield from retrying.retrying(group, samples)) for a in answered(rows)]
+    return written, retries
 
 
 def summarise(options: Options, chosen: Chosen[Options]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ failures in one run. Of a trained one it says how often it repairs on problems h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from rrr_cli import options as shared
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.failures import Failure
+from rrr_cli.flow import Flow
 from rrr_cli.options import option
 from rrr_cli.progress import Work
 from rrr_cli.prompts import REPAIRING
@@ -27,8 +28,9 @@ from rrr_cli.stages.identity import identity
 from rrr_cli.stages.mined import FailureOptions, check_same_judge, chosen_failures, copy_failures
 from rrr_cli.stages.rendering import dated
 from rrr_cli.stages.repair_rates import repair_rates, show
-from rrr_cli.stages.setup import open_loop, weights_of
-from rrr_cli.stages.unanswered import answered, by_missing, counts, indices, record, stop_if_failed
+from rrr_cli.stages.setup import open_loop, weights_of, window
+from rrr_cli.stages.unanswered import answered, count, counts, indices, missing, record, stop_if_failed
+from rrr_cli.stories import Story
 
 
 @dataclass(frozen=True)
@@ -70,28 +72,34 @@ def run(options: Options) -> dict[str, Any]:
     with writer("attempts") as attempt_rows:
         begun = indices(attempt_rows, "parent_id")
         remaining = [f for f in failed if len(begun.get(f.attempt_id, ())) < options.repairs]
-        missing: dict[str, Any] = {}
+        without: dict[str, Any] = {}
         if remaining:
             loop = open_loop(options, chosen.task, reflector)
+            flow: Flow[list[Attempt]] = Flow(window(options, loop))
             with Work("repairing", len(failed), len(failed) - len(remaining)) as work:
-                for start in range(0, len(remaining), options.part):
-                    part = remaining[start : start + options.part]
-                    repairs = repair(loop, part, options, begun)
+                for part in flow.parts(stories(loop, remaining, options, begun), options.part):
+                    repairs = [a for rows in part for a in rows]
                     record(attempt_rows, loop)
                     attempt_rows.append(repairs)
-                    stop_if_failed(loop)
-                    work.advance(len(part), f"{sum(a.success for a in repairs)}/{len(repairs)} repairs passed")
+                    count(work, len(part), f"{sum(a.success for a in repairs)}/{len(repairs)} repairs passed", loop)
+            stop_if_failed(loop)
             loop.engine.close()
-            missing = counts(loop, tried=len({f.problem.problem_id for f in failed}))
-    return summarise(options, reflector, failed) | missing
+            without = counts(loop, tried=len({f.problem.problem_id for f in failed}))
+    return summarise(options, reflector, failed) | without
 
 
-def repair(loop: Loop, part: list[Failure], options: Options, begun: Mapping[str, set[int]]) -> list[Attempt]:
-    """The repairs that each failure doesn't have yet, in order."""
-    written = []
-    for samples, group in by_missing(part, options.repairs, lambda f: begun.get(f.attempt_id, ())):
-        written += [a for rows in loop.repair(group, options.feedback, samples) for a in answered(rows)]
-    return written
+def stories(
+    loop: Loop, failures: Iterable[Failure], options: Options, begun: Mapping[str, set[int]]
+) -> Iterator[Story[list[Attempt]]]:
+    """A story a failure: the repairs that it doesn't have yet."""
+    for failure in failures:
+        yield story(loop, failure, options.feedback, missing(options.repairs, begun.get(failure.attempt_id, ())))
+
+
+def story(loop: Loop, failure: Failure, feedback: str, samples: Sequence[int]) -> Story[list[Attempt]]:
+    """Repairs number `samples` of a failure."""
+    (rows,) = yield from loop.repairing([failure], feedback, samples)
+    return answered(rows)
 
 
 def check_feedback(reflector: str, feedback: str) -> None:

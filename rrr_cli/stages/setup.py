@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from rrr_cli.engines import engine_class, load_engine, takes
-from rrr_cli.engines.base import Sampling
+from rrr_cli.engines.base import Sampling, streams
 from rrr_cli.options import DEFAULT_FEEDBACK, DEFAULT_TOKENS, EngineOptions, SamplingOptions, refuse_given
 from rrr_cli.plugs import blame
 from rrr_cli.rollout import Loop
@@ -46,3 +46,10 @@ def open_loop(
     return Loop(
         task, engine, Sampling.of(options), options.seed, retry_context, reflection_tokens or DEFAULT_TOKENS,
         feedback or DEFAULT_FEEDBACK)
+
+
+def window(options: Any, loop: Loop) -> int:
+    """How many stories of the loop are under way at once: twice as many as the engine writes texts, so that while some
+    are judged others are written; of an engine that doesn't stream, a part."""
+    engine: Any = loop.engine
+    return int(options.in_flight or (2 * engine.batch_size if streams(engine) else options.part))

@@ -14,56 +14,58 @@ from rrr_cli.records import Attempt, Evaluation, Message, Problem, Reflection, c
 from rrr_cli.rollout import Loop, transcript_text
 from rrr_cli.stages.unanswered import answered
 from rrr_cli.stages.votes import vote_columns
+from rrr_cli.stories import Story
 
 
-def judged(
-    loop: Loop, repairing: Loop, problems: Sequence[Problem], shared: dict[str, Evaluation] | None, part: int,
+def stories(
+    loop: Loop, repairing: Loop, problems: Sequence[Problem], shared: dict[str, Evaluation] | None,
     votes: tuple[int | None, bool, bool],
-) -> Iterator[list[dict[str, Any]]]:
-    """The columns of one model's rows, a part at a time. `votes`: --self-consistency, --reflect-all and --oracle, for
-    which `repairing` is the loop of the reflector."""
-    for start in range(0, len(problems), part):
-        tried = problems[start : start + part]
-        firsts = {a.problem_id: a for rows in loop.attempt(tried, range(1)) for a in answered(rows)}
-        tried = [p for p in tried if p.problem_id in firsts]
-        voted = vote_columns(loop, repairing, tried, firsts, *votes)
-        rows_B = [{**row, **voted[row["problem_id"]]} for row in evaluate(loop, tried, firsts, shared)]
-        without = loop.unanswered.reasons.keys() | repairing.unanswered.reasons.keys()
-        yield [row for row in rows_B if row["problem_id"] not in without]
+) -> Iterator[Story[dict[str, Any] | None]]:
+    """A story a problem. `votes`: --self-consistency, --reflect-all and --oracle, for which `repairing` is the loop of
+    the reflector."""
+    for problem in problems:
+        yield story(loop, repairing, problem, shared, votes)
 
 
-def evaluate(
-    loop: Loop, problems: Sequence[Problem], firsts: dict[str, Attempt], shared: dict[str, Evaluation] | None
-) -> list[dict[str, Any]]:
-    """One model's columns of `Evaluation` without the votes, a dict a problem.
+def story(
+    loop: Loop, repairing: Loop, problem: Problem, shared: dict[str, Evaluation] | None,
+    votes: tuple[int | None, bool, bool],
+) -> Story[dict[str, Any] | None]:
+    """The columns of one model's row of a problem; None where a text got no answer."""
+    ((first,),) = yield from loop.attempting([problem], range(1))
+    if not answered([first]):
+        return None
+    voted = yield from vote_columns(loop, repairing, [problem], {problem.problem_id: first}, *votes)
+    row = yield from evaluated(loop, problem, first, shared)
+    without = loop.unanswered.reasons.keys() | repairing.unanswered.reasons.keys()
+    return None if problem.problem_id in without else {**row, **voted[problem.problem_id]}
 
-    `firsts`: problem_id -> its first try. `shared`: problem_id -> the first model's row; None if this is the first
-    model, whose own failures are the shared ones. All reflections go to the engine as one batch, then all retries.
+
+def evaluated(
+    loop: Loop, problem: Problem, first: Attempt, shared: dict[str, Evaluation] | None
+) -> Story[dict[str, Any]]:
+    """One model's columns of `Evaluation` without the votes.
+
+    `shared`: problem_id -> the first model's row; None if this is the first model, whose own failures are the shared
+    ones.
     """
-    own = [p for p in problems if not firsts[p.problem_id].success]
-    common = [p for p in problems if shared is not None and not shared[p.problem_id].first_success]
-    failures = [Failure.of(p, firsts[p.problem_id]) for p in own]
-    failures += [shared_failure(p, shared[p.problem_id]) for p in common] if shared is not None else []
-    reflections = [rows[0] for rows in loop.reflect(failures, range(1))]
+    own = None if first.success else Failure.of(problem, first)
+    row = shared and shared[problem.problem_id]
+    common = shared_failure(problem, row) if row and not row.first_success else None
+    failures = [failure for failure in (own, common) if failure]
+    reflections = [rows[0] for rows in (yield from loop.reflecting(failures, range(1)))]
     pairs: list[tuple[Failure, Reflection | None]] = list(zip(failures, reflections, strict=True))
-    n, m = len(own), len(common)
-    retries = [rows[0] for rows in loop.retry([*pairs, *((f, None) for f in failures[:n])], range(1))]
-    # greedy, it would be the first try again
-    resampled_B = own if loop.sampling.temperature else []
-    blinds = [rows[0] for rows in loop.attempt(resampled_B, range(1, 2), phase="resample")]
+    retries = [rows[0] for rows in (yield from loop.retrying(pairs + ([(own, None)] if own else []), range(1)))]
+    blinds = []
+    if own and loop.sampling.temperature:  # greedy, it would be the first try again
+        blinds = yield from loop.attempting([problem], range(1, 2), phase="resample")
 
-    seconds = {p.problem_id: (r, a) for p, r, a in zip(own, reflections[:n], retries[:n], strict=True)}
-    commons = {p.problem_id: (r, a) for p, r, a in zip(common, reflections[n:], retries[n : n + m], strict=True)}
-    plains = {p.problem_id: a for p, a in zip(own, retries[n + m :], strict=True)}
-    resampled = {p.problem_id: a for p, a in zip(resampled_B, blinds, strict=True)}
-    rows = []
-    for p in problems:
-        first, own_try = firsts[p.problem_id], seconds.get(p.problem_id)
-        common_try = own_try if shared is None else commons.get(p.problem_id)
-        failed_text = shared[p.problem_id].first if shared is not None else transcript_text(first.transcript)
-        controls = {"blind": resampled.get(p.problem_id), "plain": plains.get(p.problem_id)}
-        rows.append(own_columns(p, first, own_try, controls) | shared_columns(failed_text, common_try))
-    return rows
+    tries = dict(zip(map(id, failures), zip(reflections, retries, strict=False), strict=True))
+    own_try = tries[id(own)] if own else None
+    common_try = own_try if shared is None else tries[id(common)] if common else None
+    failed_text = row.first if row else transcript_text(first.transcript)
+    controls = {"blind": blinds[0][0] if blinds else None, "plain": retries[-1] if own else None}
+    return own_columns(problem, first, own_try, controls) | shared_columns(failed_text, common_try)
 
 
 def own_columns(

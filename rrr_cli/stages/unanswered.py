@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rrr_cli.engines.base import REFUSED
 from rrr_cli.errors import NOTHING, RrrError
+from rrr_cli.progress import Work
 from rrr_cli.records import Attempt, Reflection
 from rrr_cli.rollout import Loop
 
@@ -37,14 +38,19 @@ def indices(rows: Writer, column: str, **where: Any) -> dict[str, set[int]]:
     return written
 
 
+def missing(samples: int, written: Collection[int]) -> tuple[int, ...]:
+    """The indices of the samples that aren't written."""
+    return tuple(i for i in range(samples) if i not in written)
+
+
 def by_missing(
     items: Iterable[Item], samples: int, written: Callable[[Item], Collection[int]]
 ) -> list[tuple[tuple[int, ...], list[Item]]]:
     """(sample indices, the items that lack just these); mostly one group with all of them."""
     groups: dict[tuple[int, ...], list[Item]] = {}
     for item in items:
-        if missing := tuple(i for i in range(samples) if i not in written(item)):
-            groups.setdefault(missing, []).append(item)
+        if lacking := missing(samples, written(item)):
+            groups.setdefault(lacking, []).append(item)
     return list(groups.items())
 
 
@@ -59,6 +65,13 @@ def record(writer: Writer, *loops: Loop) -> None:
 def left_out(*loops: Loop) -> list[str]:
     """The fields of a request that the loops' server refuses."""
     return sorted({name for loop in loops for name in getattr(loop.engine, "left_out", ())})
+
+
+def count(work: Work, units: int, note: str, *loops: Loop) -> None:
+    """Count what was written. Raises RrrError (exit 130 or 143) if a signal came, unless an engine has stopped: then
+    all that it answered is written first, and `stop_if_failed` says why."""
+    stopped = any(loop.unanswered.failure is not None for loop in loops)
+    (work.count if stopped else work.advance)(units, note)
 
 
 def stop_if_failed(*loops: Loop) -> None:

@@ -78,7 +78,7 @@ def test_a_seeds_text_ignores_the_batch(engine: Engine) -> None:
 def test_what_is_streamed_is_what_is_generated(engine: Engine) -> None:
     if not streams(engine):
         pytest.skip("answers batch by batch")
-    waiting = [Request(number, p) for number, p in enumerate(PROMPTS)]
+    waiting = [Request(number, p, SAMPLING.max_tokens) for number, p in enumerate(PROMPTS)]
     expected = dict(enumerate(engine.generate(PROMPTS, SAMPLING)))
 
     def feed(free: int, idle: bool) -> list[Request]:

@@ -25,9 +25,16 @@ from rrr_cli.errors import RrrError
 from rrr_cli.flow import Flow
 from rrr_cli.rollout import Loop
 from rrr_cli.stages import mine_failures
-from rrr_cli.stages.mine_failures import Options, mine
+from rrr_cli.stages.mine_failures import Options, stories
 from rrr_cli.store import artifacts
 from rrr_cli.tasks import load_task
+
+
+def mine(loop: Loop, problems: Sequence[Any], samples: int, stop_at_failure: int, in_flight: int = 256) -> Any:
+    """What the stories of mining end with, as they end."""
+    flow: Flow[Any] = Flow(in_flight)
+    options = Options(run=Path("unused"), samples=samples, stop_at_failure=stop_at_failure)
+    return flow.ends(stories(loop, problems, options, {}, flow.spare))
 
 
 def mined(run: Path, model: Path, **changes: Any) -> list[Any]:
@@ -50,7 +57,7 @@ def test_a_prompt_that_fills_the_context_is_answered_among_others(random_model: 
     parity = load_task(PARITY)
     texts = [" ".join(["5"] * n) for n in (2, 300, 3, 300, 300, 4)]
     messages = [parity.problems("train").__next__().prompt[0].__class__("user", text) for text in texts]
-    requests = [Request(i, Prompt((message,), (i, 9))) for i, message in enumerate(messages)]
+    requests = [Request(i, Prompt((message,), (i, 9)), 5) for i, message in enumerate(messages)]
     expected = engine.generate([r.prompt for r in requests], Sampling(max_tokens=5))
     waiting = requests[::-1]
 
@@ -203,10 +210,9 @@ def test_a_second_ctrl_c_stops_in_the_middle_of_a_text(random_model: Path, monke
     assert not [thread for thread in threads() if thread.name == "engine"]
 
 
-def test_a_story_that_asks_for_nothing_ends(random_model: Path) -> None:
+def test_a_story_that_asks_for_nothing_ends() -> None:
     def story(number: int) -> Any:
         return number
         yield
 
-    loop = Loop(load_task(PARITY), Breaking(), Sampling())
-    assert sorted(Flow(loop, 2).ends(map(story, range(5)))) == list(range(5))
+    assert sorted(Flow(2).ends(map(story, range(5)))) == [(i, i) for i in range(5)]
