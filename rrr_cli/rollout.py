@@ -156,7 +156,7 @@ class Loop:
         self, pairs_B: Sequence[tuple[Failure, Reflection | None]], samples: Sequence[int]
     ) -> list[list[Attempt]]:
         """Retries number `samples` of each failed attempt after its reflection, or (None) without one: attempts_B_N."""
-        return finished(self.retrying(pairs_B, samples))
+        return self.acting.play("retry", [self.retries(f, r, samples) for f, r in pairs_B])
 
     def retrying(
         self, pairs_B: Sequence[tuple[Failure, Reflection | None]], samples: Sequence[int]

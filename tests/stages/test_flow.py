@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from threading import Event, Timer
+from threading import Event
 from threading import enumerate as threads
 from time import monotonic
 from typing import Any
@@ -198,12 +198,13 @@ def test_a_second_ctrl_c_stops_in_the_middle_of_a_text(random_model: Path, monke
 
     def slow(*given: Any) -> Any:
         steps.append(1)
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
         Event().wait(0.2)
         return pick(*given)
 
-    monkeypatch.setattr(decoder, "pick", slow)
     loop = Loop(task, TransformersEngine(str(random_model)), Sampling(temperature=0.0, max_tokens=200))
-    Timer(1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    monkeypatch.setattr(decoder, "pick", slow)
     with pytest.raises(KeyboardInterrupt):
         list(mine(loop, list(task.problems("train"))[:1], 1, 1))
     assert len(steps) < 40  # of 64 that are decoded together

@@ -129,7 +129,7 @@ def test_lost_reflections_are_written_again_and_a_lost_problem_is_one_line(rrr, 
         part(tmp_path / "a", number).unlink()
         assert rrr("reflect", *common).code == 0
         assert texts_by_id(tmp_path / "a") == before
-    (tmp_path / "a" / "problems" / "part-00002.parquet").unlink()
+    max((tmp_path / "a" / "problems").glob("part-*")).unlink()
     for command in (["reflect", *common, "--reflections", 2, "--overwrite"], ["train-reflector", *common[-2:]]):
         ran = rrr(*command)
         assert (ran.code, ran.err.count("\n")) == (3, 1)
