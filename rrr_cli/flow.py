@@ -25,7 +25,8 @@ from rrr_cli.stories import Judge, Story, Write
 T = TypeVar("T")
 
 
-SPARE = 15  # samples ahead of need, at most
+PASSES = 8  # for one sample ahead of need: about 3 % of all samples aren't needed then
+SPARE = 15  # samples ahead of need at the end, at most
 PATIENCE = 5  # seconds for what can't be stopped, such as a request to a server
 
 
@@ -163,13 +164,17 @@ class Flow(Generic[T]):
             for model in self.models.values():
                 model.thread.join(PATIENCE)
 
-    def spare(self, loop: Loop) -> int:
-        """Samples that a story may ask for ahead of need: its share of the places that a streaming engine has free when
-        no story is left to begin. A server's may cost money."""
-        if self.left or not streams(loop.engine):
+    def spare(self, loop: Loop, passes: int) -> int:
+        """Samples that a story may ask for ahead of need, with a streaming engine: few among many `passes` of its own,
+        of which the next is likely one more; and its share of the places that are free when no story is left to begin.
+        """
+        if not streams(loop.engine):
             return 0
+        likely = passes // PASSES
+        if self.left:
+            return likely
         free = getattr(loop.engine, "batch_size", 0) - self._model(loop).samples
-        return max(0, min(SPARE, free // max(1, len(self.running)) - 1))
+        return max(likely, min(SPARE, free // max(1, len(self.running)) - 1))
 
     def _model(self, loop: Loop) -> _Model:
         return self.models.setdefault(id(loop.engine), _Model(loop, self.answers))

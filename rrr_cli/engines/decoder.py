@@ -68,7 +68,7 @@ class Decoder:
         check_cache(model)
         self.model, self.sampling, self.eos_ids, self.context = model, sampling, eos_ids, context
         self.cache, self.attention = cache, attention
-        self.shares: bool | None = None  # decided when rows enter and none is there
+        self.shares = False  # decided when rows enter; once it pays, until none is left
         self.rows: list[Row] = []
         self.buffers: list[Buffer] = []
         self.shared: Shared | None = None
@@ -99,7 +99,7 @@ class Decoder:
         spans_P = prefill(self.model, prompts_P, self.context, self.cache, self.attention)
         texts = [spans for spans, rows in zip(spans_P, entering_P, strict=True) for _ in rows]
         begun = beginnings(texts)
-        if self.shares is None or not self.live:
+        if not (self.shares and self.live):  # rows that entered before keep their whole texts
             self.shares = self.attention.worth(begun)
         if self.shares:
             for row, spans in zip(entering, begun, strict=True):

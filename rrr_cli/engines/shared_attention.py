@@ -24,7 +24,7 @@ READING = 8  # what reading a text costs, in queries
 
 
 class Shared:
-    """What the rows of a decoder share: each row goes on from one text, and so do others.
+    """What the rows of a decoder share: each row goes on from one text, which may be empty, and so do others.
 
     P groups of n rows, texts of at most T tokens.
     """
@@ -39,7 +39,7 @@ class Shared:
             (spans, rows[i : i + self.size]) for spans, rows in rows_of.items()
             for i in range(0, len(rows), self.size)
         ]
-        layers = texts_R[0][0].slab.layers
+        layers = next(spans for spans in texts_R if spans)[0].slab.layers
         device, dtype = layers[0][0].device, layers[0][0].dtype
         width = aligned(max(1, *(length(spans) for spans, _ in groups)))
         self.layers = [Buffer.empty(pair, len(groups), width, 0) for pair in layers]

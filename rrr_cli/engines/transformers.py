@@ -6,6 +6,7 @@ Reads a model folder. The decoding loop, and what a seed promises, are in `decod
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from rrr_cli.engines import weights
@@ -18,6 +19,8 @@ from rrr_cli.engines.template import Template
 from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.extras import require
 from rrr_cli.options import DTYPES, EngineOptions
+
+PROMPTS = 1024  # whose tokens are kept: each is asked for again, once for each try
 
 
 class TransformersEngine:
@@ -70,11 +73,12 @@ class TransformersEngine:
         from rrr_cli.engines.decoding import Asked, context_length, stream
 
         context = context_length(self.lm, self.max_model_len)
+        render = lru_cache(PROMPTS)(self.chat.render)
         asked: dict[int, tuple[int, int]] = {}  # number -> tokens of the prompt, and seeds
 
         def as_tokens(request: Request) -> Asked:
             prompt = request.prompt
-            ids = self.chat.render(prompt.messages, prompt.tools)
+            ids = render(prompt.messages, prompt.tools)
             asked[request.number] = len(ids), len(prompt.seeds)
             seeds = prompt.seeds if len(ids) < context else ()
             return Asked(request.number, ids, seeds, request.max_tokens)

@@ -127,7 +127,8 @@ def watched(problems: Iterable[Problem], begun: deque[Problem]) -> Iterator[Prob
 
 
 def stories(
-    loop: Loop, problems: Iterable[Problem], options: Options, tries: Mapping[str, Tries], spare: Callable[[Loop], int]
+    loop: Loop, problems: Iterable[Problem], options: Options, tries: Mapping[str, Tries],
+    spare: Callable[[Loop, int], int],
 ) -> Iterator[Story[Mined]]:
     """A story a problem; `tries`: those that some have already."""
     for p in problems:
@@ -135,7 +136,7 @@ def stories(
 
 
 def story(
-    loop: Loop, problem: Problem, samples: int, stop_at_failure: int, begun: Tries, spare: Callable[[Loop], int]
+    loop: Loop, problem: Problem, samples: int, stop_at_failure: int, begun: Tries, spare: Callable[[Loop, int], int]
 ) -> Story[Mined]:
     """The tries at a problem, up to its Nth failure: exact inverse binomial sampling.
 
@@ -145,7 +146,7 @@ def story(
     attempts: list[Attempt] = []
     tries = dict(begun)
     while problem.problem_id not in loop.unanswered.reasons and (
-        wave := next_samples(tries, samples, stop_at_failure, spare(loop))
+        wave := next_samples(tries, samples, stop_at_failure, spare(loop, len(tries) - failures(tries)))
     ):
         (rows,) = yield from loop.attempting([problem], wave)
         for row in answered(rows):
