@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import count
 from typing import Any
 
 from rrr_cli.engines import weights
-from rrr_cli.engines.base import Completion, Prompt, Sampling, no_room
+from rrr_cli.engines.base import Answers, Completion, Feed, Prompt, Request, Sampling, no_room
 from rrr_cli.engines.loading import loading
 from rrr_cli.engines.model_files import json_object
 from rrr_cli.engines.models import ResolvedModel, load_tokenizer, resolve
@@ -55,7 +56,7 @@ class VllmEngine:
         self.tokenizer = load_tokenizer(resolved)
         self.chat = Renderer(self.tokenizer, Template(template_args, keep_thoughts))
         self.llm = _load(resolved, dtype, on_cpu, batch_size, max_model_len)
-        self.lora = _lora(resolved)
+        self.lora, self.batch_size, self.numbers = _lora(resolved), batch_size, count()
         self.context: int = self.llm.llm_engine.model_config.max_model_len
 
     @classmethod
@@ -65,26 +66,57 @@ class VllmEngine:
 
     def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """completions_B_N, one completion a seed."""
-        from vllm import SamplingParams
+        waiting = [Request(b, prompt, sampling.max_tokens) for b, prompt in enumerate(prompts_B)]
 
-        ids_B = [self.chat.render(p.messages, p.tools) for p in prompts_B]
-        requests: list[dict[str, list[int]]] = []
-        params: list[Any] = []
-        for ids, prompt in zip(ids_B, prompts_B, strict=True):
-            for seed in prompt.seeds if len(ids) < self.context else ():
-                # one request a seed: with n > 1 vLLM would use seed, seed + 1, …
-                requests.append({"prompt_token_ids": ids})
-                room = min(sampling.max_tokens, self.context - len(ids))
-                # given, so that vLLM takes nothing but stop tokens from the model's generation_config.json
-                params.append(SamplingParams(**asdict(sampling) | {"max_tokens": room}, seed=seed, detokenize=False))
-        outputs = iter(self.llm.generate(requests, params, use_tqdm=False, lora_request=self.lora) if requests else [])
-        return [
-            [
-                self._completion(next(outputs), len(ids)) if len(ids) < self.context else no_room(len(ids))
-                for _ in p.seeds
-            ]
-            for ids, p in zip(ids_B, prompts_B, strict=True)
-        ]
+        def feed(free: int, idle: bool) -> Sequence[Request]:
+            given = waiting[:]
+            waiting.clear()
+            return given
+
+        written = dict(self.stream(feed, sampling))
+        return [written[b] for b in range(len(prompts_B))]
+
+    def stream(self, feed: Feed, sampling: Sampling) -> Answers:
+        """See `Streaming`: requests enter vLLM's own batch between two of its steps."""
+        whose: dict[str, tuple[Request, int, int]] = {}  # name of a sample -> its request, place, tokens of the prompt
+        open_: dict[int, dict[int, Completion]] = {}
+        try:
+            while True:
+                given = feed(max(0, self.batch_size - len(whose)), not whose)
+                for request in given:
+                    entered, tokens = self._enter(request, sampling)
+                    whose |= {name: (request, place, tokens) for place, name in enumerate(entered)}
+                    if not entered:
+                        yield request.number, [no_room(tokens) for _ in request.prompt.seeds]
+                if not whose and not given:
+                    return
+                for output in self.llm.llm_engine.step() if whose else ():
+                    if output.finished and output.request_id in whose:
+                        request, place, tokens = whose.pop(output.request_id)
+                        written = open_.setdefault(request.number, {})
+                        written[place] = self._completion(output, tokens)
+                        if len(written) == len(request.prompt.seeds):
+                            yield request.number, [open_[request.number][i] for i in sorted(written)]
+                            del open_[request.number]
+        finally:
+            self.llm.llm_engine.abort_request(list(whose))
+
+    def _enter(self, request: Request, sampling: Sampling) -> tuple[list[str], int]:
+        """Ask vLLM for the samples of a request: their names, none where the prompt fills the context, and the prompt's
+        tokens."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        ids = self.chat.render(request.prompt.messages, request.prompt.tools)
+        room = min(request.max_tokens, self.context - len(ids))
+        names = [str(next(self.numbers)) for _ in request.prompt.seeds] if room > 0 else []
+        # one request a seed: with n > 1 vLLM would use seed, seed + 1, …
+        for name, seed in zip(names, request.prompt.seeds, strict=False):
+            # given, so that vLLM takes nothing but stop tokens from the model's generation_config.json
+            params = SamplingParams(**asdict(sampling) | {"max_tokens": room}, seed=seed, detokenize=False,
+                                    output_kind=RequestOutputKind.FINAL_ONLY)
+            self.llm.llm_engine.add_request(name, {"prompt_token_ids": ids}, params, lora_request=self.lora)
+        return names, len(ids)
 
     def close(self) -> None:
         """Free the model: vLLM takes most of a GPU for each one, so two never fit side by side."""
