@@ -166,7 +166,7 @@ class Flow(Generic[T]):
     def spare(self, loop: Loop) -> int:
         """Samples that a story may ask for ahead of need: its share of the places that a streaming engine has free when
         no story is left to begin. A server's may cost money."""
-        if self.left or not streams(loop.engine):
+        if self.left or not streams(loop.engine) or getattr(loop.engine, "remote", False):
             return 0
         free = getattr(loop.engine, "batch_size", 0) - self._model(loop).samples
         return max(0, min(SPARE, free // max(1, len(self.running)) - 1))

@@ -36,7 +36,7 @@ FILTERED = [400, {}, {"error": {"message": "The response was filtered: see our c
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    monkeypatch.setattr("rrr_cli.engines.openai.FIRST_WAIT", 0.001)
+    monkeypatch.setattr("rrr_cli.engines.servers.FIRST_WAIT", 0.001)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     script = tmp_path / "script.json"
     script.write_text(json.dumps({"default": ["yes", "yes no", "yes no yes"]}))
