@@ -57,6 +57,7 @@ class Asking:
     def __init__(self, fleet: Fleet, key_variable: str) -> None:
         self.fleet, self._key_variable = fleet, key_variable
         self.left_out: list[str] = []  # fields of a request that a server refuses
+        self.failure: RrrError | None = None  # that ends the work: nothing is sent any more
         self._answered = 0  # requests
         self._in_doubt = 0  # prompts without an answer since the last answer, which may be the server's fault
         self._doubt: RrrError | None = None  # what the first of these says
@@ -74,8 +75,12 @@ class Asking:
             if error.doubt is not None and (error.silent or not self._answered):
                 self._doubt, self._in_doubt = self._doubt or error.doubt, self._in_doubt + 1
                 if self._in_doubt >= (MOST_SILENT if error.silent else MOST_REFUSED):
+                    self.failure = self._doubt
                     raise self._doubt from None
             return no_answer(error.reason)
+        except RrrError as error:
+            self.failure = error
+            raise
 
     async def _fitting(self, request: dict[str, Any]) -> Completion:
         """One completion; where the window has no room for `max_tokens`, of as many as fit, as on the other engines."""
@@ -135,14 +140,14 @@ class Asking:
         """The first response that isn't a fault that passes, whose it is, and what was sent.
 
         The place is held while waiting to try again, so that a busy server gets fewer requests. Raises _NoAnswerError:
-        `TRIES` such faults, or a signal asked to stop; RrrError (exit 4): a server asks for more than MOST_PATIENCE.
+        `TRIES` such faults, or the work ends; RrrError (exit 4): a server asks for more than MOST_PATIENCE.
         """
         answered, failure, tries = self._answered, "", 0
         failed: list[Server] = []  # since the last pause
         server = await self.fleet.enter()
         try:
             while tries < (TRIES_IN_DOUBT if self._in_doubt else TRIES):  # if it fails at each, it isn't the prompt
-                if Work.signalled is not None:
+                if Work.signalled is not None or self.failure is not None:
                     raise _NoAnswerError("")
                 sent = self._sent(request, most, server)
                 fault = await self._try(server, sent)

@@ -36,7 +36,6 @@ class OpenRequests:
         self.runner, self.ask = runner, ask
         self.asked: dict[int, Asked] = {}  # by number
         self.tasks: dict[Task[Completion], tuple[int, int]] = {}  # -> the number of its request, and which sample
-        self.failure: RrrError | None = None
         self._ended: deque[Task[Completion]] = deque()
         self._whole: deque[int] = deque()  # the numbers of requests that have all their completions
         self._changed = asyncio.Event()
@@ -63,8 +62,7 @@ class OpenRequests:
             asked = self.asked[number]
             try:
                 asked.completions[place] = with_own_names(task.result(), asked.prompt.tools)
-            except RrrError as error:
-                self.failure = self.failure or error
+            except RrrError:  # which `ask` knows, too
                 continue
             asked.missing -= 1
             if not asked.missing:

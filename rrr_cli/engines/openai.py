@@ -105,6 +105,7 @@ class OpenaiEngine:
         """See `Streaming`. One request a seed. Raises as `generate`."""
         with asyncio.Runner() as runner:
             requests = OpenRequests(runner, self._asking.complete)
+            self._asking.failure = None
             runner.run(self.fleet.connect())
             try:
                 yield from self._answers(requests, feed, lambda request: self._bodies(request, sampling))
@@ -125,7 +126,7 @@ class OpenaiEngine:
                 return
             requests.take(given, bodies)
             requests.wait()
-            failure = requests.failure or self.fleet.failure
+            failure = self._asking.failure or self.fleet.failure
             if not failure and not requests.tasks and self._asking.doubt:
                 requests.take(feed(max(0, self.fleet.free()), False), bodies)  # unless another prompt is answered …
                 failure = None if requests.tasks else self._asking.doubt  # … it is the server

@@ -280,7 +280,8 @@ def addresses_of(base_url: str | tuple[str, ...] | None) -> list[str]:
     Raises RrrError: none, no web address, or one with a secret (exit 2); a file that can't be read (3).
     """
     urls: list[str] = []
-    for given in base_url if isinstance(base_url, tuple) and base_url else (base_url or None,):
+    every: tuple[str | None, ...] = base_url if isinstance(base_url, tuple) else (base_url,)
+    for given in every or (None,):
         urls += in_file(Path(given.removeprefix(FILE))) if given and given.startswith(FILE) else [address(given)]
     return list(dict.fromkeys(urls))
 

@@ -230,7 +230,7 @@ def test_a_server_that_refuses_everything_is_one_line(rrr, flags, server):
 
 def test_later_stages_keep_what_was_answered(rrr, flags, server):
     assert mine(rrr, flags, "--limit", 8).code == 0
-    more = ("--model", "served", "--json", "--limit", 4)
+    more = ("--model", "served", "--json", "--limit", 4, "--in-flight", 99)  # all that is asked first goes first
     reflect = ("reflect", *flags, "--reflections", 2, "--retries", 2, "--reflection-tokens", 8, *more)
     server.trouble(None, FILTERED, *[None] * 9, FILTERED)  # a reflection of 8, then a retry of 14
     asked = len(server.seen())
@@ -243,7 +243,8 @@ def test_later_stages_keep_what_was_answered(rrr, flags, server):
     server.trouble(None, FILTERED)
     assert json.loads(rrr(*repair).out)["repairs"] == 7
     assert json.loads(rrr(*repair).out)["repairs"] == 8
-    evaluate = ("eval", *flags, "--model", "base=served", "--reflection-tokens", 8, "--self-consistency", 2, "--json")
+    evaluate = ("eval", *flags, "--model", "base=served", "--reflection-tokens", 8, "--self-consistency", 2, "--json",
+                "--in-flight", 99)
     server.trouble(None, FILTERED, *[None] * 10, FILTERED)
     first = rrr(*evaluate)
     assert json.loads(first.out)["refused"] == 2
