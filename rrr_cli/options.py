@@ -80,8 +80,8 @@ def part(unit: str) -> Any:
 def in_flight(unit: str) -> Any:
     """The option of every stage that keeps an engine busy. Default None: see `stages.setup.window`."""
     return option(
-        None, f"{unit} under way at once; changes speed and memory, not the samples.  [default: twice --batch-size; "
-        "with another engine than transformers --part]", least=1, identity=False, panel="Hardware")
+        None, f"{unit} under way at once; changes speed and memory, not the samples.  [default: twice --batch-size; of "
+        "servers twice the requests at once; with another engine --part]", least=1, identity=False, panel="Hardware")
 
 
 def reflection_tokens(default: str) -> Any:

@@ -3,9 +3,9 @@
     python tests/openai_server.py SCRIPT.json [PORT]     prints the port, serves until killed
 
 POST /trouble queues what the next chat requests get instead of an answer: a status such as 429, [429, HEADERS] or
-[400, HEADERS, BODY], "hang", "slow", "drop", or {"answer": BODY}. GET /seen returns the chat requests
-and their headers. POST /models says which models GET /models lists. Prompts are counted in words; CONTEXT of them are
-the window.
+[400, HEADERS, BODY], "hang", "slow", seconds to be as slow, "drop", or {"answer": BODY}. GET /seen returns the chat
+requests and their headers. POST /models says which models GET /models lists. Prompts are counted in words; CONTEXT of
+them are the window.
 The messages are those of vLLM: 0.31's, or, of a model that is called older, those before it.
 """
 
@@ -66,8 +66,8 @@ class Handler(BaseHTTPRequestHandler):
             self.chat(request)
         elif trouble == "hang":
             time.sleep(60)
-        elif trouble == "slow":
-            time.sleep(1)
+        elif trouble == "slow" or isinstance(trouble, float):
+            time.sleep(1 if trouble == "slow" else trouble)
             self.chat(request)
         elif trouble == "drop":
             self.close_connection = True

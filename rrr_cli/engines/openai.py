@@ -21,11 +21,12 @@ from dataclasses import replace
 from typing import Any
 
 from rrr_cli.addresses import FLEET, KEY_VARIABLE, api_key, is_fleet
+from rrr_cli.engines.address_files import addresses_of
 from rrr_cli.engines.asking import Asking
 from rrr_cli.engines.base import Answers, Completion, Feed, Prompt, Request, Sampling, UnfinishedError, no_answer
 from rrr_cli.engines.chat_completions import body
 from rrr_cli.engines.open_requests import OpenRequests
-from rrr_cli.engines.servers import Fleet, addresses_of
+from rrr_cli.engines.servers import Fleet
 from rrr_cli.engines.template import parsed
 from rrr_cli.errors import RrrError
 from rrr_cli.extras import require

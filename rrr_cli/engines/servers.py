@@ -2,7 +2,7 @@
 
 The server with the fewest open requests gets the next one. Of a fleet, a server that can't be reached, or fails
 `MOST_FAULTS` times in a row, is away: the others do its work, and it is looked at from time to time until it answers.
-Reads a file of addresses. Refuses a fleet of which one server says that it has other models.
+Refuses a fleet of which one server says that it has other models.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ import re
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from random import uniform
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from rrr_cli.addresses import FILE, address, secrets_of, without_secrets
+from rrr_cli.addresses import secrets_of, without_secrets
 from rrr_cli.engines.server_faults import Fault
 from rrr_cli.errors import BAD_INPUT, NO_BACKEND, RrrError
-from rrr_cli.text import read_text, safe_text
+from rrr_cli.text import safe_text
 
 if TYPE_CHECKING:
     from httpx import AsyncClient, Response
@@ -272,35 +271,3 @@ def listed(names: list[str]) -> str:
     """The first names with commas between them, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
-
-
-def addresses_of(base_url: str | tuple[str, ...] | None) -> list[str]:
-    """The addresses of --base-url, each once: those of a file, one a line, without comments.
-
-    Raises RrrError: none, no web address, or one with a secret (exit 2); a file that can't be read (3).
-    """
-    urls: list[str] = []
-    every: tuple[str | None, ...] = base_url if isinstance(base_url, tuple) else (base_url,)
-    for given in every or (None,):
-        urls += in_file(Path(given.removeprefix(FILE))) if given and given.startswith(FILE) else [address(given)]
-    return list(dict.fromkeys(urls))
-
-
-def in_file(path: Path) -> list[str]:
-    """The addresses in a file, one a line; after a # stand comments. Raises as `addresses_of`."""
-    where = f"--base-url {FILE}{path}"
-    try:
-        lines = [line.partition("#")[0].strip() for line in read_text(path).split("\n")]
-    except OSError as error:
-        raise RrrError(f"{where}: {error.strerror}", BAD_INPUT) from None
-    except UnicodeDecodeError:
-        raise RrrError(f"{where} is not a text file with an address a line", BAD_INPUT) from None
-    urls = []
-    for number, line in enumerate(lines, 1):
-        try:
-            urls += [address(line)] if line else []
-        except RrrError as error:
-            raise RrrError(f"{where}, line {number}: {error}", error.exit_code) from None
-    if not urls:
-        raise RrrError(f"{where} has no address: write one a line, such as http://localhost:8000/v1", BAD_INPUT)
-    return urls

@@ -79,10 +79,14 @@ def left_out(*loops: Loop) -> list[str]:
 
 
 def count(work: Work, units: int, note: str, *loops: Loop) -> None:
-    """Count what was written. Raises RrrError (exit 130 or 143) if a signal came, unless an engine has stopped: then
-    all that it answered is written first, and `stop_if_failed` says why."""
+    """Count what was written. Raises RrrError (exit 130 or 143) if a signal came, unless an engine has stopped, or
+    will once its servers have answered what they were asked: then all that was answered is written first, and
+    `stop_if_failed` says why."""
+    work.count(units, note)
     stopped = any(loop.unanswered.failure is not None for loop in loops)
-    (work.count if stopped else work.advance)(units, note)
+    stopping = work.done < work.total and any(getattr(loop.engine, "remote", False) for loop in loops)
+    if not stopped and not stopping:
+        work.stop_if_interrupted()
 
 
 def stop_if_failed(*loops: Loop) -> None:

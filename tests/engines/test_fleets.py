@@ -176,6 +176,26 @@ def test_a_server_with_other_models_is_named(mine, servers):
     assert (refused.code, f"{bad.url} refuses the request for --model served: 404" in refused.err) == (3, True)
 
 
+def test_a_server_that_comes_back_with_other_models_is_named(script, servers):
+    servers[0].lists("served")
+    with scripted_server(script) as gone:
+        pass
+    engine = fleet(servers[0], gone)
+    with scripted_server(script, gone.port) as back:
+        back.lists("elsewhere")
+        with pytest.raises(RrrError, match=f"{back.url} has no model served"):
+            [texts(engine) for _ in range(200)]
+
+
+@pytest.mark.parametrize("wait", ["200", "9000"])
+def test_nobody_waits_for_a_busy_server_while_another_is_free(servers, wait):
+    busy, free = servers
+    busy.trouble(*[[429, {"Retry-After": wait}]] * 30)
+    engine = fleet(*servers)
+    assert texts(engine) == texts(fleet(free))
+    assert engine.answered_by_server == {busy.url: 0, free.url: 20}
+
+
 def test_a_run_of_a_fleet_goes_on_with_other_servers(mine, servers, tmp_path):
     file = tmp_path / "addresses.txt"
     file.write_text(f"# the rack by the door\n\n{servers[0].url}/  # node 1\n{servers[1].url}\n")

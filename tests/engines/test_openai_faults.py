@@ -342,14 +342,16 @@ def test_neighbours_of_a_prompt_that_fails_are_answered_by_the_engine_alone(serv
     assert finishes == ["stop", "refused", "stop", "stop", "stop"]
 
 
-def test_ctrl_c_keeps_what_a_server_has_answered(flags, server, tmp_path):
-    server.trouble(*[None] * 5, "slow")
-    command = [sys.executable, "-m", "rrr_cli", "mine-failures", *map(str, flags), "--model", "served"]
+@pytest.mark.parametrize("slow", [[1.0], [1.0, 2.0, 3.0]])
+def test_ctrl_c_keeps_what_a_server_has_answered(flags, server, tmp_path, slow):
+    server.trouble(*[None] * 5, *slow)
+    command = [sys.executable, "-m", "rrr_cli", "mine-failures", *map(str, flags), "--model", "served",
+               "--samples", "1", "--concurrency", str(len(slow))]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        while len(server.seen()) < 6:
+        while len(server.seen()) < 5 + len(slow):
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         assert "stopped; what the server answered is written" in process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert 6 <= len(server.seen()) == sum(texts(tmp_path / "run").values())
+    assert 5 + len(slow) <= len(server.seen()) == sum(texts(tmp_path / "run").values())
