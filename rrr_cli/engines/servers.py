@@ -118,7 +118,7 @@ class Fleet:
 
     def works(self, server: Server) -> None:
         """Note that a server has answered, if with a refusal."""
-        server.faults, server.rests_until, server.away, server.back = 0, 0.0, False, False
+        server.faults, server.away, server.back = 0, False, False
         self._changed.set()
 
     def fails(self, server: Server, fault: Fault) -> None:
@@ -126,8 +126,9 @@ class Fleet:
         server.faults += 1
         if len(self.servers) == 1:
             return
-        server.rests_until = monotonic() + (fault.wait or 0.0)
-        if not server.away and (server.back or fault.text in UNREACHED or server.faults >= MOST_FAULTS):
+        if fault.wait:
+            server.rests_until = max(server.rests_until, monotonic() + fault.wait)
+        elif not server.away and (server.back or fault.text in UNREACHED or server.faults >= MOST_FAULTS):
             self._goes_away(server, self.printable(fault.text))
         self._changed.set()
 
@@ -239,7 +240,7 @@ class Fleet:
                 self.failure = error
                 return
             if server.away:
-                server.away, server.back, server.rests_until = False, True, 0.0
+                server.away, server.back = False, True
                 self._changed.set()
 
     async def _models(self, server: Server) -> Response:
