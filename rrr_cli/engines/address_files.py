@@ -26,19 +26,19 @@ def addresses_of(base_url: str | tuple[str, ...] | None) -> list[str]:
 
 def in_file(path: Path) -> list[str]:
     """The addresses in a file, one a line; after a # stand comments. Raises as `addresses_of`."""
-    where = f"--base-url {FILE}{path}"
     try:
         lines = [line.partition("#")[0].strip() for line in read_text(path).split("\n")]
     except OSError as error:
-        raise RrrError(f"{where}: {error.strerror}", BAD_INPUT) from None
+        raise RrrError(f"--base-url @{path}: {error.strerror}", BAD_INPUT) from None
     except UnicodeDecodeError:
-        raise RrrError(f"{where} is not a text file with an address a line", BAD_INPUT) from None
+        raise RrrError(f"--base-url @{path} is not a text file with an address a line", BAD_INPUT) from None
     urls = []
     for number, line in enumerate(lines, 1):
         try:
             urls += [address(line)] if line else []
         except RrrError as error:
-            raise RrrError(f"{where}, line {number}: {error}", error.exit_code) from None
+            raise RrrError(f"--base-url @{path}, line {number}: {error}", error.exit_code) from None
     if not urls:
-        raise RrrError(f"{where} has no address: write one a line, such as http://localhost:8000/v1", BAD_INPUT)
+        raise RrrError(
+            f"--base-url @{path} has no address: write one a line, such as http://localhost:8000/v1", BAD_INPUT)
     return urls
