@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from rrr_cli.errors import USAGE, RrrError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
+FILE = "@"  # begins the path of a file of addresses
+FLEET = "a fleet of servers"  # is recorded in place of its addresses: servers come and go
 WEB_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+://|https?:/)([^\s/?#'\"<>]*)([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?", re.I)
 # A part of a path that begins so is a key, whatever it looks like.
 KEY_STARTS = re.compile(
@@ -38,6 +40,17 @@ def address(base_url: str | None) -> str:
             f"environment variable {KEY_VARIABLE}", USAGE,
         )
     return base_url.rstrip("/")
+
+
+def is_fleet(base_url: str | tuple[str, ...]) -> bool:
+    """Whether these are the servers of a fleet: several addresses, or a file of them, however many it has."""
+    return not isinstance(base_url, str) or base_url.startswith(FILE)
+
+
+def recorded(base_url: str | tuple[str, ...]) -> str:
+    """What a run records of --base-url, and is resumed with: the address of a server without its secrets, or `FLEET`.
+    """
+    return FLEET if is_fleet(base_url) else without_secrets(str(base_url).rstrip("/"))
 
 
 def without_secrets(text: str) -> str:

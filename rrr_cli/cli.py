@@ -71,6 +71,7 @@ def stage_command(app: typer.Typer, name: str, help: str) -> None:
     from rrr_cli.tasks.rows import bad_rows
 
     stage = load(name)
+    hints = get_type_hints(stage.options)
     parameters = [inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
     parameters += flags(stage.options)
     for extra, kind, default, text in (
@@ -84,7 +85,7 @@ def stage_command(app: typer.Typer, name: str, help: str) -> None:
     def command(ctx: typer.Context, config: Path | None, as_json: bool, **arguments: Any) -> None:
         typed = {k for k in arguments if getattr(ctx.get_parameter_source(k), "name", "") == "COMMANDLINE"}
         values = arguments | {k: v for k, v in toml_options(config, name, stage.options).items() if k not in typed}
-        options = tidied(stage.options(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}))
+        options = tidied(stage.options(**{k: as_value(v, hints[k]) for k, v in values.items()}))
         check_options(options)
         with bad_rows(getattr(options, "strict", False)):
             result = stage.run(options)
@@ -99,12 +100,16 @@ def stage_command(app: typer.Typer, name: str, help: str) -> None:
 
 def flags(options_type: Any) -> Iterator[inspect.Parameter]:
     """One parameter for each field, in the order of PANELS."""
+    from rrr_cli.options import SEVERAL
+
     hints = get_type_hints(options_type)
     for entry in sorted(dataclasses.fields(options_type), key=lambda f: PANELS.index(f.metadata["panel"])):
         kind, default, choices = hints[entry.name], cast(Any, entry.default), entry.metadata["choices"]
         flag = f"--{entry.name.replace('_', '-')}"
         if kind == tuple[str, ...]:
             kind, default = list[str], list(default)
+        elif kind == SEVERAL:
+            kind = list[str] | None
         elif kind == int | str:  # a number or a word
             kind = str
         elif choices:
@@ -113,6 +118,15 @@ def flags(options_type: Any) -> Iterator[inspect.Parameter]:
             *((f"{flag}/--no-{flag[2:]}",) if default is True else (flag,)), help=help_of(entry),
             rich_help_panel=entry.metadata["panel"], show_default=default is not None,
             autocompletion=completion(entry.name)))
+
+
+def as_value(value: Any, kind: Any) -> Any:
+    """The value of an option whose words came in a list: of one that is mostly given once, the one."""
+    from rrr_cli.options import SEVERAL
+
+    if not isinstance(value, list | tuple):
+        return value
+    return tuple(value) if kind != SEVERAL or len(value) > 1 else next(iter(value), None)
 
 
 def help_of(entry: Any) -> str:
@@ -147,6 +161,8 @@ def toml_options(path: Path | None, name: str, options_type: Any) -> dict[str, A
         return {}
     import tomllib
 
+    from rrr_cli.options import SEVERAL
+
     try:
         document = tomllib.loads(read_text(path))
     except OSError as error:
@@ -168,7 +184,7 @@ def toml_options(path: Path | None, name: str, options_type: Any) -> dict[str, A
             value = Path(value)
         if float in allowed and type(value) is int:
             value = float(value)
-        if hints[field] == tuple[str, ...]:
+        if hints[field] == tuple[str, ...] or (hints[field] == SEVERAL and isinstance(value, list)):
             fits = isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
         else:
             fits = any(kind in (str, int, float, bool, Path) and isinstance(value, kind) for kind in allowed)

@@ -168,7 +168,7 @@ class Flow(Generic[T]):
         """Samples that a story may ask for ahead of need, with a streaming engine: few among many `passes` of its own,
         of which the next is likely one more; and its share of the places that are free when no story is left to begin.
         """
-        if not streams(loop.engine):
+        if not streams(loop.engine) or getattr(loop.engine, "remote", False):  # a server's may cost money
             return 0
         likely = passes // PASSES
         if self.left:
@@ -177,7 +177,10 @@ class Flow(Generic[T]):
         return max(likely, min(SPARE, free // max(1, len(self.running)) - 1))
 
     def _model(self, loop: Loop) -> _Model:
-        return self.models.setdefault(id(loop.engine), _Model(loop, self.answers))
+        key = id(loop.engine)
+        if key not in self.models:
+            self.models[key] = _Model(loop, self.answers)
+        return self.models[key]
 
     def _begin(self) -> None:
         """Begin stories until the window is full; then the engines see all that was asked for meanwhile."""

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 from typer.core import TyperCommand, TyperGroup
 
 from rrr_cli.errors import USAGE
+from rrr_cli.places import check_local
 
 #: Words that are a value of the kind, whoever reads them.
 PLAIN = {
@@ -90,6 +91,9 @@ class Words:
         if value is None:
             return () if several else None
         kind = param.type_descriptor.annotation
+        if Path in (kind, *get_args(kind)) and param.opts[0].startswith("-"):
+            for path in value if several else (value,):
+                check_local(Path(path), param.opts[0])
         try:
             return [_plain(v, get_args(kind)[0]) for v in value] if several else _plain(value, kind)
         except ValueError:

@@ -24,6 +24,7 @@ PLACES = ("model", "reflector", "repairs_by", "data", "task", "engine", "objecti
 SECRET = {"base_url": re.compile(" https?://[a-z]"), "api_key_env": re.compile(" [A-Z0-9_]+$")}
 DEFAULT_FEEDBACK = "binary"  # in a request to reflect
 DEFAULT_TOKENS = 512  # of an answer, and of a reflection
+SEVERAL = str | tuple[str, ...] | None  # an option that is mostly given once, and may be given several times
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -79,8 +80,8 @@ def part(unit: str) -> Any:
 def in_flight(unit: str) -> Any:
     """The option of every stage that keeps an engine busy. Default None: see `stages.setup.window`."""
     return option(
-        None, f"{unit} under way at once; changes speed and memory, not the samples.  [default: twice --batch-size; "
-        "with another engine than transformers --part]", least=1, identity=False, panel="Hardware")
+        None, f"{unit} under way at once; changes speed and memory, not the samples.  [default: twice --batch-size; of "
+        "servers twice the requests at once; with another engine --part]", least=1, identity=False, panel="Hardware")
 
 
 def reflection_tokens(default: str) -> Any:
@@ -177,9 +178,11 @@ class EngineOptions:
     engine: str = option(
         "transformers", "What generates the text: {known}, or path/to/file.py:Class. openai is a server; scripted "
         "gives fixed replies, for tests, and is not a model.", panel="Engine")
-    base_url: str | None = option(
-        None, "The server of --engine openai, such as http://localhost:8000/v1.", panel="Engine")
-    concurrency: int = option(32, "Requests to that server at once.", least=1, identity=False, panel="Engine")
+    base_url: str | tuple[str, ...] | None = option(
+        None, "The server of --engine openai, such as http://localhost:8000/v1. Several make a fleet: once an address, "
+        "or @FILE with an address a line.", panel="Engine")
+    concurrency: int = option(
+        32, "Requests at once to that server, or to each of a fleet.", least=1, identity=False, panel="Engine")
     api_key_env: str = option(
         "OPENAI_API_KEY", "The environment variable that holds the server's key.", identity=False, panel="Engine")
     max_model_len: int | None = option(
@@ -235,7 +238,8 @@ def refuse_given(options: Any, names: Iterable[str], reason: str) -> None:
     defaults = {entry.name: entry.default for entry in fields(options)}
     for name in names:
         if getattr(options, name) != defaults[name]:
-            value = f" {without_secrets(str(getattr(options, name)))}"
+            given = getattr(options, name)
+            value = f" {without_secrets(' '.join(given) if isinstance(given, tuple) else str(given))}"
             if name in SECRET and not SECRET[name].match(value):
                 value = ""
             raise RrrError(f"{flag_of(name)}{value}: {reason}; leave it out", USAGE)

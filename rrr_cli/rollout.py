@@ -272,9 +272,13 @@ class Loop:
         Once it has stopped, nothing is asked any more.
         """
         if streams(self.engine):
-            for answer in streamed(self.engine, feed, self.sampling):  # type: ignore[arg-type]
-                yield [answer]
-            return
+            try:
+                for answer in streamed(self.engine, feed, self.sampling):  # type: ignore[arg-type]
+                    yield [answer]
+                return
+            except UnfinishedError as error:
+                self.unanswered.failure, answers = error, error.answers
+            yield answers
         while requests := feed(sys.maxsize, True):
             written: list[tuple[int, list[Completion]]] = []
             for most in dict.fromkeys(request.max_tokens for request in requests):

@@ -1,10 +1,11 @@
 """A server process that speaks OpenAI's chat completions, for the tests: the scripted engine's words, and troubles.
 
-    python tests/openai_server.py SCRIPT.json     prints the port, serves until killed
+    python tests/openai_server.py SCRIPT.json [PORT]     prints the port, serves until killed
 
 POST /trouble queues what the next chat requests get instead of an answer: a status such as 429, [429, HEADERS] or
-[400, HEADERS, BODY], "hang", "slow", "drop", or {"answer": BODY}. GET /seen returns the chat requests
-and their headers. Prompts are counted in words; CONTEXT of them are the window.
+[400, HEADERS, BODY], "hang", "slow", seconds to be as slow, "drop", or {"answer": BODY}. GET /seen returns the chat
+requests and their headers. POST /models says which models GET /models lists. Prompts are counted in words; CONTEXT of
+them are the window.
 The messages are those of vLLM: 0.31's, or, of a model that is called older, those before it.
 """
 
@@ -35,16 +36,18 @@ class Handler(BaseHTTPRequestHandler):
     script: ScriptedEngine
     troubles: list[Any] = []  # noqa: RUF012 - one server a process
     seen: list[dict[str, Any]] = []  # noqa: RUF012
+    models: list[str] = []  # noqa: RUF012
     busy = most_busy = 0
     lock = threading.Lock()
 
     def do_GET(self) -> None:
-        self.answer(200, {"seen": self.seen, "most_at_once": Handler.most_busy, "object": "list", "data": []})
+        models = [{"id": name} for name in self.models]
+        self.answer(200, {"seen": self.seen, "most_at_once": Handler.most_busy, "object": "list", "data": models})
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path == "/trouble":
-            self.troubles[:] = request
+        if self.path in ("/trouble", "/models"):
+            (self.troubles if self.path == "/trouble" else self.models)[:] = request
             return self.answer(200, {})
         with self.lock:
             self.seen.append({"headers": dict(self.headers), "body": request})
@@ -63,8 +66,8 @@ class Handler(BaseHTTPRequestHandler):
             self.chat(request)
         elif trouble == "hang":
             time.sleep(60)
-        elif trouble == "slow":
-            time.sleep(1)
+        elif trouble == "slow" or isinstance(trouble, float):
+            time.sleep(1 if trouble == "slow" else trouble)
             self.chat(request)
         elif trouble == "drop":
             self.close_connection = True
@@ -116,12 +119,16 @@ class Handler(BaseHTTPRequestHandler):
 class Server:
     """The process as a test sees it; `url` is what --base-url takes."""
 
-    def __init__(self, port: str) -> None:
+    def __init__(self, port: str, process: subprocess.Popen[str]) -> None:
+        self.port, self.process = port, process
         self.root = f"http://127.0.0.1:{port}"
         self.url = f"{self.root}/v1"
 
     def trouble(self, *troubles: Any) -> None:
         urlopen(Request(f"{self.root}/trouble", json.dumps(troubles).encode()), timeout=10).read()
+
+    def lists(self, *models: str) -> None:
+        urlopen(Request(f"{self.root}/models", json.dumps(models).encode()), timeout=10).read()
 
     def look(self) -> dict[str, Any]:
         return json.loads(urlopen(f"{self.root}/seen", timeout=10).read())
@@ -131,12 +138,12 @@ class Server:
 
 
 @contextmanager
-def scripted_server(script: Path) -> Iterator[Server]:
+def scripted_server(script: Path, port: str = "0") -> Iterator[Server]:
     """A server process of its own, ended at the end."""
-    command = [sys.executable, __file__, str(script)]
+    command = [sys.executable, __file__, str(script), port]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield Server(process.stdout.readline().strip())
+            yield Server(process.stdout.readline().strip(), process)
         finally:
             process.kill()
 
@@ -176,7 +183,7 @@ def vllm_server(model: Path, log: Path, patience: float = 300) -> Iterator[str]:
 
 if __name__ == "__main__":
     Handler.script = ScriptedEngine(sys.argv[1])
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler)
     server.daemon_threads = True
     print(server.server_port, flush=True)
     server.serve_forever()

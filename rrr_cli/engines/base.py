@@ -71,11 +71,19 @@ def no_answer(reason: str) -> Completion:
 
 
 class UnfinishedError(RrrError):
-    """An engine had to stop inside a batch: what it has answered so far, and `no_answer` for the rest."""
+    """An engine had to stop inside a batch: what it has answered so far, and `no_answer` for the rest. Inside a stream:
+    the same of the requests `numbers`, among those that it has; the others get `no_answer`."""
 
-    def __init__(self, cause: RrrError, completions_B_N: list[list[Completion]]) -> None:
+    def __init__(
+        self, cause: RrrError, completions_B_N: list[list[Completion]], numbers: Sequence[int] = ()
+    ) -> None:
         super().__init__(str(cause), cause.exit_code)
-        self.completions_B_N = completions_B_N
+        self.completions_B_N, self.numbers = completions_B_N, numbers
+
+    @property
+    def answers(self) -> list[tuple[int, list[Completion]]]:
+        """Of a stream: the number of each request with its completions_N."""
+        return list(zip(self.numbers, self.completions_B_N, strict=True))
 
 
 @dataclass(frozen=True)
@@ -95,13 +103,15 @@ Answers = Iterator[tuple[int, list[Completion]]]
 
 
 class Streaming(Protocol):
-    """An engine that takes requests while it writes others."""
+    """An engine that takes requests while it writes others. While it has places free it may be given samples that turn
+    out not to be needed, unless it has `remote`, a true attribute, as an engine that sends prompts to a service: that
+    may ask money for them."""
 
     batch_size: int  # samples that it writes at once
 
     def stream(self, feed: Feed, sampling: Sampling) -> Answers:
         """The number of each request with its completions_N, in the order in which they are finished. How many tokens
-        each has at most is said by the request, not by `sampling`."""
+        each has at most is said by the request, not by `sampling`. Raises UnfinishedError where it had to stop."""
         ...
 
 
@@ -152,7 +162,8 @@ def completions_of(engine: Engine, prompts_B: Sequence[Prompt], sampling: Sampli
 
 
 def streamed(engine: Streaming, feed: Feed, sampling: Sampling) -> Answers:
-    """What the engine streams. Raises RrrError (exit 2): not one completion a seed of a request that it was given."""
+    """What the engine streams. Raises RrrError (exit 2): not one completion a seed of a request that it was given;
+    UnfinishedError, with all requests that it was given and hasn't answered."""
     seeds: dict[int, int] = {}
 
     def given(free: int, idle: bool) -> Sequence[Request]:
@@ -161,9 +172,14 @@ def streamed(engine: Streaming, feed: Feed, sampling: Sampling) -> Answers:
         return requests
 
     with blame("engine", engine, "stream()"):
-        for number, completions_N in engine.stream(given, sampling):
-            check(engine, "stream()", [seeds.pop(number)], [completions_N])
-            yield number, completions_N
+        try:
+            for number, completions_N in engine.stream(given, sampling):
+                check(engine, "stream()", [seeds.pop(number)], [completions_N])
+                yield number, completions_N
+        except UnfinishedError as error:
+            check(engine, "stream()", [seeds.pop(number) for number in error.numbers], error.completions_B_N)
+            rest = [[no_answer("")] * n for n in seeds.values()]
+            raise UnfinishedError(error, [*error.completions_B_N, *rest], [*error.numbers, *seeds]) from None
 
 
 def check(engine: Any, what: str, seeds_B: list[int], completions_B_N: Sequence[Sequence[Completion]]) -> None:

@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from threading import Lock
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ from rrr_cli.engines.devices import arithmetic
 from rrr_cli.engines.prefix_cache import PrefixCache
 from rrr_cli.engines.shared_attention import SharedAttention
 from rrr_cli.errors import BUG, RrrError
+
+WRITING = Lock()  # one model at a time: what `attention.in_use` changes is the process's
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def stream(
             limit = min(asked.max_tokens, context - len(asked.ids))
             uniforms = Generator(Philox(key=asked.seeds[n])).random(limit)
             entering.append(Row(asked.number, asked.ids, uniforms, open_[asked.number][n]))
-        with _inference(model), attention.in_use():
+        with WRITING, _inference(model), attention.in_use():
             decoder.rebuild(entering)
             decoder.run(lambda: feed(0, False))
             decoder.keep_finished()

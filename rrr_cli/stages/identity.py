@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from rrr_cli.addresses import without_secrets
+from rrr_cli.addresses import recorded
 from rrr_cli.engines import ENGINES, engine_class, takes
 from rrr_cli.engines.devices import has_gpu
 from rrr_cli.engines.fingerprints import content_of
@@ -39,7 +39,7 @@ def identity(
     if getattr(options, "data", None) and Path(options.data).exists():
         values[CONTENT] = content_of(Path(options.data))
     if values.get("base_url"):
-        values["base_url"] = without_secrets(values["base_url"].rstrip("/"))  # the same server
+        values["base_url"] = recorded(values["base_url"])
     if task is not None:
         values["task"] = task.name
         values["level"] = options.level or (None if options.data else next(iter(task.levels), None))

@@ -55,11 +55,22 @@ def by_missing(
 
 
 def record(writer: Writer, *loops: Loop) -> None:
-    """Add to the table's provenance which problems have no answer, and which fields of a request a server refuses."""
+    """Add to the table's provenance which problems have no answer, which fields of a request a server refuses, and
+    which servers of a fleet have answered."""
     reasons = {problem: reason for loop in loops for problem, reason in loop.unanswered.reasons.items() if reason}
     first = dict(islice(reasons.items(), MOST_REASONS))
-    notes: dict[str, Any] = {"unanswered": first, "left_out_of_requests": left_out(*loops)}
+    servers = [server for server, n in answered_by(*loops).items() if n]
+    notes: dict[str, Any] = {"unanswered": first, "left_out_of_requests": left_out(*loops), "servers": servers}
     writer.note(**{name: value for name, value in notes.items() if value})
+
+
+def answered_by(*loops: Loop) -> dict[str, int]:
+    """The address of each server of a fleet -> how many requests it has answered."""
+    answered: dict[str, int] = {}
+    for engine in {id(loop.engine): loop.engine for loop in loops}.values():
+        for server, n in getattr(engine, "answered_by_server", {}).items():
+            answered[server] = answered.get(server, 0) + n
+    return answered
 
 
 def left_out(*loops: Loop) -> list[str]:
@@ -68,10 +79,14 @@ def left_out(*loops: Loop) -> list[str]:
 
 
 def count(work: Work, units: int, note: str, *loops: Loop) -> None:
-    """Count what was written. Raises RrrError (exit 130 or 143) if a signal came, unless an engine has stopped: then
-    all that it answered is written first, and `stop_if_failed` says why."""
+    """Count what was written. Raises RrrError (exit 130 or 143) if a signal came, unless an engine has stopped, or
+    will once its servers have answered what they were asked: then all that was answered is written first, and
+    `stop_if_failed` says why."""
+    work.count(units, note)
     stopped = any(loop.unanswered.failure is not None for loop in loops)
-    (work.count if stopped else work.advance)(units, note)
+    stopping = work.done < work.total and any(getattr(loop.engine, "remote", False) for loop in loops)
+    if not stopped and not stopping:
+        work.stop_if_interrupted()
 
 
 def stop_if_failed(*loops: Loop) -> None:
@@ -82,7 +97,8 @@ def stop_if_failed(*loops: Loop) -> None:
 
 
 def counts(*loops: Loop, tried: int, later: bool = False) -> dict[str, Any]:
-    """What the summary says of it, and one line on stderr; {} if all was answered and all fields were taken.
+    """What the summary says of it, and one line on stderr; {} if all was answered by one server, and all fields were
+    taken.
 
     `later`: these are tries beyond those that each problem has. Raises RrrError (exit 5): none of the `tried` problems
     was answered.
@@ -96,5 +112,7 @@ def counts(*loops: Loop, tried: int, later: bool = False) -> dict[str, Any]:
         print(
             f"rrr: {len(reasons)} of {tried} problems have no {which} answer ({first}). That is no failure of the "
             "model and isn't in the tables; type the same command to ask again for what is missing", file=sys.stderr)
-    fields, refused = left_out(*loops), "refused_later" if later else "refused"
-    return ({refused: len(reasons)} if reasons else {}) | ({"left_out_of_requests": fields} if fields else {})
+    said = {
+        "refused_later" if later else "refused": len(reasons), "left_out_of_requests": left_out(*loops),
+        "answered_by_server": {} if later else answered_by(*loops)}
+    return {name: value for name, value in said.items() if value}

@@ -36,7 +36,7 @@ FILTERED = [400, {}, {"error": {"message": "The response was filtered: see our c
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    monkeypatch.setattr("rrr_cli.engines.openai.FIRST_WAIT", 0.001)
+    monkeypatch.setattr("rrr_cli.engines.servers.FIRST_WAIT", 0.001)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     script = tmp_path / "script.json"
     script.write_text(json.dumps({"default": ["yes", "yes no", "yes no yes"]}))
@@ -230,7 +230,7 @@ def test_a_server_that_refuses_everything_is_one_line(rrr, flags, server):
 
 def test_later_stages_keep_what_was_answered(rrr, flags, server):
     assert mine(rrr, flags, "--limit", 8).code == 0
-    more = ("--model", "served", "--json", "--limit", 4)
+    more = ("--model", "served", "--json", "--limit", 4, "--in-flight", 99)  # all that is asked first goes first
     reflect = ("reflect", *flags, "--reflections", 2, "--retries", 2, "--reflection-tokens", 8, *more)
     server.trouble(None, FILTERED, *[None] * 9, FILTERED)  # a reflection of 8, then a retry of 14
     asked = len(server.seen())
@@ -243,7 +243,8 @@ def test_later_stages_keep_what_was_answered(rrr, flags, server):
     server.trouble(None, FILTERED)
     assert json.loads(rrr(*repair).out)["repairs"] == 7
     assert json.loads(rrr(*repair).out)["repairs"] == 8
-    evaluate = ("eval", *flags, "--model", "base=served", "--reflection-tokens", 8, "--self-consistency", 2, "--json")
+    evaluate = ("eval", *flags, "--model", "base=served", "--reflection-tokens", 8, "--self-consistency", 2, "--json",
+                "--in-flight", 99)
     server.trouble(None, FILTERED, *[None] * 10, FILTERED)
     first = rrr(*evaluate)
     assert json.loads(first.out)["refused"] == 2
@@ -341,14 +342,16 @@ def test_neighbours_of_a_prompt_that_fails_are_answered_by_the_engine_alone(serv
     assert finishes == ["stop", "refused", "stop", "stop", "stop"]
 
 
-def test_ctrl_c_keeps_what_a_server_has_answered(flags, server, tmp_path):
-    server.trouble(*[None] * 5, "slow")
-    command = [sys.executable, "-m", "rrr_cli", "mine-failures", *map(str, flags), "--model", "served"]
+@pytest.mark.parametrize("slow", [[1.0], [1.0, 2.0, 3.0]])
+def test_ctrl_c_keeps_what_a_server_has_answered(flags, server, tmp_path, slow):
+    server.trouble(*[None] * 5, *slow)
+    command = [sys.executable, "-m", "rrr_cli", "mine-failures", *map(str, flags), "--model", "served",
+               "--samples", "1", "--concurrency", str(len(slow))]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        while len(server.seen()) < 6:
+        while len(server.seen()) < 5 + len(slow):
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         assert "stopped; what the server answered is written" in process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert 6 <= len(server.seen()) == sum(texts(tmp_path / "run").values())
+    assert 5 + len(slow) <= len(server.seen()) == sum(texts(tmp_path / "run").values())

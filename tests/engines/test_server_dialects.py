@@ -75,7 +75,7 @@ def test_what_the_model_wrote_is_its_answer_wherever_it_stands() -> None:
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    monkeypatch.setattr("rrr_cli.engines.openai.FIRST_WAIT", 0.001)
+    monkeypatch.setattr("rrr_cli.engines.servers.FIRST_WAIT", 0.001)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     (tmp_path / "script.json").write_text(json.dumps({"default": ["yes"]}))
     with scripted_server(tmp_path / "script.json") as server:

@@ -11,12 +11,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from rrr_cli.cli import build_app
 from rrr_cli.errors import RrrError
 from rrr_cli.places import tidy
 from rrr_cli.stages import identity
 from rrr_cli.store.artifacts import Writer, count, read
 
+PATHS = ("--run", "--input", "--output", "--config", "--file", "--data-dir")
 ROWS = [{"nums": [1, 2, 3 + i], "target": 6 + i, "split": "train"} for i in range(4)]
 
 
@@ -71,6 +74,26 @@ def test_an_address_is_no_folder(rrr, work, command):
         assert f"{address.replace('///', '://')[:5]}" in ran.err
         assert "is an address" in ran.err
         assert ran.err.count("\n") == 1
+    assert [p.name for p in work.iterdir()] == ["s.json"]
+
+
+def test_no_command_takes_an_address_where_a_path_belongs(rrr, work):
+    tried = set()
+    for name in get_command(build_app(None)).commands:
+        whole = get_command(build_app(name)).commands[name]
+        for words, command in [((name, sub), c) for sub, c in getattr(whole, "commands", {}).items()] or [
+            ((name,), whole)
+        ]:
+            for option in command.params:
+                if option.opts[0] in PATHS:
+                    address = f"{('s3', 'gs', 'hf', 'http', 'abfss')[len(tried) % 5]}://host/folder"
+                    needed = ["x" for p in command.params if p.required and p.param_type_name == "argument"]
+                    ran = rrr(*words, *needed, option.opts[0], address)
+                    assert (ran.code, ran.err.count("\n")) == (2, 1), (words, option.opts, ran.err)
+                    assert ran.err.startswith(f"rrr: {option.opts[0]} {address} is an address"), ran.err
+                    tried.add((words, option.opts[0]))
+    assert {flag for _, flag in tried} == set(PATHS)
+    assert len(tried) > 20
     assert [p.name for p in work.iterdir()] == ["s.json"]
 
 
