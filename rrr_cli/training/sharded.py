@@ -36,6 +36,7 @@ def check_launch() -> None:
         if asked(variable):
             name = "DeepSpeed, which would take a step after each micro-batch" if variable == DEEPSPEED else "Megatron-LM"
             raise RrrError(f"rrr grpo doesn't train with {name}: {CURE}", USAGE)
+    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)  # --dtype says it
     if not asked(FSDP):
         return
     if os.environ.get("FSDP_VERSION", "1") != "2":
