@@ -16,8 +16,9 @@ GRPO=${GRPO:---task countdown --preset paper}
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600
 LAUNCH=${LAUNCH:-torchrun --standalone --nproc_per_node $GPUS --shutdown-timeout 600}
 
+# Without -- torchrun would take --run for an option of its own.
 # shellcheck disable=SC2086  # these hold several words
-$LAUNCH -m rrr_cli grpo --run "$RUN" $GRPO &
+$LAUNCH -m -- rrr_cli grpo --run "$RUN" $GRPO &
 child=$!
 trap 'kill -TERM "$child"' TERM
 while code=0; wait "$child" || code=$?; kill -0 "$child" 2>/dev/null; do :; done  # a signal ends wait, not the child

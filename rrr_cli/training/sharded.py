@@ -25,16 +25,16 @@ from rrr_cli.errors import USAGE, RrrError
 FSDP, DEEPSPEED, MEGATRON = SPLITS = (
     "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 CURE = "split the weights by FSDP2 (examples/accelerate_fsdp2.yaml), or start it with torchrun alone"
-#: Whatever accelerate's configuration says: a checkpoint holds the model, and each process reads and proves all weights.
+#: Whatever accelerate's configuration says: a checkpoint holds the model, and each process reads all weights.
 SETTLED = {"FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
 
 
 def check_launch() -> None:
     """Settle what accelerate is to do, before the processes meet. Raises RrrError (exit 2): a launch whose training
-    would go wrong, or end without a model."""
+    would go wrong, or end without a model: DeepSpeed's engine takes a step after each micro-batch, for one."""
     for variable in (DEEPSPEED, MEGATRON):
         if asked(variable):
-            name = "DeepSpeed, which would take a step after each micro-batch" if variable == DEEPSPEED else "Megatron-LM"
+            name = "DeepSpeed" if variable == DEEPSPEED else "Megatron-LM"
             raise RrrError(f"rrr grpo doesn't train with {name}: {CURE}", USAGE)
     os.environ.pop("ACCELERATE_MIXED_PRECISION", None)  # --dtype says it
     if not asked(FSDP):
@@ -76,8 +76,8 @@ def settle(accelerator: Any) -> bool:
 
 @contextmanager
 def gathered(*models: Any) -> Iterator[None]:
-    """While this lasts, the weights of models that are in parts are whole on each device, and a forward is no collective
-    call, so that processes may write texts of different lengths. To be opened equally often in all of them.
+    """While this lasts, the weights of models that are in parts are whole on each device, and a forward waits for no
+    other process, so that texts may differ in length. To be opened equally often in all processes.
 
     Raises RrrError (exit 3): the weights don't fit.
     """
