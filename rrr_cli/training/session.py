@@ -215,6 +215,7 @@ class Session:
                 raise self._hopeless(steps)
             best = validation.best(validation.curve(self.options.run), self.measure) if self.kept else None
             if best is not None and best["step"] > 0:  # else the untrained model was best
+                checkpoints.check_weights(checkpoints.path_of(self.folder, best["step"]))
                 checkpoints.remove(self.best)
                 self._export(best["step"], self.best, validation={"measure": self.measure, **best})
             self._export(steps, self.target)
