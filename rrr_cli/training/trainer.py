@@ -1,10 +1,11 @@
 """TRL's GRPOTrainer with its objective untouched: the only file that overrides private parts of TRL (1.16).
 
-Four seams, each held by a contract test: a group's prompt is computed once in training; a step's batch is split here
-rather than by TRL, into parts that fit into memory, with its groups whole; what an objective weighs by itself
-(advantages of tokens, tokens that are dropped) takes the place of TRL's, and is kept beside the samples for the
-recorder; and texts that are to be learnt as they are get a loss of their own beside TRL's. Texts come from the rollout
-function (`sampler.py`), a public part of TRL, as does the mask of tokens that aren't trained.
+Five seams, each held by a test: a group's prompt is computed once in training; a step's batch is split here rather than
+by TRL, into parts that fit into memory, with its groups whole; what an objective weighs by itself (advantages of
+tokens, tokens that are dropped) takes the place of TRL's, and is kept beside the samples for the recorder; texts that
+are to be learnt as they are get a loss of their own beside TRL's; and several devices leave the checkpoints of one.
+Texts come from the rollout function (`sampler.py`), a public part of TRL, as does the mask of tokens that aren't
+trained.
 """
 
 from __future__ import annotations
@@ -289,9 +290,9 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER_NAME))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if not self.in_parts or checkpoint is None:
+        if checkpoint is None or (self.accelerator.num_processes == 1 and not self.in_parts):
             return super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[no-any-return]
-        kept, schedule = (
+        kept, schedule = (  # transformers would read it onto the device, which torch can't where that is "cpu:0"
             torch.load(Path(checkpoint, name), map_location="cpu", weights_only=True, mmap=True)
             for name in (OPTIMIZER_NAME, SCHEDULER_NAME))
         restore(self.optimizer, kept)
