@@ -31,6 +31,7 @@ tiny: $(VENV)/.train
 torture: $(VENV)/.dev
 	python tools/torture/bitflips.py
 	python tools/torture/kill.py
+	python tools/torture/devices.py
 	python tools/bench/artifacts.py --rows 3000000 --most 300
 	python tools/fuzz/countdown.py
 	python tools/fuzz/function_calling.py

@@ -186,12 +186,17 @@ class Weights:
 
 
 def weights_of(model: Any, reference: Any, half: bool) -> Weights:
-    """Of models as they are in memory; `reference` may be None."""
+    """Of models as they are in memory, of weights in parts this device's; `reference` may be None."""
     own = list(model.parameters())
     held = own + (list(reference.parameters()) if reference is not None else [])
     return Weights(
-        sum(w.numel() * w.element_size() for w in held), sum(w.numel() for w in own if w.requires_grad),
-        sum(w.numel() for w in own if w.element_size() == 4) if half else 0)
+        sum(here(w).numel() * w.element_size() for w in held), sum(here(w).numel() for w in own if w.requires_grad),
+        sum(here(w).numel() for w in own if w.element_size() == 4) if half else 0)
+
+
+def here(weight: Any) -> Any:
+    """What of a weight is in this device's memory."""
+    return weight.to_local() if hasattr(weight, "to_local") else weight
 
 
 def check_room(limit_text: str, limit: int, fixed: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import groupby
 from time import perf_counter
@@ -32,7 +33,8 @@ from rrr_cli.training.policy_engine import PolicyEngine, in_memory, open_anywher
 from rrr_cli.training.refill import refilled, spare
 from rrr_cli.training.samples import Group, Sample
 from rrr_cli.training.settings import Options, Recipe
-from rrr_cli.training.untrained import Untrained
+from rrr_cli.training.sharded import gathered
+from rrr_cli.training.untrained import Untrained, writers
 
 
 class Sampler:
@@ -61,9 +63,10 @@ class Sampler:
         def write(fresh: dict[int, int]) -> list[Sample]:
             return self._written([(row, fresh[row // size]) for row, _ in rows if row // size in fresh], loop, trainer)
 
-        samples, replaced = refilled(
-            self._written(rows, loop, trainer), self.options.refill, self._spare(prompts, trainer), write,
-            lambda samples: weighed(self.objective, samples, trainer.accelerator.process_index))
+        with nullcontext() if trainer.use_vllm else gathered(*writers(trainer, self.untrained)):
+            samples, replaced = refilled(
+                self._written(rows, loop, trainer), self.options.refill, self._spare(prompts, trainer), write,
+                lambda samples: weighed(self.objective, samples, trainer.accelerator.process_index))
         reflect = engine.seconds_reflecting
         spent = [reflect, perf_counter() - start - reflect]
         if not trainer.use_vllm:

@@ -41,6 +41,7 @@ from rrr_cli.training.policy import Policy
 from rrr_cli.training.recorder import Ledger, Recorder, tokens_spent
 from rrr_cli.training.sampler import Sampler
 from rrr_cli.training.settings import Options, Recipe, bytes_of, samples
+from rrr_cli.training.sharded import check_devices, check_launch
 from rrr_cli.training.trainer import PolicyTrainer
 from rrr_cli.training.validation import Validator
 
@@ -97,10 +98,12 @@ class Session:
     def configure(self) -> None:
         """Set TRL's arguments, which also joins the other processes of a torchrun. Raises RrrError (exit 2)."""
         quiet()
+        check_launch()
         # An episode may fill the whole window; vLLM has to make room for it.
         longest = self.policy.window if isinstance(self.task, Environment) else self.longest
         how = self.policy.how | ({"dtype": "bfloat16"} if frozen_in_half(self.options, self.recipe) else {})
         self.args = grpo_config(self.options, self.recipe, self.folder / checkpoints.PARTIAL, longest, how)
+        check_devices()
         if isinstance(self.task, Environment):
             self.args.vllm_enable_sleep_mode = False  # each turn would bring vLLM all the weights anew
 
@@ -212,6 +215,7 @@ class Session:
                 raise self._hopeless(steps)
             best = validation.best(validation.curve(self.options.run), self.measure) if self.kept else None
             if best is not None and best["step"] > 0:  # else the untrained model was best
+                checkpoints.check_weights(checkpoints.path_of(self.folder, best["step"]))
                 checkpoints.remove(self.best)
                 self._export(best["step"], self.best, validation={"measure": self.measure, **best})
             self._export(steps, self.target)

@@ -34,6 +34,7 @@ from rrr_cli.training import checkpoints
 from rrr_cli.training.policy import Policy
 from rrr_cli.training.session import quiet
 from rrr_cli.training.settings import Supervised, rate
+from rrr_cli.training.sharded import SPLITS, asked
 from rrr_cli.training.texts import NO_LOSS, Preference, Text, held_out
 
 LOSSES = "losses.json"  # in a checkpoint: the rows of all steps so far
@@ -65,8 +66,9 @@ class Training:
 
     def run(self) -> dict[str, Any]:
         """Train what is left to train; the summary. Raises RrrError."""
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise RrrError(f"rrr {self.command} trains in one process: start it without torchrun", USAGE)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 or any(map(asked, SPLITS)):
+            raise RrrError(f"rrr {self.command} trains in one process, on one device: start it without torchrun and "
+                           "accelerate launch", USAGE)
         quiet()
         options = self.options
         stage = f"{self.command}-{self.name}"

@@ -1,10 +1,11 @@
 """TRL's GRPOTrainer with its objective untouched: the only file that overrides private parts of TRL (1.16).
 
-Four seams, each held by a contract test: a group's prompt is computed once in training; a step's batch is split here
-rather than by TRL, into parts that fit into memory, with its groups whole; what an objective weighs by itself
-(advantages of tokens, tokens that are dropped) takes the place of TRL's, and is kept beside the samples for the
-recorder; and texts that are to be learnt as they are get a loss of their own beside TRL's. Texts come from the rollout
-function (`sampler.py`), a public part of TRL, as does the mask of tokens that aren't trained.
+Five seams, each held by a test: a group's prompt is computed once in training; a step's batch is split here rather than
+by TRL, into parts that fit into memory, with its groups whole; what an objective weighs by itself (advantages of
+tokens, tokens that are dropped) takes the place of TRL's, and is kept beside the samples for the recorder; texts that
+are to be learnt as they are get a loss of their own beside TRL's; and several devices leave the checkpoints of one.
+Texts come from the rollout function (`sampler.py`), a public part of TRL, as does the mask of tokens that aren't
+trained.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from trl import GRPOTrainer
 
 from rrr_cli.engines.devices import has_flash
@@ -27,6 +30,7 @@ from rrr_cli.training.parts import Texts
 from rrr_cli.training.refill import dead_groups
 from rrr_cli.training.sampler import Sampler, passes
 from rrr_cli.training.samples import Batch, Sample
+from rrr_cli.training.sharded import restore, settle, untied, whole
 from rrr_cli.training.shared_prefix import log_probabilities, longest
 
 
@@ -48,6 +52,11 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         self.skips_dead_groups: bool = sampler.options.skip_dead_groups
         self.drop_below: float | None = getattr(sampler.objective, "drop_below", None)
         self.micro = self._micro_batches(samples, memory)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As transformers does, and before it wraps anything: how weights in parts are computed with."""
+        super().create_accelerator_and_postprocess()
+        self.in_parts: bool = settle(self.accelerator)
 
     def _micro_batches(self, samples: int | None, memory: int | None) -> MicroBatches:
         device, config, state = self.accelerator.device, self.model.config.get_text_config(), self.accelerator
@@ -98,7 +107,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         # What TRL divides a part's mean by; its loss per token is of the whole step already.
         share = whole / (part.stop - part.start)
         self.current_gradient_accumulation_steps = 1 if self.loss_type == "dapo" else share
-        with nullcontext() if last else self.accelerator.no_sync(model):
+        # Weights in parts would keep whole gradients until the last: they are summed over the devices at each.
+        with nullcontext() if last or self.in_parts else self.accelerator.no_sync(model):
             loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         return loss
 
@@ -254,6 +264,39 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             return losses_R.sum() * self.accelerator.num_processes / inputs["num_items_in_batch"].clamp(min=1.0)
         per_text = self.max_completion_length if self.loss_type == "dr_grpo" else trained_R_T.sum(1).clamp(min=1.0)
         return (losses_R / per_text).sum() / len(trained_B_T) / self.current_gradient_accumulation_steps
+
+    # Weights in parts: a checkpoint has the files that one process writes, and is read as one process reads it.
+
+    def train(self, resume_from_checkpoint: str | None = None, **more: Any) -> Any:
+        if self.in_parts and resume_from_checkpoint:
+            self.is_fsdp_enabled = False  # the model is whole until it is trained
+            self._load_from_checkpoint(resume_from_checkpoint)
+            self.is_fsdp_enabled = True
+        return super().train(resume_from_checkpoint, **more)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not self.is_fsdp_enabled:  # else `train` has loaded it
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, untied(state_dict, self.model) if state_dict else state_dict)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.in_parts:
+            return super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[no-any-return]
+        state = whole(self.optimizer)
+        if self.args.should_save:
+            torch.save(state, Path(output_dir, OPTIMIZER_NAME))
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER_NAME))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or (self.accelerator.num_processes == 1 and not self.in_parts):
+            return super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[no-any-return]
+        kept, schedule = (  # transformers would read it onto the device, which torch can't where that is "cpu:0"
+            torch.load(Path(checkpoint, name), map_location="cpu", weights_only=True, mmap=True)
+            for name in (OPTIMIZER_NAME, SCHEDULER_NAME))
+        restore(self.optimizer, kept)
+        self.lr_scheduler.load_state_dict(schedule)
 
 
 def first_trained(sample: Sample) -> float:

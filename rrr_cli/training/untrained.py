@@ -49,3 +49,9 @@ class Untrained:
             copy = weights.load(resolve(str(self.policy.path)), torch.float32)
             self._copy = trainer.accelerator.prepare_model(copy, evaluation_mode=True)
         return self._copy
+
+
+def writers(trainer: Any, untrained: Untrained | None) -> list[Any]:
+    """The models whose weights write texts: the policy, and TRL's reference where it stands for the policy before."""
+    reference = [trainer.ref_model] if untrained is not None and trainer.ref_model is not None else []
+    return [trainer.model_wrapped, *reference]

@@ -27,6 +27,8 @@ from rrr_cli.training.judge import judge, verdict_of
 from rrr_cli.training.policy import Policy
 from rrr_cli.training.policy_engine import PolicyEngine, in_memory
 from rrr_cli.training.settings import Options, Recipe
+from rrr_cli.training.sharded import gathered
+from rrr_cli.training.untrained import writers
 
 NEAR = 0.95  # share of the gain after which a training counts as converged
 
@@ -60,13 +62,14 @@ class Validator:
         actor = untrained.engine(trainer, self.policy.window, PrefixCache()) if untrained else None
         own = list(enumerate(self.problems))[accelerator.process_index :: accelerator.num_processes]
         tried: list[tuple[int, dict[str, Any]]] = []
-        for start in range(0, len(own), self.recipe.batch):
-            part = own[start : start + self.recipe.batch]
-            rows = self._try(self._loop(engine, actor), [problem for _, problem in part])
-            tried += [
-                (i, asdict(Validation(step=step, generated_tokens=generated_tokens, **row)))
-                for (i, _), row in zip(part, rows, strict=True) if row is not None
-            ]
+        with gathered(*writers(trainer, untrained)):
+            for start in range(0, len(own), self.recipe.batch):
+                part = own[start : start + self.recipe.batch]
+                rows = self._try(self._loop(engine, actor), [problem for _, problem in part])
+                tried += [
+                    (i, asdict(Validation(step=step, generated_tokens=generated_tokens, **row)))
+                    for (i, _), row in zip(part, rows, strict=True) if row is not None
+                ]
         return [row for _, row in sorted(gather_object(tried), key=lambda entry: entry[0])]
 
     def _loop(self, engine: PolicyEngine, actor: PolicyEngine | None) -> Loop:

@@ -59,6 +59,16 @@ def attempts(run: Path) -> dict[str, Attempt]:
     return {a.attempt_id: a for a in read(run, "attempts")}
 
 
+@pytest.mark.parametrize("variable", ["WORLD_SIZE=2", "ACCELERATE_USE_FSDP=true", "ACCELERATE_USE_DEEPSPEED=true"])
+def test_several_devices_are_refused(rrr, run: Path, common: list, monkeypatch: pytest.MonkeyPatch, variable: str):
+    monkeypatch.setenv(*variable.split("="))
+    before = sorted(run.rglob("*"))
+    ran = rrr("self-train", *common, "--texts", "own", "--name", "wide")
+    assert (ran.code, ran.out) == (2, "")
+    assert "trains in one process, on one device: start it without torchrun and accelerate launch" in ran.err
+    assert sorted(run.rglob("*")) == before
+
+
 def test_repairs_can_be_learnt_alone(rrr, run: Path, common: list, random_model: Path):
     summary = result(rrr("self-train", *common, "--texts", "repairs", "--name", "alone", "--repairs-by", random_model,
                          "--json"))
