@@ -92,17 +92,17 @@ def generation(shape: Shape, peer: str, python: str | None = None, always: bool 
     return Figure(name, measure, always)
 
 
-def mining(problems: int) -> Figure:
-    """Slots in use, and the share of the tables."""
+def mining(problems: int, success: str, share: float) -> Figure:
+    """Slots in use, and the share of the tables, where this share of tries passes."""
     def measure(folder: Path, repetitions: int, quick: bool) -> list[Row]:
-        arm = Arm("ours", folder, "mining", "ours", {"problems": 8 if quick else problems})
+        arm = Arm("ours", folder, "mining", "ours", {"problems": 8 if quick else problems, "success": success})
         (answers,) = take_turns([arm], repetitions)
-        named = {"slots": "mining, decode slots in use", "tables": "mining, CPU time of its tables"}
+        named = {"slots": "decode slots in use", "tables": "CPU time of its tables"}
         taken = medians(answers, "ours", "cpu_s")
-        return [{"name": name, "kind": "share", **spread([a[key] for a in answers]), **taken}
-                for key, name in named.items()]
+        return [{"name": f"mining, success {share}, {name}", "kind": "share", **spread([a[key] for a in answers]),
+                 **taken} for key, name in named.items()]
 
-    return Figure("mining", measure)
+    return Figure(f"mining, success {share}", measure)
 
 
 def start(name: str, *words: str) -> Figure:
@@ -156,7 +156,9 @@ FIGURES = [
     *([generation(Shape("smol3", 256, 64, 0, 64), "vLLM", VLLM),
        generation(Shape("smollm2", 256, 64, 0, 64), "vLLM", VLLM, always=False)] if VLLM else []),
     gpu_step(Shape("qwen", 512, 512, 1024, 256, gpu=True)),
-    mining(100),
+    mining(2000, "Third", 0.3),
+    mining(2000, "Half", 0.5),
+    mining(2000, "Most", 0.8),
     start("rrr --help"),
     start('rrr sql "select 1"', "--run", "{run}"),
     start("rrr show", "{attempt}", "--run", "{run}"),

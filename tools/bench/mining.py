@@ -1,5 +1,5 @@
-"""A mining run of the embedded model on Countdown: which share of the decoder's slots was in use, and of the CPU time
-was spent on the tables."""
+"""A mining run of the embedded model on Countdown's problems, where a try passes by chance: which share of the
+decoder's slots was in use, and of the CPU time was spent on the tables."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 
 from meter import Meter, cpu_seconds
 
+CHANCE = Path(__file__).with_name("chance.py")
 SLOTS = 256  # `--batch-size`, at its default
 
 
-def ours(problems: int, meter: Meter) -> None:
-    """Mine `problems`, in a new run each time."""
+def ours(problems: int, success: str, meter: Meter) -> None:
+    """Mine `problems`, in a new run each time; `success`: a class of chance.py."""
     from rrr_cli.engines import decoder
     from rrr_cli.stages import mine_failures
     from rrr_cli.store.artifacts import Writer
@@ -44,7 +45,8 @@ def ours(problems: int, meter: Meter) -> None:
         tables["cpu_s"] = 0.0
         start = cpu_seconds()
         with tempfile.TemporaryDirectory() as folder:
-            mine_failures.run(mine_failures.Options(run=Path(folder) / "run", limit=problems, max_tokens=96))
+            mine_failures.run(mine_failures.Options(
+                run=Path(folder) / "run", task=f"{CHANCE}:{success}", limit=problems, max_tokens=96))
         return {"slots": used["rows"] / (used["steps"] * SLOTS), "tables": tables["cpu_s"] / (cpu_seconds() - start)}
 
     meter.repeat(work)
