@@ -25,7 +25,7 @@ from rrr_cli.commands import add_commands, print_path
 from rrr_cli.errors import BAD_INPUT, STDOUT_CLOSED, USAGE, RrrError
 from rrr_cli.help import EXAMPLE, GROUP, Command
 from rrr_cli.stages import STAGES, Stage, load, renamed
-from rrr_cli.streams import discard, ends_with_its_reader, open_closed_streams
+from rrr_cli.streams import discard, end_with_engines, ends_with_its_reader, open_closed_streams
 from rrr_cli.text import one_line, read_text
 
 #: The parts of a stage's help, in order; the first has no heading of its own.
@@ -214,6 +214,15 @@ def report(stage: Stage, result: dict[str, Any], options: Any, as_json: bool) ->
 
 
 def main() -> None:
+    """Run the command line, and end with it what can't be stopped."""
+    try:
+        run_with_streams()
+    except SystemExit as stop:
+        end_with_engines(stop)
+        raise
+
+
+def run_with_streams() -> None:
     """Run the command line; end quietly where nobody reads what it prints, and in one line on a full disk."""
     open_closed_streams()
     try:

@@ -21,6 +21,7 @@ from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.progress import Work
 from rrr_cli.rollout import Loop
 from rrr_cli.stories import Judge, Story, Write
+from rrr_cli.streams import ENGINE
 
 T = TypeVar("T")
 
@@ -68,7 +69,7 @@ class _Model:
         self.changed = Condition()  # guards the two below, which the engine's thread uses too
         self.requests: deque[Request] = deque()
         self.closed = False
-        self.thread = Thread(target=self._write, name="engine", daemon=True)
+        self.thread = Thread(target=self._write, name=ENGINE, daemon=True)
 
     def show(self) -> None:
         """Let the engine see all that was asked for meanwhile."""
@@ -111,6 +112,16 @@ class _Model:
             return given
 
 
+def in_order(ended: list[tuple[int, T]]) -> list[T]:
+    """What stories have ended with, in the order of their numbers."""
+    return [end for _, end in sorted(ended, key=itemgetter(0))]
+
+
+def is_remote(loop: Loop) -> bool:
+    """Whether the loop's engine asks a service."""
+    return bool(getattr(loop.engine, "remote", False))
+
+
 class Flow(Generic[T]):
     """Stories, `window` of them under way at once."""
 
@@ -126,22 +137,28 @@ class Flow(Generic[T]):
         self.answers: Answered = SimpleQueue()
 
     def parts(self, stories: Iterable[Story[T]], size: int) -> Generator[list[T], None, None]:
-        """What the stories end with, `size` at once as they end, each part in the order of the stories; less at once
-        where a signal asks to stop."""
+        """What the stories end with, `size` at once as they end, each part in the order of the stories. Where a signal
+        asks to stop, or something is raised, what has ended comes first."""
         with closing(self.ends(stories)) as ends:
-            ended: list[tuple[int, T]] = []
-            for end in ends:
-                ended.append(end)
-                if len(ended) == size or Work.signalled is not None:
-                    yield [one for _, one in sorted(ended, key=itemgetter(0))]
-                    ended = []
-            if ended:
-                yield [one for _, one in sorted(ended, key=itemgetter(0))]
+            part: list[tuple[int, T]] = []
+            try:
+                for end in ends:
+                    part.append(end)
+                    if len(part) == size or self._stops():
+                        yield in_order(part)
+                        part = []
+            except RrrError:
+                if part:
+                    yield in_order(part)
+                raise
+            if part:
+                yield in_order(part)
 
     def ends(self, stories: Iterable[Story[T]]) -> Generator[tuple[int, T], None, None]:
         """The number of each story and what it ends with, as they end.
 
-        Once an engine has stopped, none is begun. Raises what a story, a verdict or an engine raises.
+        Once an engine has stopped, or a signal asks to, none is begun. Raises what a story, a verdict or an engine
+        raises.
         """
         self.stories = enumerate(stories)
         self._begin()  # a full window, by which the engine may judge what is worth its while
@@ -156,19 +173,26 @@ class Flow(Generic[T]):
                     asked.running.missing -= 1
                     if not asked.running.missing:
                         self._go_on(asked.running, asked.running.answers)
+                self._show()
                 self._judge()
                 self._begin()
         finally:
             for model in self.models.values():
                 model.close()
             for model in self.models.values():
-                model.thread.join(PATIENCE)
+                if model.thread.ident is not None:
+                    model.thread.join(PATIENCE)
+
+    def _stops(self) -> bool:
+        """Whether a signal asks to stop, and there is nothing that has ended or that a server is still answering."""
+        waits = any(is_remote(model.loop) and model.samples for model in self.models.values())
+        return Work.signalled is not None and not self.ended and not waits
 
     def spare(self, loop: Loop, passes: int) -> int:
         """Samples that a story may ask for ahead of need, with a streaming engine: few among many `passes` of its own,
         of which the next is likely one more; and its share of the places that are free when no story is left to begin.
         """
-        if not streams(loop.engine) or getattr(loop.engine, "remote", False):  # a server's may cost money
+        if not streams(loop.engine) or is_remote(loop):  # a server's may cost money
             return 0
         likely = passes // PASSES
         if self.left:
@@ -184,9 +208,8 @@ class Flow(Generic[T]):
 
     def _begin(self) -> None:
         """Begin stories until the window is full; then the engines see all that was asked for meanwhile."""
-        while len(self.running) < self.window and not any(
-            model.loop.unanswered.failure for model in self.models.values()
-        ):
+        stopped = Work.signalled is not None or any(m.loop.unanswered.failure for m in self.models.values())
+        while len(self.running) < self.window and not stopped:
             number, story = next(self.stories, (0, None))
             if story is None:
                 self.left = False
@@ -194,6 +217,9 @@ class Flow(Generic[T]):
             running = _Running(number, story)
             self.running[running] = None
             self._go_on(running, None)
+        self._show()
+
+    def _show(self) -> None:
         for model in self.models.values():
             model.show()
 

@@ -1,4 +1,5 @@
-"""The standard streams at their worst: closed before the command began, or without a reader before it ends.
+"""How a process begins and ends at its worst: standard streams that are closed, or that nobody reads, and engines that
+can't be stopped.
 
 Writes nothing of its own to them.
 """
@@ -8,6 +9,10 @@ from __future__ import annotations
 import os
 import select
 import sys
+import threading
+from contextlib import suppress
+
+ENGINE = "rrr engine"  # the name of the threads that models write in
 
 
 def open_closed_streams() -> None:
@@ -55,3 +60,13 @@ def is_closed(descriptor: int) -> bool:
         return gone or os.path.samestat(os.fstat(descriptor), os.stat(os.devnull))
     except OSError:
         return True
+
+
+def end_with_engines(stop: SystemExit) -> None:
+    """End the process here where an engine is still in the middle of what can't be stopped, such as a long product: the
+    interpreter's own end would take its libraries away under it, which aborts."""
+    if any(thread.name == ENGINE and thread.is_alive() for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(stop.code if isinstance(stop.code, int) else 1)

@@ -33,6 +33,8 @@ from unittest.mock import patch
 
 import pytest
 
+from rrr_cli.errors import RrrError
+
 ROOT = Path(__file__).parent.parent
 REFRESH = "type: python tests/test_docs.py"
 DOCUMENTS = {str(p.relative_to(ROOT)): p for p in [
@@ -285,7 +287,12 @@ def test_a_shown_command_parses(line: str):
         name = " ".join(words[:2]) if " ".join(words[:2]) in commands() else words[0]
         assert name in commands(), line
         if "exit 2" not in line:
-            commands()[name].make_context(name, words[len(name.split()):])
+            said = ""
+            try:
+                commands()[name].make_context(name, words[len(name.split()):])
+            except RrrError as error:
+                said = f"rrr: {error}"
+            assert said in TEXTS["docs/first-errors.md"]
 
 
 def test_options_in_prose_are_options():

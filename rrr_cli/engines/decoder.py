@@ -88,7 +88,7 @@ class Decoder:
             Buffer.empty(pair, rows, width, room) for pair in texts[0][0].slab.layers]
         own = [spans[len(row.shared) :] for row, spans in zip(entering, texts, strict=True)]
         write(own, self.buffers, len(keep), width)
-        self.shared = Shared([row.shared for row in self.rows]) if self.shares else None
+        self.shared = Shared([row.shared for row in self.rows]) if any(row.shared for row in self.rows) else None
         for row in self.rows:
             row.first = width - row.own
 

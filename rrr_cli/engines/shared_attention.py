@@ -75,7 +75,6 @@ class SharedAttention:
     """
 
     def __init__(self, model: Any, least: int) -> None:
-        self.plain = FUNCTIONS["sdpa"]
         self.takes, self.least = takes_shared(model), least
         self.shared: Shared | None = None
         self.thread = 0  # in which it is in use: a verifier may run a model of its own beside it
@@ -88,7 +87,7 @@ class SharedAttention:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """While this lasts, models call it."""
-        FUNCTIONS["sdpa"], self.thread = self, get_ident()
+        self.plain, FUNCTIONS["sdpa"], self.thread = FUNCTIONS["sdpa"], self, get_ident()
         try:
             yield
         finally:

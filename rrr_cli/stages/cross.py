@@ -24,7 +24,7 @@ from rrr_cli.stages import cross_curves, swapped
 from rrr_cli.stages.crossed_pairs import CROSS, SWAPPED, Cells, Pair, later_try, stored_reflections
 from rrr_cli.stages.models import Model
 from rrr_cli.stages.setup import open_loop, window
-from rrr_cli.stages.unanswered import answered, count, counts, record, stop_if_failed
+from rrr_cli.stages.unanswered import answered, count, counts, finish, record
 from rrr_cli.stories import Story
 from rrr_cli.tasks.base import Task
 from rrr_cli.text import safe_text
@@ -75,8 +75,8 @@ def crossed(
                     tries = [one for of_pair in part for one in of_pair]
                     record(rows, loop)
                     rows.append(tries)
-                    count(work, len(tries), "", loop)
-            stop_if_failed(loop)
+                    count(work, len(part), "", loop)
+                finish(work, loop)
             loop.engine.close()
             loops.append(loop)
         missing = counts(*loops, tried=len(failures))

@@ -33,7 +33,7 @@ from rrr_cli.stages.setup import open_loop, window
 from rrr_cli.stages.summary import VOTES, summarise
 from rrr_cli.stages.tries import ARMS
 from rrr_cli.stages.two_tries import shared_failure, stories
-from rrr_cli.stages.unanswered import count, counts, record, stop_if_failed
+from rrr_cli.stages.unanswered import count, counts, finish, record
 from rrr_cli.stages.votes import FEEDBACK
 from rrr_cli.tasks import load_task
 from rrr_cli.tasks.base import Task
@@ -211,8 +211,8 @@ def write_evaluations(
             columns = [r for r in part if r is not None]
             record(rows, *loops)
             rows.append([Evaluation(evaluation_id=row_id(tested, r["problem_id"]), **stamp, **r) for r in columns])
-            count(work, len(columns), "", *loops)
-    stop_if_failed(*loops)
+            count(work, len(part), "", *loops)
+        finish(work, *loops)
 
 
 def summary(options: Options, models: Mapping[str, object], problem_ids: set[str]) -> dict[str, Any]:

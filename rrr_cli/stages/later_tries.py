@@ -22,7 +22,7 @@ from rrr_cli.rollout import Loop, transcript_text
 from rrr_cli.stages.curves import counted, longest, mean_spent
 from rrr_cli.stages.setup import window
 from rrr_cli.stages.tries import ARMS, Arm, Try, arms_of, goes_on
-from rrr_cli.stages.unanswered import answered, count, record, stop_if_failed
+from rrr_cli.stages.unanswered import answered, count, finish, record
 from rrr_cli.stories import Story
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def write_later_tries(writer: Writer, loop: Loop, tested: Tested, options: Any) 
                 record(writer, loop)
                 writer.append(rows)
                 count(work, len(part), "", loop)
-        stop_if_failed(loop)
+            finish(work, loop)
     return loop
 
 

@@ -60,7 +60,8 @@ def tried(
         one.first.sort(key=lambda a: a.sample_index)
         one.later.sort(key=lambda a: a.sample_index)
         one.second = in_order(one.second, {a.attempt_id: a.sample_index for a in one.first})
-    return sorted(problems.values(), key=lambda one: one.problem.problem_id)[:limit]
+    found = [one for one in problems.values() if one.first or one.later]  # the others were begun, and never tried
+    return sorted(found, key=lambda one: one.problem.problem_id)[:limit]
 
 
 def in_order(tries: Iterable[Attempt], parents: Mapping[str, int]) -> list[Attempt]:

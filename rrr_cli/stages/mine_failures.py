@@ -11,7 +11,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from rrr_cli import options as shared
@@ -26,7 +26,7 @@ from rrr_cli.stages import Stage
 from rrr_cli.stages.identity import identity
 from rrr_cli.stages.rendering import dated
 from rrr_cli.stages.setup import open_loop, weights_of, window
-from rrr_cli.stages.unanswered import answered, count, counts, record, stop_if_failed
+from rrr_cli.stages.unanswered import answered, count, counts, finish, is_answered, record
 from rrr_cli.stories import Story
 from rrr_cli.tasks import load_task
 from rrr_cli.tasks.protocol import problems_of
@@ -97,7 +97,7 @@ def run(options: Options) -> dict[str, Any]:
                 attempt_rows.append([row for _, rows in part for row in rows])
                 failed = sum(any(not row.success for row in rows) for _, rows in part)
                 count(work, len(part), f"{failed}/{len(part)} problems failed", loop)
-        stop_if_failed(loop)
+            finish(work, loop)
         loop.engine.close()
     missing = counts(loop, tried=len(problems))
     return summarise(options, problems) | missing
@@ -145,11 +145,14 @@ def story(
     """
     attempts: list[Attempt] = []
     tries = dict(begun)
-    while problem.problem_id not in loop.unanswered.reasons and (
-        wave := next_samples(tries, samples, stop_at_failure, spare(loop, len(tries) - failures(tries)))
-    ):
+    while problem.problem_id not in loop.unanswered.reasons:
+        ahead = spare(loop, len(tries) - failures(tries))
+        wave = next_samples(tries, samples, stop_at_failure, ahead)
+        if not wave:
+            break
         (rows,) = yield from loop.attempting([problem], wave)
-        for row in answered(rows):
+        # Ahead of need, nothing counts after a try that is still to be asked for.
+        for row in takewhile(is_answered, rows) if ahead else answered(rows):
             if failures(tries) < (stop_at_failure or samples + 1):
                 attempts.append(row)
                 tries[row.sample_index] = row.success
@@ -188,7 +191,7 @@ def summarise(options: Options, problems: list[Problem]) -> dict[str, Any]:
               "higher --samples, or another model", file=sys.stderr)
     return {
         "problems": len(ids), "attempts": attempts, "passed": passed,
-        "problems_with_a_failure": len(failed), "errors": dict(sorted(errors.items(), key=lambda e: -e[1])),
+        "problems_with_a_failure": len(failed), "errors": dict(sorted(errors.items(), key=lambda e: (-e[1], e[0]))),
     }
 
 

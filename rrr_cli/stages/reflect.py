@@ -33,7 +33,7 @@ from rrr_cli.stages.mined import (
 )
 from rrr_cli.stages.rendering import dated
 from rrr_cli.stages.setup import open_loop, weights_of, window
-from rrr_cli.stages.unanswered import answered, by_missing, count, counts, indices, missing, record, stop_if_failed
+from rrr_cli.stages.unanswered import answered, by_missing, count, counts, finish, indices, missing, record
 from rrr_cli.stories import Story
 from rrr_cli.tasks.base import Task
 
@@ -98,7 +98,7 @@ def run(options: Options) -> dict[str, Any]:
                 attempt_rows.append(retries)
                 note = f"{sum(a.success for a in retries)}/{len(retries)} retries passed"
                 count(work, len(part), note, retrying, reflecting)
-        stop_if_failed(reflecting, retrying)
+            finish(work, reflecting, retrying)
         for loop in {id(loop): loop for loop in (retrying, reflecting)}.values():
             loop.engine.close()
     without = counts(retrying, reflecting, tried=len({f.problem.problem_id for f in failed}))

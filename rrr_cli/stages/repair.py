@@ -29,7 +29,7 @@ from rrr_cli.stages.mined import FailureOptions, check_same_judge, chosen_failur
 from rrr_cli.stages.rendering import dated
 from rrr_cli.stages.repair_rates import repair_rates, show
 from rrr_cli.stages.setup import open_loop, weights_of, window
-from rrr_cli.stages.unanswered import answered, count, counts, indices, missing, record, stop_if_failed
+from rrr_cli.stages.unanswered import answered, count, counts, finish, indices, missing, record
 from rrr_cli.stories import Story
 
 
@@ -82,7 +82,7 @@ def run(options: Options) -> dict[str, Any]:
                     record(attempt_rows, loop)
                     attempt_rows.append(repairs)
                     count(work, len(part), f"{sum(a.success for a in repairs)}/{len(repairs)} repairs passed", loop)
-            stop_if_failed(loop)
+                finish(work, loop)
             loop.engine.close()
             without = counts(loop, tried=len({f.problem.problem_id for f in failed}))
     return summarise(options, reflector, failed) | without

@@ -9,6 +9,7 @@ from typing import Any
 
 from rrr_cli.engines import engine_class, load_engine, takes
 from rrr_cli.engines.base import Sampling, streams
+from rrr_cli.errors import USAGE, RrrError
 from rrr_cli.options import DEFAULT_FEEDBACK, DEFAULT_TOKENS, EngineOptions, SamplingOptions, refuse_given
 from rrr_cli.plugs import blame
 from rrr_cli.rollout import Loop
@@ -50,6 +51,12 @@ def open_loop(
 
 def window(options: Any, loop: Loop) -> int:
     """How many stories of the loop are under way at once: twice as many as the engine writes texts, so that while some
-    are judged others are written; of an engine that doesn't stream, a part."""
-    engine: Any = loop.engine
-    return int(options.in_flight or (2 * engine.batch_size if streams(engine) else options.part))
+    are judged others are written; of an engine that doesn't stream, a part. Raises RrrError (exit 2): it has no number.
+    """
+    if options.in_flight or not streams(loop.engine):
+        return int(options.in_flight or options.part)
+    size = getattr(loop.engine, "batch_size", None)
+    if not isinstance(size, int) or size < 1:
+        raise RrrError(f"the engine {type(loop.engine).__name__}: stream() needs the attribute batch_size, the number "
+                       f"of samples that it writes at once, and this is {size}", USAGE)
+    return 2 * size

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rrr_cli.engines.base import REFUSED
 from rrr_cli.errors import NOTHING, RrrError
+from rrr_cli.flow import is_remote
 from rrr_cli.progress import Work
 from rrr_cli.records import Attempt, Reflection
 from rrr_cli.rollout import Loop
@@ -27,7 +28,12 @@ Item = TypeVar("Item")
 
 def answered(rows: Sequence[Row]) -> list[Row]:
     """The rows that a model wrote."""
-    return [row for row in rows if row.finish_reason != REFUSED]
+    return [row for row in rows if is_answered(row)]
+
+
+def is_answered(row: Attempt | Reflection) -> bool:
+    """Whether a model wrote it."""
+    return row.finish_reason != REFUSED
 
 
 def indices(rows: Writer, column: str, **where: Any) -> dict[str, set[int]]:
@@ -80,20 +86,19 @@ def left_out(*loops: Loop) -> list[str]:
 
 def count(work: Work, units: int, note: str, *loops: Loop) -> None:
     """Count what was written. Raises RrrError (exit 130 or 143) if a signal came, unless an engine has stopped, or
-    will once its servers have answered what they were asked: then all that was answered is written first, and
-    `stop_if_failed` says why."""
+    servers are answering: then all that is answered is written first."""
     work.count(units, note)
-    stopped = any(loop.unanswered.failure is not None for loop in loops)
-    stopping = work.done < work.total and any(getattr(loop.engine, "remote", False) for loop in loops)
-    if not stopped and not stopping:
+    if not any(loop.unanswered.failure is not None or is_remote(loop) for loop in loops):
         work.stop_if_interrupted()
 
 
-def stop_if_failed(*loops: Loop) -> None:
-    """Raise the error that ended an engine's work, now that what it has answered is written."""
+def finish(work: Work, *loops: Loop) -> None:
+    """Raise the error that ended an engine's work, or RrrError (exit 130 or 143) if a signal came, now that all is
+    written."""
     for loop in loops:
         if loop.unanswered.failure is not None:
             raise loop.unanswered.failure
+    work.stop_if_interrupted()
 
 
 def counts(*loops: Loop, tried: int, later: bool = False) -> dict[str, Any]:

@@ -23,10 +23,15 @@ from rrr_cli.engines.base import Completion, Feed, Prompt, Request, Sampling, Un
 from rrr_cli.engines.transformers import TransformersEngine
 from rrr_cli.errors import RrrError
 from rrr_cli.flow import Flow
+from rrr_cli.progress import Work
+from rrr_cli.records import Message
 from rrr_cli.rollout import Loop
 from rrr_cli.stages import mine_failures
+from rrr_cli.stages.learnt import tried
 from rrr_cli.stages.mine_failures import Options, stories
+from rrr_cli.stages.setup import window
 from rrr_cli.store import artifacts
+from rrr_cli.streams import ENGINE
 from rrr_cli.tasks import load_task
 
 
@@ -110,7 +115,7 @@ def test_what_breaks_in_the_engine_ends_the_work_and_its_thread() -> None:
     stopped = mine(loop, list(task.problems("train")), 3, 0, in_flight=2)
     next(stopped)
     stopped.close()
-    assert not [thread for thread in threads() if thread.name == "engine"]
+    assert not [thread for thread in threads() if thread.name == ENGINE]
 
 
 class Stopping(Breaking):
@@ -205,10 +210,14 @@ def test_a_second_ctrl_c_stops_in_the_middle_of_a_text(random_model: Path, monke
 
     loop = Loop(task, TransformersEngine(str(random_model)), Sampling(temperature=0.0, max_tokens=200))
     monkeypatch.setattr(decoder, "pick", slow)
-    with pytest.raises(KeyboardInterrupt):
-        list(mine(loop, list(task.problems("train"))[:1], 1, 1))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a worker of pytest ignores
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(mine(loop, list(task.problems("train"))[:1], 1, 1))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(steps) < 40  # of 64 that are decoded together
-    assert not [thread for thread in threads() if thread.name == "engine"]
+    assert not [thread for thread in threads() if thread.name == ENGINE]
 
 
 def test_a_story_that_asks_for_nothing_ends() -> None:
@@ -217,3 +226,65 @@ def test_a_story_that_asks_for_nothing_ends() -> None:
         yield
 
     assert sorted(Flow(2).ends(map(story, range(5)))) == [(i, i) for i in range(5)]
+
+
+def test_rows_that_share_a_beginning_may_all_end_before_one_that_shares_none(random_model: Path) -> None:
+    engine = TransformersEngine(str(random_model), batch_size=16)
+    message = Message("user", " ".join(["5 6 7"] * 50))
+    long = [Request(0, Prompt((Message("user", "1 2"),), (3,)), 60)]
+    several = [Request(number, Prompt((message,), tuple(range(8))), 2) for number in range(1, 9)]
+    waiting = [*several[::-1], *long]
+    expected = {r.number: engine.generate([r.prompt], Sampling(max_tokens=r.max_tokens))[0] for r in waiting}
+
+    def feed(free: int, idle: bool) -> list[Request]:
+        return [waiting.pop()] if free > 7 and waiting else []
+
+    assert dict(engine.stream(feed, Sampling())) == expected
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_ctrl_c_once_writes_all_that_has_ended(
+    tmp_path: Path, remote: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(Stopping):
+        def generate(self, prompts_B: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+            monkeypatch.setattr(Work, "signalled", signal.SIGINT)
+            return super().generate(prompts_B, sampling)
+
+    engine = Interrupted(10**6)
+    engine.remote = remote
+    monkeypatch.setattr(mine_failures, "open_loop", lambda options, task, model: Loop(task, engine, Sampling()))
+    monkeypatch.setattr(mine_failures, "weights_of", lambda options, model: "weights")
+    monkeypatch.setattr(mine_failures, "dated", lambda options, *more: options)
+    monkeypatch.setattr(Work, "stop_if_interrupted", stop)
+    with pytest.raises(RrrError, match="asked to stop"):
+        mined(tmp_path, tmp_path, samples=1, stop_at_failure=0, part=100, in_flight=10)
+    assert artifacts.count(tmp_path, "attempts") == 10
+    assert len(artifacts.part_paths(tmp_path, "attempts")) == 1
+    tried_before = tried(tmp_path, "parity", 10, None)
+    assert all(one.first for one in tried_before)
+
+
+def stop(work: Work) -> None:
+    if Work.signalled is not None:
+        raise RrrError("asked to stop")
+
+
+def test_nothing_counts_after_a_try_ahead_of_need_that_has_no_answer() -> None:
+    task = load_task(PARITY)
+    loop = Loop(task, Breaking(), Sampling(max_tokens=5))
+    problem = next(iter(task.problems("train")))
+    refused = loop.first_tries(problem, [2])[0].seed
+    told = mine_failures.story(loop, problem, 8, 8, {0: True, 1: True}, lambda loop, passes: 5)
+    asked = next(told)
+    written = [no_answer("refused") if seed == refused else Completion("x", 1, "stop", 1)
+               for prompt in asked.prompts for seed in prompt.seeds]
+    judging = told.send([written])
+    with pytest.raises(StopIteration) as end:
+        told.send(judging.judge(list(judging.items)))
+    assert end.value.value[1] == []
+
+
+def test_a_streaming_engine_says_how_many_samples_it_writes(tmp_path: Path) -> None:
+    with pytest.raises(RrrError, match="batch_size"):
+        window(Options(run=tmp_path), Loop(load_task(PARITY), Breaking(), Sampling()))
